@@ -1,0 +1,471 @@
+/*
+ * libgptoss: OpenAI's gpt-oss models on any Vulkan GPU, inside your own program.
+ *
+ * Two ideas carry the whole interface. A model is a loaded checkpoint: immutable, shared by any number of threads.
+ * A context is one timeline of tokens over a model: mutable, used by one thread at a time. You append tokens to a
+ * context and sample the next ones from it:
+ *
+ *     gptoss_model_t model;
+ *     gptoss_context_t context;
+ *     uint32_t tokens[64];
+ *     size_t n;
+ *     gptoss_model_create_from_file("gpt-oss-20b", &model);
+ *     gptoss_context_create(model, 0, 0, &context);
+ *     gptoss_context_append_chars(context, "The capital of France is", 24, NULL);
+ *     gptoss_context_sample(context, 0.0f, 0, 64, tokens, &n);
+ *
+ * Errors. Every call that can fail returns enum gptoss_status; gptoss_last_error() then says what failed, with the
+ * file, the tensor or the value named. After a failure outputs hold NULL or zero, except where a function says
+ * otherwise, and every handle stays usable.
+ *
+ * Ownership. Handles are reference counted: _create gives one reference, _retain adds one, _release drops one (NULL is
+ * allowed). A context keeps its model alive, a model its tokenizer.
+ *
+ * Threads. Models, tokenizers and devices may be used from any number of threads at once; contexts, samplers and
+ * parsers by one thread at a time, except gptoss_context_cancel, which any thread may call. Different contexts of one
+ * model may run on different threads.
+ *
+ * Options. An options struct begins with struct_size, which the caller sets to sizeof of the struct it was compiled
+ * with; a zero field means the default, and NULL in place of the struct means all defaults. Structs grow only at
+ * their end. Structs that a call fills in follow the same rule.
+ *
+ * Versions. Enum values and function signatures never change within a major version; new ones may be added at the
+ * end. A program compiled for version x.y runs with every x.z where z >= y.
+ *
+ * The core of the interface is source compatible with the C interface of OpenAI's own Metal implementation.
+ */
+#ifndef GPTOSS_H
+#define GPTOSS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define GPTOSS_VERSION_MAJOR 0
+#define GPTOSS_VERSION_MINOR 1
+#define GPTOSS_VERSION_PATCH 0
+
+#ifndef GPTOSS_ABI
+#if defined(_WIN32)
+#define GPTOSS_ABI __declspec(dllimport)
+#elif defined(__GNUC__)
+#define GPTOSS_ABI __attribute__((visibility("default")))
+#else
+#define GPTOSS_ABI
+#endif
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ------------------------------------------------------------------------------------------------ status, version */
+
+enum gptoss_status {
+    gptoss_status_success = 0,
+    gptoss_status_invalid_argument = 1,       /* a NULL, a NaN, a value out of range: the caller's mistake */
+    gptoss_status_unsupported_argument = 2,   /* well formed, but not something this library or this device can do */
+    gptoss_status_invalid_state = 3,          /* the call does not fit what the handle is doing */
+    gptoss_status_io_error = 4,               /* a file that is missing, unreadable, truncated or malformed */
+    gptoss_status_insufficient_memory = 5,    /* host or device memory is short */
+    gptoss_status_insufficient_resources = 6, /* a device limit other than memory is reached */
+    gptoss_status_unsupported_system = 7,     /* no Vulkan loader, no device, or none that can run the kernels */
+    gptoss_status_context_overflow = 8,       /* more tokens than the context can hold */
+    gptoss_status_device_lost = 9,            /* the GPU was lost; create a new model to go on */
+    gptoss_status_cancelled = 10,             /* stopped by gptoss_context_cancel or a progress callback */
+    gptoss_status_internal_error = 11,        /* a defect of this library */
+};
+
+/* The version of the library that is loaded, as major * 10000 + minor * 100 + patch. Never fails. */
+GPTOSS_ABI uint32_t gptoss_version(void);
+
+/* A short English name of a status, such as "io error"; static storage. Never NULL, for any value. */
+GPTOSS_ABI const char* gptoss_status_string(enum gptoss_status status);
+
+/* What failed in the last call of this thread that did not succeed; "" if none. Valid until this thread's next failure. */
+GPTOSS_ABI const char* gptoss_last_error(void);
+
+enum gptoss_log_level {
+    gptoss_log_level_error = 1,
+    gptoss_log_level_warning = 2,
+    gptoss_log_level_info = 3,
+};
+
+/* Receives one line without its newline. May be called from any thread that uses the model. */
+typedef void (*gptoss_log_callback_t)(void* user_data, enum gptoss_log_level level, const char* message);
+
+/* ---------------------------------------------------------------------------------------------------------- devices */
+
+enum gptoss_device_type {
+    gptoss_device_type_other = 0,
+    gptoss_device_type_integrated_gpu = 1,
+    gptoss_device_type_discrete_gpu = 2,
+    gptoss_device_type_virtual_gpu = 3,
+    gptoss_device_type_cpu = 4,
+};
+
+/* Which kernels run the matrix products; every tier accumulates in float32. */
+enum gptoss_kernel_tier {
+    gptoss_kernel_tier_default = 0, /* the fastest tier that passes its self-test on the device */
+    gptoss_kernel_tier_exact = 1,   /* float32 arithmetic throughout: runs on every device */
+    gptoss_kernel_tier_coopmat = 2, /* VK_KHR_cooperative_matrix: float16 products, float32 sums */
+};
+
+struct gptoss_device_info {
+    size_t struct_size;
+    char name[256];               /* as the driver gives it */
+    char driver[256];             /* driver name and version */
+    enum gptoss_device_type type;
+    enum gptoss_kernel_tier tier; /* the fastest tier that the device reports to support */
+    uint64_t memory_size;         /* device-local memory, bytes */
+    uint64_t memory_available;    /* what of it is free now, bytes; equals memory_size where the driver can't tell */
+    uint32_t supported;           /* 1 if gpt-oss can run on it */
+    uint32_t subgroup_size;
+    uint64_t max_allocation_size; /* largest single allocation, bytes */
+};
+
+/*
+ * Counts the Vulkan devices of this machine. A machine without Vulkan has none: count 0 and success.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_device_count(uint32_t* count_out);
+
+/* Describes device `index` (0 ≤ index < count); the caller sets info_out->struct_size. */
+GPTOSS_ABI enum gptoss_status gptoss_device_get_info(uint32_t index, struct gptoss_device_info* info_out);
+
+/* ------------------------------------------------------------------------------------------------------------ model */
+
+typedef struct gptoss_model* gptoss_model_t;
+typedef struct gptoss_tokenizer* gptoss_tokenizer_t;
+typedef struct gptoss_context* gptoss_context_t;
+typedef struct gptoss_sampler* gptoss_sampler_t;
+typedef struct gptoss_harmony_parser* gptoss_harmony_parser_t;
+
+/* How the dense weights (attention, router, embedding, lm_head) are held in device memory. Experts are always MXFP4. */
+enum gptoss_weight_type {
+    gptoss_weight_type_default = 0, /* as in the file */
+    gptoss_weight_type_bf16 = 1,
+    gptoss_weight_type_q8 = 2,      /* 8-bit integers with a float16 scale per 32 */
+};
+
+enum gptoss_kv_type {
+    gptoss_kv_type_default = 0, /* float16 */
+    gptoss_kv_type_f16 = 1,
+    gptoss_kv_type_f32 = 2,
+};
+
+/* Called while a model loads, with bytes of weights; a non-zero result cancels the load. */
+typedef int (*gptoss_progress_callback_t)(void* user_data, uint64_t bytes_done, uint64_t bytes_total);
+
+struct gptoss_model_options {
+    size_t struct_size;
+    const char* device;              /* an index ("0") or a part of a name ("RTX"); NULL: the most capable device */
+    enum gptoss_weight_type weights;
+    enum gptoss_kv_type kv;
+    enum gptoss_kernel_tier tier;
+    uint64_t memory_budget;          /* device memory the model may take, bytes; 0: what the device has */
+    gptoss_progress_callback_t progress;
+    void* progress_user_data;
+    gptoss_log_callback_t log;       /* lives as long as the model */
+    void* log_user_data;
+};
+
+struct gptoss_model_info {
+    size_t struct_size;
+    uint32_t num_layers;
+    uint32_t hidden_size;
+    uint32_t intermediate_size;      /* of one expert */
+    uint32_t num_heads;
+    uint32_t num_kv_heads;
+    uint32_t head_size;
+    uint32_t num_experts;
+    uint32_t num_active_experts;     /* per token */
+    uint32_t vocabulary_size;        /* rows of the output projection */
+    uint32_t sliding_window;         /* positions, the current one among them */
+    uint64_t max_context_length;     /* positions */
+    enum gptoss_weight_type weights;
+    enum gptoss_kv_type kv;
+    enum gptoss_kernel_tier tier;    /* what runs, after the self-test */
+    uint32_t device;                 /* index */
+    uint64_t weight_bytes;           /* device memory held by the weights */
+    uint64_t bytes_per_token;        /* weights read to decode one token, without the cache */
+};
+
+/*
+ * Loads a model with default options.
+ *
+ * path: a Hugging Face directory (config.json and .safetensors files), OpenAI's original/ directory, or a .gguf file;
+ * a NUL-terminated string. On success stores the model in model_out.
+ * Errors: io_error (names the file and tensor), unsupported_system, insufficient_memory.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_model_create_from_file(const char* path, gptoss_model_t* model_out);
+
+/* The same with options; options may be NULL. Also: cancelled by the progress callback. */
+GPTOSS_ABI enum gptoss_status gptoss_model_create(const char* path, const struct gptoss_model_options* options,
+                                                  gptoss_model_t* model_out);
+
+/* Describes the model; the caller sets info_out->struct_size. */
+GPTOSS_ABI enum gptoss_status gptoss_model_get_info(gptoss_model_t model, struct gptoss_model_info* info_out);
+
+/* Stores a new reference to the model's tokenizer in tokenizer_out: its own where it brings one, else o200k_harmony. */
+GPTOSS_ABI enum gptoss_status gptoss_model_get_tokenizer(gptoss_model_t model, gptoss_tokenizer_t* tokenizer_out);
+
+/* The longest context the model supports, in tokens. */
+GPTOSS_ABI enum gptoss_status gptoss_model_get_max_context_length(gptoss_model_t model, size_t* max_context_length_out);
+
+GPTOSS_ABI enum gptoss_status gptoss_model_retain(gptoss_model_t model);
+GPTOSS_ABI enum gptoss_status gptoss_model_release(gptoss_model_t model);
+
+/* -------------------------------------------------------------------------------------------------------- tokenizer */
+
+enum gptoss_special_token {
+    gptoss_special_token_invalid = 0,
+    gptoss_special_token_return = 1,
+    gptoss_special_token_start = 2,
+    gptoss_special_token_message = 3,
+    gptoss_special_token_end = 4,
+    gptoss_special_token_refusal = 5,
+    gptoss_special_token_constrain = 6,
+    gptoss_special_token_channel = 7,
+    gptoss_special_token_call = 8,
+    gptoss_special_token_untrusted = 9,
+    gptoss_special_token_end_untrusted = 10,
+    gptoss_special_token_max,
+};
+
+/*
+ * Creates a tokenizer, without a model or a GPU.
+ *
+ * path: NULL for the built-in o200k_harmony; a tokenizer.json, a .tiktoken or a .gguf file; or a directory that holds
+ * one of them.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_tokenizer_create(const char* path, gptoss_tokenizer_t* tokenizer_out);
+
+/*
+ * Encodes UTF-8 text (any bytes are accepted). allow_special: non-zero makes "<|start|>" and the like special tokens,
+ * zero encodes them as plain text. Stores up to max_tokens tokens and the count of all in num_tokens_out, which can
+ * exceed max_tokens; tokens_out may be NULL when max_tokens is 0.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_tokenizer_encode(gptoss_tokenizer_t tokenizer, const char* text, size_t text_length,
+                                                      int allow_special, uint32_t* tokens_out, size_t max_tokens,
+                                                      size_t* num_tokens_out);
+
+/* The bytes of one text token (half a character is normal); they live as long as the tokenizer and are not terminated. */
+GPTOSS_ABI enum gptoss_status gptoss_tokenizer_decode(gptoss_tokenizer_t tokenizer, uint32_t token,
+                                                      const void** token_ptr_out, size_t* token_size_out);
+
+/*
+ * The bytes of a span of tokens, special ones by name. Stores up to max_size bytes, unterminated, and the count of all
+ * in size_out, which can exceed max_size.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_tokenizer_decode_tokens(gptoss_tokenizer_t tokenizer, const uint32_t* tokens,
+                                                             size_t num_tokens, char* text_out, size_t max_size,
+                                                             size_t* size_out);
+
+/* The id of a special token. Error: invalid_argument if the vocabulary has none such. */
+GPTOSS_ABI enum gptoss_status gptoss_tokenizer_get_special_token_id(gptoss_tokenizer_t tokenizer,
+                                                                    enum gptoss_special_token token_type,
+                                                                    uint32_t* token_id_out);
+
+/* The id of a special token by its name, such as "<|start|>" (NUL-terminated). */
+GPTOSS_ABI enum gptoss_status gptoss_tokenizer_find_special_token(gptoss_tokenizer_t tokenizer, const char* name,
+                                                                  uint32_t* token_id_out);
+
+/* The name of a special token, NUL-terminated, for as long as the tokenizer lives. */
+GPTOSS_ABI enum gptoss_status gptoss_tokenizer_get_special_token_name(gptoss_tokenizer_t tokenizer, uint32_t token,
+                                                                      const char** name_out);
+
+GPTOSS_ABI enum gptoss_status gptoss_tokenizer_get_num_text_tokens(gptoss_tokenizer_t tokenizer,
+                                                                   uint32_t* num_text_tokens_out);
+GPTOSS_ABI enum gptoss_status gptoss_tokenizer_get_num_special_tokens(gptoss_tokenizer_t tokenizer,
+                                                                      uint32_t* num_special_tokens_out);
+GPTOSS_ABI enum gptoss_status gptoss_tokenizer_get_num_tokens(gptoss_tokenizer_t tokenizer, uint32_t* num_tokens_out);
+
+GPTOSS_ABI enum gptoss_status gptoss_tokenizer_retain(gptoss_tokenizer_t tokenizer);
+GPTOSS_ABI enum gptoss_status gptoss_tokenizer_release(gptoss_tokenizer_t tokenizer);
+
+/* ---------------------------------------------------------------------------------------------------------- context */
+
+/*
+ * Creates an empty context.
+ *
+ * context_length: the most tokens it can hold; 0 for the model's maximum. max_batch_tokens: the most tokens of a prompt
+ * that are processed at once; 0 for the default. Memory grows with the tokens, not with context_length.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_context_create(gptoss_model_t model, size_t context_length, size_t max_batch_tokens,
+                                                    gptoss_context_t* context_out);
+
+GPTOSS_ABI enum gptoss_status gptoss_context_get_num_tokens(gptoss_context_t context, size_t* num_tokens_out);
+GPTOSS_ABI enum gptoss_status gptoss_context_get_max_tokens(gptoss_context_t context, size_t* max_tokens_out);
+
+/* Stores up to max_tokens of the context's tokens and the count of all in num_tokens_out. */
+GPTOSS_ABI enum gptoss_status gptoss_context_get_tokens(gptoss_context_t context, uint32_t* tokens_out, size_t max_tokens,
+                                                        size_t* num_tokens_out);
+
+/*
+ * Tokenizes text, special tokens included, and appends it; num_tokens_out (may be NULL) gets the tokens appended.
+ * Error: context_overflow, and nothing is appended.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_context_append_chars(gptoss_context_t context, const char* text, size_t text_length,
+                                                          size_t* num_tokens_out);
+
+/* Appends tokens. Errors: invalid_argument for a token outside the vocabulary, context_overflow; nothing is appended. */
+GPTOSS_ABI enum gptoss_status gptoss_context_append_tokens(gptoss_context_t context, size_t num_tokens,
+                                                           const uint32_t* tokens);
+
+/*
+ * Empties the context. What it had computed stays cached: tokens appended next that equal the old ones are not
+ * computed again.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_context_reset(gptoss_context_t context);
+
+/* Keeps the first num_tokens tokens. Error: invalid_argument if the context holds fewer. */
+GPTOSS_ABI enum gptoss_status gptoss_context_truncate(gptoss_context_t context, size_t num_tokens);
+
+/* Computes whatever was appended and not computed yet. Sampling does it too; call it to do the work ahead of time. */
+GPTOSS_ABI enum gptoss_status gptoss_context_process(gptoss_context_t context);
+
+/*
+ * The logits of the token that would follow, before any temperature or penalty; processes the context if need be.
+ * Stores up to max_logits float32 values and the size of the vocabulary in num_logits_out.
+ * Error: invalid_state if the context is empty.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_context_get_logits(gptoss_context_t context, float* logits_out, size_t max_logits,
+                                                        size_t* num_logits_out);
+
+/*
+ * Samples max_tokens tokens, appends each to the context, and stores them in tokens_out. temperature: finite and
+ * ≥ 0, 0 takes the most likely token. The same tokens, temperature and seed give the same result. Fewer tokens come
+ * back when the context is full. Special tokens do not stop it: see gptoss_context_generate.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_context_sample(gptoss_context_t context, float temperature, uint64_t seed,
+                                                    size_t max_tokens, uint32_t* tokens_out, size_t* num_tokens_out);
+
+enum gptoss_stop_reason {
+    gptoss_stop_reason_none = 0,
+    gptoss_stop_reason_max_tokens = 1,
+    gptoss_stop_reason_stop_token = 2,
+    gptoss_stop_reason_callback = 3,
+    gptoss_stop_reason_context_full = 4,
+};
+
+/* Receives each token as it is sampled, after it was appended; a non-zero result stops the generation. */
+typedef int (*gptoss_token_callback_t)(void* user_data, uint32_t token);
+
+struct gptoss_generate_options {
+    size_t struct_size;
+    size_t max_tokens;           /* 0: until a stop token or until the context is full */
+    const uint32_t* stop_tokens; /* NULL: <|return|>, <|call|> and <|endoftext|> where the vocabulary has them */
+    size_t num_stop_tokens;
+    gptoss_token_callback_t callback;
+    void* user_data;
+};
+
+/*
+ * Generates a stream of tokens. The stop token itself is appended and handed to the callback. sampler: NULL for
+ * greedy; options: NULL for all defaults. num_tokens_out and stop_reason_out may be NULL.
+ * On an error or a cancellation, tokens handed to the callback stay in the context, and num_tokens_out counts them.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_context_generate(gptoss_context_t context, gptoss_sampler_t sampler,
+                                                      const struct gptoss_generate_options* options,
+                                                      size_t* num_tokens_out, enum gptoss_stop_reason* stop_reason_out);
+
+/*
+ * Makes the call that is running on this context, if any, return cancelled soon. Any thread may call it. What was
+ * computed and committed before stays.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_context_cancel(gptoss_context_t context);
+
+GPTOSS_ABI enum gptoss_status gptoss_context_retain(gptoss_context_t context);
+GPTOSS_ABI enum gptoss_status gptoss_context_release(gptoss_context_t context);
+
+/* ---------------------------------------------------------------------------------------------------------- sampler */
+
+/*
+ * Creates a sampler with temperature 1 and everything else off. The settings apply in this order: penalties,
+ * temperature, top-k, top-p, min-p.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_sampler_create(gptoss_sampler_t* sampler_out);
+
+/* Divides the logits; finite, ≥ 0; 0 takes the most likely token. */
+GPTOSS_ABI enum gptoss_status gptoss_sampler_set_temperature(gptoss_sampler_t sampler, float temperature);
+
+/* Keeps the k most likely tokens (ties: the lower id); 0 keeps all. */
+GPTOSS_ABI enum gptoss_status gptoss_sampler_set_top_k(gptoss_sampler_t sampler, uint32_t top_k);
+
+/* Keeps the smallest set of most likely tokens whose probabilities reach top_p; in (0, 1]. */
+GPTOSS_ABI enum gptoss_status gptoss_sampler_set_top_p(gptoss_sampler_t sampler, float top_p);
+
+/* Drops tokens less likely than min_p times the most likely one; in [0, 1]. */
+GPTOSS_ABI enum gptoss_status gptoss_sampler_set_min_p(gptoss_sampler_t sampler, float min_p);
+
+/* Subtracted from the logit of every token of the answer so far; in [-2, 2]. The answer begins after the last append. */
+GPTOSS_ABI enum gptoss_status gptoss_sampler_set_presence_penalty(gptoss_sampler_t sampler, float presence_penalty);
+
+/* Subtracted once for each time the token stands in the answer so far; in [-2, 2]. */
+GPTOSS_ABI enum gptoss_status gptoss_sampler_set_frequency_penalty(gptoss_sampler_t sampler, float frequency_penalty);
+
+/* Positive logits of every token of the context, prompt included, are divided by it, negative ones multiplied; > 0. */
+GPTOSS_ABI enum gptoss_status gptoss_sampler_set_repetition_penalty(gptoss_sampler_t sampler, float repetition_penalty);
+
+/* The random draw depends on the seed and the token's position alone; the default seed is 0. */
+GPTOSS_ABI enum gptoss_status gptoss_sampler_set_seed(gptoss_sampler_t sampler, uint64_t seed);
+
+GPTOSS_ABI enum gptoss_status gptoss_sampler_retain(gptoss_sampler_t sampler);
+GPTOSS_ABI enum gptoss_status gptoss_sampler_release(gptoss_sampler_t sampler);
+
+/* ---------------------------------------------------------------------------------------------------------- harmony */
+
+/*
+ * Renders a conversation, ready for the assistant's turn.
+ *
+ * conversation_json: {"messages": [...]} in the shape of OpenAI's harmony library, UTF-8, `length` bytes. Reasoning of
+ * earlier turns is dropped as there. Stores up to max_tokens tokens and the count of all in num_tokens_out.
+ * Error: invalid_argument names the message and the field.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_harmony_render(gptoss_tokenizer_t tokenizer, const char* conversation_json,
+                                                    size_t length, uint32_t* tokens_out, size_t max_tokens,
+                                                    size_t* num_tokens_out);
+
+/* Creates a parser of what the assistant generates after gptoss_harmony_render's tokens. */
+GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_create(gptoss_tokenizer_t tokenizer,
+                                                           gptoss_harmony_parser_t* parser_out);
+
+/* Takes the next token. A malformed turn is no error: see gptoss_harmony_parser_is_malformed. */
+GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_process(gptoss_harmony_parser_t parser, uint32_t token);
+
+/* Forgets all tokens and messages. */
+GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_reset(gptoss_harmony_parser_t parser);
+
+/*
+ * Properties of the message being generated, after the last token: UTF-8, NUL-terminated, "" where there is none,
+ * valid until the parser's next _process or _reset. size_out may be NULL. The content type is what follows the
+ * channel, such as "json"; the delta is the text that the last token added, whole characters only.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_get_role(gptoss_harmony_parser_t parser, const char** text_out,
+                                                             size_t* size_out);
+GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_get_channel(gptoss_harmony_parser_t parser, const char** text_out,
+                                                                size_t* size_out);
+GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_get_recipient(gptoss_harmony_parser_t parser, const char** text_out,
+                                                                  size_t* size_out);
+GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_get_content_type(gptoss_harmony_parser_t parser,
+                                                                     const char** text_out, size_t* size_out);
+GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_get_delta(gptoss_harmony_parser_t parser, const char** text_out,
+                                                              size_t* size_out);
+
+/* Stores 1 if any message so far broke the format: its tokens are then kept in the JSON as "raw_tokens", else 0. */
+GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_is_malformed(gptoss_harmony_parser_t parser, int* malformed_out);
+
+/*
+ * The messages so far as a JSON array, an unfinished one last. Stores up to max_size bytes, unterminated, and the size
+ * of all in size_out.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_get_messages(gptoss_harmony_parser_t parser, char* json_out,
+                                                                 size_t max_size, size_t* size_out);
+
+GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_retain(gptoss_harmony_parser_t parser);
+GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_release(gptoss_harmony_parser_t parser);
+
+#ifdef __cplusplus
+} /* extern "C" */
+#endif
+
+#endif /* GPTOSS_H */

@@ -1,0 +1,100 @@
+// A checkpoint of any supported layout, seen as one set of matrices. Nothing is read before it is asked for.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "io/config.h"
+#include "io/file.h"
+
+namespace gptoss::io {
+
+enum class DType { F32, F16, BF16, U8, Q8_0, MXFP4 };
+
+const char* dtype_name(DType type);
+// Bytes of n values; Q8_0 and MXFP4 hold them in blocks of 32 (34 and 17 bytes).
+uint64_t dtype_bytes(DType type, uint64_t n);
+
+// Rows in a file. Row r lies at offset + r * dtype_bytes(type, cols).
+struct Matrix {
+    std::string name;  // as the file has it, for messages
+    DType type = DType::F32;  // F32, F16, BF16 or Q8_0
+    uint64_t rows = 0;
+    uint64_t cols = 0;
+    const File* file = nullptr;
+    uint64_t offset = 0;
+
+    uint64_t row_bytes() const { return dtype_bytes(type, cols); }
+    uint64_t bytes() const { return rows * row_bytes(); }
+    // The raw bytes of rows [first, first + count); out holds count * row_bytes().
+    void read(uint64_t first, uint64_t count, std::byte* out) const;
+    // All values as float32, row by row.
+    std::vector<float> read_f32() const;
+};
+
+// The MXFP4 matrices of all experts of a layer: n_experts matrices of (rows, cols).
+struct Experts {
+    std::string name;
+    uint64_t n_experts = 0;
+    uint64_t rows = 0;  // of one expert
+    uint64_t cols = 0;
+
+    uint64_t blocks_per_row() const { return cols / 32; }
+    // Bytes in the file of the rows of one expert, for progress.
+    uint64_t row_bytes() const { return blocks_per_row() * 17; }
+    // Rows [first, first + count) of one expert. blocks_out: (count, cols/32, 16) bytes, value 2j in the low nibble of
+    // byte j; scales_out: (count, cols/32) bytes, the exponent biased by 127.
+    void read(uint64_t expert, uint64_t first, uint64_t count, std::byte* blocks_out, std::byte* scales_out) const;
+
+    // One part, or gate and up apart: row r is row r / parts.size() of parts[r % parts.size()].
+    struct Part {
+        const File* file = nullptr;
+        uint64_t offset = 0;         // of the blocks
+        uint64_t scales_offset = 0;  // of the scales where they lie apart, as in safetensors
+        bool gguf = false;           // scale and block interleaved, value j and j+16 in byte j
+    };
+    std::vector<Part> parts;
+};
+
+// Shapes are (rows, cols); vectors are one row.
+struct LayerTensors {
+    Matrix attn_norm;             // (1, hidden)
+    Matrix q, k, v;               // (heads * head_dim, hidden)
+    Matrix q_bias, k_bias, v_bias;
+    Matrix sinks;                 // (1, n_heads)
+    Matrix out;                   // (hidden, n_heads * head_dim)
+    Matrix out_bias;              // (1, hidden)
+    Matrix mlp_norm;              // (1, hidden)
+    Matrix router;                // (n_experts, hidden)
+    Matrix router_bias;           // (1, n_experts)
+    Experts gate_up;              // (2 * intermediate, hidden): gate and up rows alternate, gate first
+    std::vector<float> read_gate_up_bias() const;  // (n_experts, 2 * intermediate), alternating like the rows
+    std::vector<Matrix> gate_up_bias;              // one, or gate and up apart: (n_experts, …)
+    Experts down;                 // (hidden, intermediate)
+    Matrix down_bias;             // (n_experts, hidden)
+};
+
+class Checkpoint {
+  public:
+    // path: a Hugging Face directory, OpenAI's original/ directory, or a .gguf file. Checks every tensor's name, type
+    // and shape. Throws IoError that names the file and the tensor.
+    explicit Checkpoint(const std::string& path);
+
+    Config config;
+    Matrix embedding;  // (vocab, hidden)
+    std::vector<LayerTensors> layers;
+    Matrix final_norm;  // (1, hidden)
+    Matrix lm_head;     // (vocab, hidden)
+
+    // Where the model's own vocabulary is: a tokenizer.json, a .tiktoken or the .gguf itself; "" if it brings none.
+    std::string tokenizer_path;
+
+  private:
+    std::vector<std::unique_ptr<File>> files_;
+};
+
+}  // namespace gptoss::io
