@@ -9,26 +9,26 @@ namespace gptoss::io {
 
 struct Config {
     uint32_t n_layers = 0;
-    uint32_t hidden = 0;             // width of the residual, a multiple of 32
-    uint32_t intermediate = 0;       // width of one expert, a multiple of 32
-    uint32_t n_heads = 0;            // query heads
-    uint32_t n_kv_heads = 0;         // divides n_heads
-    uint32_t head_dim = 64;          // always 64
+    uint32_t hidden = 0;        // width of the residual, a multiple of 32
+    uint32_t intermediate = 0;  // width of one expert, a multiple of 32
+    uint32_t n_heads = 0;       // query heads
+    uint32_t n_kv_heads = 0;    // divides n_heads
+    uint32_t head_dim = 64;     // always 64
     uint32_t n_experts = 0;
-    uint32_t n_active_experts = 0;   // chosen per token, ≤ n_experts
-    uint32_t vocab = 0;              // rows of the embedding and of lm_head
-    uint32_t window = 0;             // positions a sliding layer sees, the current one among them
-    uint32_t max_context = 0;        // positions
-    std::vector<bool> sliding;       // (n_layers) true where a layer has the window
+    uint32_t n_active_experts = 0;  // chosen per token, ≤ n_experts
+    uint32_t vocab = 0;             // rows of the embedding and of lm_head
+    uint32_t window = 0;            // positions a sliding layer sees, the current one among them
+    uint32_t max_context = 0;       // positions
+    std::vector<bool> sliding;      // (n_layers) true where a layer has the window
     float norm_eps = 1e-5f;
     float swiglu_limit = 7.0f;
     float swiglu_alpha = 1.702f;
     float rope_theta = 150000.0f;
-    float rope_factor = 32.0f;       // YaRN; 1 means plain RoPE
+    float rope_factor = 32.0f;  // YaRN; 1 means plain RoPE
     float rope_beta_fast = 32.0f;
     float rope_beta_slow = 1.0f;
     uint32_t rope_original_context = 4096;
-    bool rope_truncate = false;      // round the ramp's ends to whole dimensions
+    bool rope_truncate = false;       // round the ramp's ends to whole dimensions
     uint32_t eos_token = UINT32_MAX;  // UINT32_MAX where the file names none
 
     uint32_t qkv_rows() const { return (n_heads + 2 * n_kv_heads) * head_dim; }
