@@ -21,7 +21,7 @@ uint64_t dtype_bytes(DType type, uint64_t n);
 
 // Rows in a file. Row r lies at offset + r * dtype_bytes(type, cols).
 struct Matrix {
-    std::string name;  // as the file has it, for messages
+    std::string name;         // as the file has it, for messages
     DType type = DType::F32;  // F32, F16, BF16 or Q8_0
     uint64_t rows = 0;
     uint64_t cols = 0;
@@ -53,29 +53,29 @@ struct Experts {
     // One part, or gate and up apart: row r is row r / parts.size() of parts[r % parts.size()].
     struct Part {
         const File* file = nullptr;
-        uint64_t offset = 0;         // of the blocks
-        uint64_t scales_offset = 0;  // of the scales where they lie apart, as in safetensors
-        bool gguf = false;           // scale and block interleaved, value j and j+16 in byte j
+        uint64_t offset = 0;                // of the blocks
+        const File* scales_file = nullptr;  // safetensors have the scales apart, perhaps in another shard;
+        uint64_t scales_offset = 0;         // NULL for GGUF: scale and block interleaved, value j and j+16 in byte j
     };
     std::vector<Part> parts;
 };
 
 // Shapes are (rows, cols); vectors are one row.
 struct LayerTensors {
-    Matrix attn_norm;             // (1, hidden)
-    Matrix q, k, v;               // (heads * head_dim, hidden)
+    Matrix attn_norm;  // (1, hidden)
+    Matrix q, k, v;    // (heads * head_dim, hidden)
     Matrix q_bias, k_bias, v_bias;
-    Matrix sinks;                 // (1, n_heads)
-    Matrix out;                   // (hidden, n_heads * head_dim)
-    Matrix out_bias;              // (1, hidden)
-    Matrix mlp_norm;              // (1, hidden)
-    Matrix router;                // (n_experts, hidden)
-    Matrix router_bias;           // (1, n_experts)
-    Experts gate_up;              // (2 * intermediate, hidden): gate and up rows alternate, gate first
+    Matrix sinks;                                  // (1, n_heads)
+    Matrix out;                                    // (hidden, n_heads * head_dim)
+    Matrix out_bias;                               // (1, hidden)
+    Matrix mlp_norm;                               // (1, hidden)
+    Matrix router;                                 // (n_experts, hidden)
+    Matrix router_bias;                            // (1, n_experts)
+    Experts gate_up;                               // (2 * intermediate, hidden): gate and up rows alternate, gate first
     std::vector<float> read_gate_up_bias() const;  // (n_experts, 2 * intermediate), alternating like the rows
     std::vector<Matrix> gate_up_bias;              // one, or gate and up apart: (n_experts, …)
-    Experts down;                 // (hidden, intermediate)
-    Matrix down_bias;             // (n_experts, hidden)
+    Experts down;                                  // (hidden, intermediate)
+    Matrix down_bias;                              // (n_experts, hidden)
 };
 
 class Checkpoint {

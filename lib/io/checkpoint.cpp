@@ -1,0 +1,281 @@
+#include "io/checkpoint.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+
+#include "io/fail.h"
+#include "io/gguf.h"
+#include "io/safetensors.h"
+#include "io/tensor_table.h"
+
+namespace gptoss::io {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+using Files = std::vector<std::unique_ptr<File>>;
+
+constexpr size_t max_config = 1 << 20;
+constexpr size_t max_index = 8 << 20;
+
+const std::vector<DType> float_types = {DType::F32, DType::F16, DType::BF16};
+const std::vector<DType> dense_types = {DType::F32, DType::F16, DType::BF16, DType::Q8_0};
+
+Matrix get_dense(const TensorTable& table, const std::string& name, uint64_t rows, uint64_t cols) {
+    const TensorInfo& t = table.get(name, dense_types, {rows, cols});
+    return {name, *t.type, rows, cols, t.file, t.offset};
+}
+
+// Biases of all experts; never quantized.
+Matrix get_biases(const TensorTable& table, const std::string& name, uint64_t rows, uint64_t cols) {
+    const TensorInfo& t = table.get(name, float_types, {rows, cols});
+    return {name, *t.type, rows, cols, t.file, t.offset};
+}
+
+Matrix get_vector(const TensorTable& table, const std::string& name, uint64_t n) {
+    const TensorInfo& t = table.get(name, float_types, {n});
+    return {name, *t.type, 1, n, t.file, t.offset};
+}
+
+Matrix slice_rows(const Matrix& m, uint64_t first, uint64_t count) {
+    return {m.name, m.type, count, m.cols, m.file, m.offset + first * m.row_bytes()};
+}
+
+Matrix slice_vector(const Matrix& m, uint64_t first, uint64_t n) {
+    return {m.name, m.type, 1, n, m.file, m.offset + dtype_bytes(m.type, first)};
+}
+
+// Safetensors have no 4-bit type: blocks and scales are two tensors of bytes.
+Experts get_experts(const TensorTable& table, const std::string& blocks_name, const std::string& scales_name,
+                    const Config& c, uint64_t rows, uint64_t cols) {
+    const TensorInfo& blocks = table.get(blocks_name, {DType::U8}, {c.n_experts, rows, cols / 32, 16});
+    const TensorInfo& scales = table.get(scales_name, {DType::U8}, {c.n_experts, rows, cols / 32});
+    return {blocks_name, c.n_experts, rows, cols, {{blocks.file, blocks.offset, scales.file, scales.offset}}};
+}
+
+Experts get_gguf_experts(const TensorTable& table, const std::vector<std::string>& names, const Config& c,
+                         uint64_t rows, uint64_t cols) {
+    Experts experts{names[0], c.n_experts, rows, cols, {}};
+    for (const std::string& name : names) {
+        const TensorInfo& t = table.get(name, {DType::MXFP4}, {c.n_experts, rows / names.size(), cols});
+        experts.parts.push_back({t.file, t.offset});
+    }
+    return experts;
+}
+
+void map_hugging_face(const TensorTable& table, Checkpoint& out) {
+    const Config& c = out.config;
+    const uint64_t q_rows = uint64_t{c.n_heads} * c.head_dim, kv_rows = uint64_t{c.n_kv_heads} * c.head_dim;
+    out.embedding = get_dense(table, "model.embed_tokens.weight", c.vocab, c.hidden);
+    for (uint32_t i = 0; i < c.n_layers; i++) {
+        const std::string layer = "model.layers." + std::to_string(i) + ".";
+        const std::string attn = layer + "self_attn.", experts = layer + "mlp.experts.";
+        LayerTensors t;
+        t.attn_norm = get_vector(table, layer + "input_layernorm.weight", c.hidden);
+        t.q = get_dense(table, attn + "q_proj.weight", q_rows, c.hidden);
+        t.k = get_dense(table, attn + "k_proj.weight", kv_rows, c.hidden);
+        t.v = get_dense(table, attn + "v_proj.weight", kv_rows, c.hidden);
+        t.q_bias = get_vector(table, attn + "q_proj.bias", q_rows);
+        t.k_bias = get_vector(table, attn + "k_proj.bias", kv_rows);
+        t.v_bias = get_vector(table, attn + "v_proj.bias", kv_rows);
+        t.sinks = get_vector(table, attn + "sinks", c.n_heads);
+        t.out = get_dense(table, attn + "o_proj.weight", c.hidden, q_rows);
+        t.out_bias = get_vector(table, attn + "o_proj.bias", c.hidden);
+        t.mlp_norm = get_vector(table, layer + "post_attention_layernorm.weight", c.hidden);
+        t.router = get_dense(table, layer + "mlp.router.weight", c.n_experts, c.hidden);
+        t.router_bias = get_vector(table, layer + "mlp.router.bias", c.n_experts);
+        t.gate_up = get_experts(table, experts + "gate_up_proj_blocks", experts + "gate_up_proj_scales", c,
+                                2 * uint64_t{c.intermediate}, c.hidden);
+        t.gate_up_bias = {get_biases(table, experts + "gate_up_proj_bias", c.n_experts, 2 * uint64_t{c.intermediate})};
+        t.down =
+            get_experts(table, experts + "down_proj_blocks", experts + "down_proj_scales", c, c.hidden, c.intermediate);
+        t.down_bias = get_biases(table, experts + "down_proj_bias", c.n_experts, c.hidden);
+        out.layers.push_back(std::move(t));
+    }
+    out.final_norm = get_vector(table, "model.norm.weight", c.hidden);
+    out.lm_head = get_dense(table, "lm_head.weight", c.vocab, c.hidden);
+}
+
+// OpenAI's names; queries, keys and values are the rows of one matrix.
+void map_original(const TensorTable& table, Checkpoint& out) {
+    const Config& c = out.config;
+    const uint64_t q_rows = uint64_t{c.n_heads} * c.head_dim, kv_rows = uint64_t{c.n_kv_heads} * c.head_dim;
+    out.embedding = get_dense(table, "embedding.weight", c.vocab, c.hidden);
+    for (uint32_t i = 0; i < c.n_layers; i++) {
+        const std::string block = "block." + std::to_string(i) + ".";
+        const std::string attn = block + "attn.", mlp = block + "mlp.";
+        LayerTensors t;
+        t.attn_norm = get_vector(table, attn + "norm.scale", c.hidden);
+        const Matrix qkv = get_dense(table, attn + "qkv.weight", c.qkv_rows(), c.hidden);
+        t.q = slice_rows(qkv, 0, q_rows);
+        t.k = slice_rows(qkv, q_rows, kv_rows);
+        t.v = slice_rows(qkv, q_rows + kv_rows, kv_rows);
+        const Matrix qkv_bias = get_vector(table, attn + "qkv.bias", c.qkv_rows());
+        t.q_bias = slice_vector(qkv_bias, 0, q_rows);
+        t.k_bias = slice_vector(qkv_bias, q_rows, kv_rows);
+        t.v_bias = slice_vector(qkv_bias, q_rows + kv_rows, kv_rows);
+        t.sinks = get_vector(table, attn + "sinks", c.n_heads);
+        t.out = get_dense(table, attn + "out.weight", c.hidden, q_rows);
+        t.out_bias = get_vector(table, attn + "out.bias", c.hidden);
+        t.mlp_norm = get_vector(table, mlp + "norm.scale", c.hidden);
+        t.router = get_dense(table, mlp + "gate.weight", c.n_experts, c.hidden);
+        t.router_bias = get_vector(table, mlp + "gate.bias", c.n_experts);
+        t.gate_up = get_experts(table, mlp + "mlp1_weight.blocks", mlp + "mlp1_weight.scales", c,
+                                2 * uint64_t{c.intermediate}, c.hidden);
+        t.gate_up_bias = {get_biases(table, mlp + "mlp1_bias", c.n_experts, 2 * uint64_t{c.intermediate})};
+        t.down =
+            get_experts(table, mlp + "mlp2_weight.blocks", mlp + "mlp2_weight.scales", c, c.hidden, c.intermediate);
+        t.down_bias = get_biases(table, mlp + "mlp2_bias", c.n_experts, c.hidden);
+        out.layers.push_back(std::move(t));
+    }
+    out.final_norm = get_vector(table, "norm.scale", c.hidden);
+    out.lm_head = get_dense(table, "unembedding.weight", c.vocab, c.hidden);
+}
+
+// llama.cpp's names; gate and up are apart.
+void map_gguf(const TensorTable& table, Checkpoint& out) {
+    const Config& c = out.config;
+    const uint64_t q_rows = uint64_t{c.n_heads} * c.head_dim, kv_rows = uint64_t{c.n_kv_heads} * c.head_dim;
+    out.embedding = get_dense(table, "token_embd.weight", c.vocab, c.hidden);
+    for (uint32_t i = 0; i < c.n_layers; i++) {
+        const std::string blk = "blk." + std::to_string(i) + ".";
+        LayerTensors t;
+        t.attn_norm = get_vector(table, blk + "attn_norm.weight", c.hidden);
+        t.q = get_dense(table, blk + "attn_q.weight", q_rows, c.hidden);
+        t.k = get_dense(table, blk + "attn_k.weight", kv_rows, c.hidden);
+        t.v = get_dense(table, blk + "attn_v.weight", kv_rows, c.hidden);
+        t.q_bias = get_vector(table, blk + "attn_q.bias", q_rows);
+        t.k_bias = get_vector(table, blk + "attn_k.bias", kv_rows);
+        t.v_bias = get_vector(table, blk + "attn_v.bias", kv_rows);
+        t.sinks = get_vector(table, blk + "attn_sinks.weight", c.n_heads);
+        t.out = get_dense(table, blk + "attn_output.weight", c.hidden, q_rows);
+        t.out_bias = get_vector(table, blk + "attn_output.bias", c.hidden);
+        t.mlp_norm = get_vector(table, blk + "post_attention_norm.weight", c.hidden);
+        t.router = get_dense(table, blk + "ffn_gate_inp.weight", c.n_experts, c.hidden);
+        t.router_bias = get_vector(table, blk + "ffn_gate_inp.bias", c.n_experts);
+        t.gate_up = get_gguf_experts(table, {blk + "ffn_gate_exps.weight", blk + "ffn_up_exps.weight"}, c,
+                                     2 * uint64_t{c.intermediate}, c.hidden);
+        t.gate_up_bias = {get_biases(table, blk + "ffn_gate_exps.bias", c.n_experts, c.intermediate),
+                          get_biases(table, blk + "ffn_up_exps.bias", c.n_experts, c.intermediate)};
+        t.down = get_gguf_experts(table, {blk + "ffn_down_exps.weight"}, c, c.hidden, c.intermediate);
+        t.down_bias = get_biases(table, blk + "ffn_down_exps.bias", c.n_experts, c.hidden);
+        out.layers.push_back(std::move(t));
+    }
+    out.final_norm = get_vector(table, "output_norm.weight", c.hidden);
+    out.lm_head = get_dense(table, "output.weight", c.vocab, c.hidden);
+}
+
+const File& open_file(Files& files, const std::string& path) {
+    files.push_back(std::make_unique<File>(path));
+    return *files.back();
+}
+
+bool exists(const std::string& path) {
+    std::error_code error;  // what can't be looked at is not there
+    return fs::exists(path, error);
+}
+
+// The files of a directory that end in suffix, in order.
+std::vector<std::string> list_files(const std::string& directory, const std::string& suffix) {
+    std::vector<std::string> paths;
+    std::error_code error;
+    for (fs::directory_iterator at(directory, error), end; !error && at != end; at.increment(error))
+        if (at->path().native().ends_with(suffix)) paths.push_back(at->path().native());
+    if (error) fail(directory, error.message());
+    std::sort(paths.begin(), paths.end());
+    return paths;
+}
+
+// One model.safetensors; or the shards that an index names; or, as OpenAI's own loader has it, all there are.
+TensorTable read_directory(const std::string& directory, Files& files) {
+    TensorTable table(directory);
+    const std::string single = directory + "/model.safetensors", index_path = single + ".index.json";
+    if (!exists(single) && exists(index_path)) {
+        const std::string text = File(index_path).read_all(max_index);
+        const auto index = parse_safetensors_index(text.data(), text.size(), index_path);
+        std::map<std::string, const File*> shards;
+        for (const auto& [tensor, name] : index) {
+            const File*& shard = shards[name];
+            if (shard) continue;
+            shard = &open_file(files, directory + "/" + name);
+            table.add(read_safetensors(*shard), shard);
+        }
+        for (const auto& [tensor, name] : index) {
+            const TensorInfo* t = table.find(tensor);
+            if (!t || t->file != shards[name])
+                fail(shards[name]->path(), "tensor " + quote(tensor) + " is missing, which the index says is here");
+        }
+        return table;
+    }
+    const std::vector<std::string> paths = exists(single) ? std::vector{single} : list_files(directory, ".safetensors");
+    if (paths.empty()) fail(directory, "holds no .safetensors file");
+    for (const std::string& path : paths) {
+        const File& file = open_file(files, path);
+        table.add(read_safetensors(file), &file);
+    }
+    return table;
+}
+
+Gguf read_gguf(const File& file) {
+    return parse_gguf([&](uint64_t offset, std::byte* out, size_t size) { file.read(offset, out, size); }, file.size(),
+                      file.path());
+}
+
+// The other files of a split model: NAME-00001-of-00003.gguf is followed by NAME-00002-of-00003.gguf and so on.
+void read_gguf_splits(const Gguf& first, const std::string& path, TensorTable& table, Files& files) {
+    auto split = [&](const char* key) -> uint64_t {
+        auto at = first.metadata.find(key);
+        const uint64_t* value = at == first.metadata.end() ? nullptr : std::get_if<uint64_t>(&at->second);
+        return value ? *value : 0;
+    };
+    const uint64_t count = split("split.count");
+    if (count <= 1) return;
+    constexpr uint64_t max_count = 99999;
+    char ending[32];
+    auto format_ending = [&](uint64_t i) {
+        std::snprintf(ending, sizeof ending, "-%05u-of-%05u.gguf", unsigned(i), unsigned(count));
+        return std::string(ending);
+    };
+    if (count > max_count || split("split.no") != 0 || !path.ends_with(format_ending(1)))
+        fail(path, "is one of " + std::to_string(count) + " files of a split model but not its first, named …" +
+                       (count > max_count ? "" : format_ending(1)));
+    const std::string stem = path.substr(0, path.size() - format_ending(1).size());
+    for (uint64_t i = 2; i <= count; i++) {
+        const File& file = open_file(files, stem + format_ending(i));
+        table.add(read_gguf(file).tensors, &file);
+    }
+}
+
+}  // namespace
+
+Checkpoint::Checkpoint(const std::string& path) {
+    std::error_code error;
+    if (!fs::is_directory(path, error)) {
+        const File& file = open_file(files_, path);
+        Gguf gguf = read_gguf(file);
+        config = parse_gguf_config(gguf, path);
+        TensorTable table(path);
+        table.add(gguf.tensors, &file);
+        read_gguf_splits(gguf, path, table, files_);
+        map_gguf(table, *this);
+        tokenizer_path = path;
+        return;
+    }
+    const std::string config_path = path + "/config.json";
+    const std::string text = File(config_path).read_all(max_config);
+    config = parse_config(text.data(), text.size(), config_path);
+    const TensorTable table = read_directory(path, files_);
+    if (table.find("embedding.weight"))
+        map_original(table, *this);
+    else
+        map_hugging_face(table, *this);
+
+    if (exists(path + "/tokenizer.json"))
+        tokenizer_path = path + "/tokenizer.json";
+    else if (const auto ranks = list_files(path, ".tiktoken"); !ranks.empty())
+        tokenizer_path = ranks[0];
+}
+
+}  // namespace gptoss::io
