@@ -1,0 +1,72 @@
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include "text/splitter.h"
+
+#include <pcre2.h>
+
+#include "error.h"
+
+namespace gptoss::text {
+
+const char* const o200k_pattern =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
+    R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
+    R"(|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
+const char* const gpt2_pattern = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+
+void Splitter::Free::operator()(pcre2_code_8* code) const { pcre2_code_free(code); }
+void Splitter::Scratch::Free::operator()(pcre2_match_data_8* data) const { pcre2_match_data_free(data); }
+
+Splitter::Splitter(const std::vector<Rule>& rules) {
+    for (const Rule& rule : rules) {
+        int error;
+        size_t offset;
+        rules_.push_back({{}, rule.keep_matches, rule.keep_gaps});
+        rules_.back().code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(rule.pattern.data()), rule.pattern.size(),
+                                               PCRE2_UTF | PCRE2_UCP, &error, &offset, nullptr));
+        if (!rules_.back().code) {
+            char reason[256];
+            pcre2_get_error_message(error, reinterpret_cast<PCRE2_UCHAR*>(reason), sizeof reason);
+            throw Error(Status::IoError, "pattern \"" + rule.pattern.substr(0, 80) + "\": " + reason + " at offset " +
+                                             std::to_string(offset));
+        }
+        // Where the system forbids executable memory this fails, and pcre2_match interprets the pattern.
+        pcre2_jit_compile(rules_.back().code.get(), PCRE2_JIT_COMPLETE);
+    }
+}
+
+Splitter::Scratch::Scratch(const Splitter& splitter) {
+    for (const Compiled& rule : splitter.rules_) {
+        match_data_.emplace_back(pcre2_match_data_create_from_pattern(rule.code.get(), nullptr));
+        if (!match_data_.back()) throw std::bad_alloc();
+    }
+}
+
+void Splitter::split(std::string_view text, Scratch& scratch, const Sink& sink) const { split(0, text, scratch, sink); }
+
+void Splitter::split(size_t index, std::string_view text, Scratch& scratch, const Sink& sink) const {
+    if (text.empty()) return;
+    if (index == rules_.size()) return sink(text);
+    const Compiled& rule = rules_[index];
+    pcre2_match_data* data = scratch.match_data_[index].get();
+    auto emit = [&](size_t begin, size_t end) { split(index + 1, text.substr(begin, end - begin), scratch, sink); };
+    const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
+    const size_t* match = pcre2_get_ovector_pointer(data);
+    size_t end = 0;  // of the match before
+    while (end < text.size()) {
+        // An empty match would stand still; no pre-tokenizer means one.
+        int count =
+            pcre2_match(rule.code.get(), subject, text.size(), end, PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY, data, nullptr);
+        if (count == PCRE2_ERROR_NOMATCH) break;
+        if (count == PCRE2_ERROR_NOMEMORY) throw std::bad_alloc();
+        if (count < 0)
+            throw Error(Status::UnsupportedArgument, "the vocabulary's pattern takes too many steps on this text");
+        const size_t begin = match[0], next = match[1];
+        if (rule.keep_gaps && begin > end) emit(end, begin);
+        if (rule.keep_matches) emit(begin, next);
+        end = next;
+    }
+    if (rule.keep_gaps && end < text.size()) emit(end, text.size());
+}
+
+}  // namespace gptoss::text
