@@ -1,0 +1,252 @@
+#define VOLK_IMPLEMENTATION
+#include "vk/device.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+namespace gptoss::vk {
+
+void check(VkResult result, const std::string& what) {
+    if (result >= VK_SUCCESS) return;
+    switch (result) {
+        case VK_ERROR_OUT_OF_HOST_MEMORY: throw Error(Status::InsufficientMemory, what + ": out of host memory");
+        case VK_ERROR_OUT_OF_DEVICE_MEMORY: throw Error(Status::InsufficientMemory, what + ": out of device memory");
+        case VK_ERROR_TOO_MANY_OBJECTS: throw Error(Status::InsufficientResources, what + ": too many objects");
+        case VK_ERROR_DEVICE_LOST: throw Error(Status::DeviceLost, what + ": the device was lost");
+        default: throw Error(Status::UnsupportedSystem, what + ": Vulkan error " + std::to_string(result));
+    }
+}
+
+namespace {
+
+// One instance for the process, made at first use and never destroyed: drivers do not all survive being unloaded.
+// NULL where there is no loader; retried on the next call.
+VkInstance instance() {
+    static std::mutex mutex;
+    static VkInstance made = VK_NULL_HANDLE;
+    std::lock_guard lock(mutex);
+    if (made) return made;
+    if (volkInitialize() != VK_SUCCESS || volkGetInstanceVersion() < VK_API_VERSION_1_2) return VK_NULL_HANDLE;
+    VkApplicationInfo app{VK_STRUCTURE_TYPE_APPLICATION_INFO};
+    app.pEngineName = "libgptoss";
+    app.apiVersion = VK_API_VERSION_1_2;
+    VkInstanceCreateInfo create{VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO};
+    create.pApplicationInfo = &app;
+    VkResult result = vkCreateInstance(&create, nullptr, &made);
+    if (result == VK_ERROR_INCOMPATIBLE_DRIVER) return VK_NULL_HANDLE;  // a loader without any driver
+    check(result, "vkCreateInstance");
+    volkLoadInstanceOnly(made);
+    return made;
+}
+
+bool has_extension(const std::vector<VkExtensionProperties>& extensions, const char* name) {
+    return std::any_of(extensions.begin(), extensions.end(),
+                       [&](const auto& e) { return std::strcmp(e.extensionName, name) == 0; });
+}
+
+std::vector<VkExtensionProperties> device_extensions(VkPhysicalDevice physical) {
+    uint32_t count = 0;
+    check(vkEnumerateDeviceExtensionProperties(physical, nullptr, &count, nullptr), "vkEnumerateDeviceExtensionProperties");
+    std::vector<VkExtensionProperties> extensions(count);
+    check(vkEnumerateDeviceExtensionProperties(physical, nullptr, &count, extensions.data()),
+          "vkEnumerateDeviceExtensionProperties");
+    return extensions;
+}
+
+#ifdef VK_KHR_cooperative_matrix
+bool has_coopmat_16x16(VkPhysicalDevice physical) {
+    if (!vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR) return false;
+    uint32_t count = 0;
+    if (vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR(physical, &count, nullptr) != VK_SUCCESS) return false;
+    std::vector<VkCooperativeMatrixPropertiesKHR> shapes(count, {VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR});
+    if (vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR(physical, &count, shapes.data()) != VK_SUCCESS) return false;
+    return std::any_of(shapes.begin(), shapes.end(), [](const auto& s) {
+        return s.MSize == 16 && s.NSize == 16 && s.KSize == 16 && s.AType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
+               s.BType == VK_COMPONENT_TYPE_FLOAT16_KHR && s.CType == VK_COMPONENT_TYPE_FLOAT32_KHR &&
+               s.ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR && s.scope == VK_SCOPE_SUBGROUP_KHR;
+    });
+}
+#endif
+
+uint32_t compute_queue_family(VkPhysicalDevice physical, uint32_t* timestamp_bits) {
+    uint32_t count = 0;
+    vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, nullptr);
+    std::vector<VkQueueFamilyProperties> families(count);
+    vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, families.data());
+    for (uint32_t i = 0; i < count; i++)
+        if (families[i].queueFlags & VK_QUEUE_COMPUTE_BIT) {
+            *timestamp_bits = families[i].timestampValidBits;
+            return i;
+        }
+    return UINT32_MAX;
+}
+
+DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
+    DeviceInfo info;
+    info.index = index;
+    info.physical = physical;
+    VkPhysicalDeviceProperties basic{};
+    vkGetPhysicalDeviceProperties(physical, &basic);
+    info.name = basic.deviceName;
+    info.type = basic.deviceType;
+    if (basic.apiVersion < VK_API_VERSION_1_2) {
+        info.unsupported = "it has Vulkan " + std::to_string(VK_API_VERSION_MAJOR(basic.apiVersion)) + "." +
+                           std::to_string(VK_API_VERSION_MINOR(basic.apiVersion)) + ", 1.2 is needed";
+        return info;
+    }
+    const auto extensions = device_extensions(physical);
+    VkPhysicalDeviceVulkan11Properties p11{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES};
+    VkPhysicalDeviceVulkan12Properties p12{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_PROPERTIES, &p11};
+    VkPhysicalDeviceProperties2 properties{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &p12};
+    vkGetPhysicalDeviceProperties2(physical, &properties);
+    info.driver = std::string(p12.driverName) + " " + p12.driverInfo;
+    info.subgroup_size = p11.subgroupSize;
+    info.max_allocation = p11.maxMemoryAllocationSize;
+    info.shared_memory = basic.limits.maxComputeSharedMemorySize;
+    info.max_workgroup = std::min(basic.limits.maxComputeWorkGroupInvocations, basic.limits.maxComputeWorkGroupSize[0]);
+    info.max_groups_y = basic.limits.maxComputeWorkGroupCount[1];
+
+    VkPhysicalDeviceVulkan12Features f12{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES};
+    VkPhysicalDeviceFeatures2 features{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, &f12};
+#ifdef VK_KHR_cooperative_matrix
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR coopmat{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
+    const bool asks_coopmat = has_extension(extensions, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
+    if (asks_coopmat) f12.pNext = &coopmat;
+#endif
+    vkGetPhysicalDeviceFeatures2(physical, &features);
+    const auto subgroup_needs = VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_ARITHMETIC_BIT;
+    uint32_t timestamp_bits = 0;
+    info.queue_family = compute_queue_family(physical, &timestamp_bits);
+    if (timestamp_bits) info.timestamp_period = basic.limits.timestampPeriod;
+    if (!f12.bufferDeviceAddress)
+        info.unsupported = "it lacks bufferDeviceAddress";
+    else if ((p11.subgroupSupportedOperations & subgroup_needs) != subgroup_needs ||
+             !(p11.subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT))
+        info.unsupported = "it lacks subgroup arithmetic in compute shaders";
+    else if (info.queue_family == UINT32_MAX)
+        info.unsupported = "it has no compute queue";
+    else if (info.max_workgroup < 128)
+        info.unsupported = "its workgroups hold fewer than 128 invocations";
+#ifdef VK_KHR_cooperative_matrix
+    info.coopmat = asks_coopmat && coopmat.cooperativeMatrix && f12.shaderFloat16 && f12.vulkanMemoryModel &&
+                   has_coopmat_16x16(physical);
+#endif
+
+    VkPhysicalDeviceMemoryBudgetPropertiesEXT budget{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT};
+    VkPhysicalDeviceMemoryProperties2 memory{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
+    const bool has_budget = has_extension(extensions, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
+    if (has_budget) memory.pNext = &budget;
+    vkGetPhysicalDeviceMemoryProperties2(physical, &memory);
+    for (uint32_t h = 0; h < memory.memoryProperties.memoryHeapCount; h++) {
+        const VkMemoryHeap& heap = memory.memoryProperties.memoryHeaps[h];
+        if (!(heap.flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) || heap.size < info.memory_size) continue;
+        info.memory_size = heap.size;
+        info.memory_available = heap.size;
+        if (has_budget)
+            info.memory_available = budget.heapBudget[h] - std::min(budget.heapUsage[h], budget.heapBudget[h]);
+    }
+    return info;
+}
+
+int rank(VkPhysicalDeviceType type) {
+    switch (type) {
+        case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU: return 4;
+        case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU: return 3;
+        case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU: return 2;
+        case VK_PHYSICAL_DEVICE_TYPE_OTHER: return 1;
+        default: return 0;
+    }
+}
+
+DeviceInfo find_device(const char* wanted) {
+    const auto devices = enumerate_devices();
+    if (devices.empty())
+        throw Error(Status::UnsupportedSystem, "no Vulkan device: there is no Vulkan loader, or no driver it can use");
+    if (!wanted || !*wanted)
+        return *std::max_element(devices.begin(), devices.end(), [](const DeviceInfo& a, const DeviceInfo& b) {
+            const auto key = [](const DeviceInfo& d) {
+                return std::tuple(d.unsupported.empty(), rank(d.type), d.memory_size);
+            };
+            return key(a) < key(b);
+        });
+    char* end = nullptr;
+    const unsigned long index = std::strtoul(wanted, &end, 10);
+    if (*end == 0 && index < devices.size()) return devices[index];
+    const auto lower = [](std::string s) {
+        std::transform(s.begin(), s.end(), s.begin(), [](unsigned char c) { return std::tolower(c); });
+        return s;
+    };
+    for (const DeviceInfo& d : devices)
+        if (lower(d.name).find(lower(wanted)) != std::string::npos) return d;
+    throw Error(Status::InvalidArgument, "no Vulkan device \"" + std::string(wanted) + "\": there are " +
+                                             std::to_string(devices.size()) + ", the first is \"" + devices[0].name + "\"");
+}
+
+}  // namespace
+
+std::vector<DeviceInfo> enumerate_devices() {
+    const VkInstance vulkan = instance();
+    if (!vulkan) return {};
+    uint32_t count = 0;
+    const VkResult result = vkEnumeratePhysicalDevices(vulkan, &count, nullptr);
+    if (result == VK_ERROR_INITIALIZATION_FAILED) return {};  // what the loader answers without any driver
+    check(result, "vkEnumeratePhysicalDevices");
+    std::vector<VkPhysicalDevice> handles(count);
+    check(vkEnumeratePhysicalDevices(vulkan, &count, handles.data()), "vkEnumeratePhysicalDevices");
+    std::vector<DeviceInfo> devices;
+    for (uint32_t i = 0; i < count; i++) devices.push_back(describe(handles[i], i));
+    return devices;
+}
+
+DeviceInfo choose_device(const char* wanted) {
+    const DeviceInfo device = find_device(wanted);
+    if (!device.unsupported.empty())
+        throw Error(Status::UnsupportedSystem, "device \"" + device.name + "\" cannot run gpt-oss: " + device.unsupported);
+    return device;
+}
+
+Device::Device(const DeviceInfo& info) : info_(info) {
+    const float priority = 1;
+    VkDeviceQueueCreateInfo queue{VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO};
+    queue.queueFamilyIndex = info.queue_family;
+    queue.queueCount = 1;
+    queue.pQueuePriorities = &priority;
+    VkPhysicalDeviceVulkan12Features f12{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES};
+    f12.bufferDeviceAddress = VK_TRUE;
+    std::vector<const char*> extensions;
+#ifdef VK_KHR_cooperative_matrix
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR coopmat{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
+    coopmat.cooperativeMatrix = VK_TRUE;
+    if (info.coopmat) {
+        extensions.push_back(VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
+        f12.shaderFloat16 = VK_TRUE;
+        f12.vulkanMemoryModel = VK_TRUE;
+        f12.pNext = &coopmat;
+    }
+#endif
+    VkDeviceCreateInfo create{VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO, &f12};
+    create.queueCreateInfoCount = 1;
+    create.pQueueCreateInfos = &queue;
+    create.enabledExtensionCount = static_cast<uint32_t>(extensions.size());
+    create.ppEnabledExtensionNames = extensions.data();
+    check(vkCreateDevice(info.physical, &create, nullptr, &device_), "vkCreateDevice for \"" + info.name + "\"");
+    volkLoadDeviceTable(&vk, device_);
+    vk.vkGetDeviceQueue(device_, info.queue_family, 0, &queue_);
+    vkGetPhysicalDeviceMemoryProperties(info.physical, &memory_);
+}
+
+Device::~Device() {
+    vk.vkDeviceWaitIdle(device_);
+    vk.vkDestroyDevice(device_, nullptr);
+}
+
+void Device::submit(VkCommandBuffer commands, VkFence fence) const {
+    VkSubmitInfo submit{VK_STRUCTURE_TYPE_SUBMIT_INFO};
+    submit.commandBufferCount = 1;
+    submit.pCommandBuffers = &commands;
+    std::lock_guard lock(queue_mutex_);
+    check(vk.vkQueueSubmit(queue_, 1, &submit, fence), "vkQueueSubmit");
+}
+
+}  // namespace gptoss::vk

@@ -1,0 +1,139 @@
+#include "vk/kernels.h"
+
+#include "spirv.h"
+
+namespace gptoss::vk {
+
+namespace {
+constexpr uint32_t kMaxArgs = 128;  // what every device offers as push constants, bytes
+}
+
+Kernels::Kernels(const Device& device) : device_(device) {
+    const VkPushConstantRange range{VK_SHADER_STAGE_COMPUTE_BIT, 0, kMaxArgs};
+    VkPipelineLayoutCreateInfo layout{VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO};
+    layout.pushConstantRangeCount = 1;
+    layout.pPushConstantRanges = &range;
+    check(device.vk.vkCreatePipelineLayout(device.handle(), &layout, nullptr, &layout_), "vkCreatePipelineLayout");
+    VkPipelineCacheCreateInfo cache{VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
+    // without a cache pipelines only take longer to build
+    if (device.vk.vkCreatePipelineCache(device.handle(), &cache, nullptr, &cache_) != VK_SUCCESS) cache_ = VK_NULL_HANDLE;
+}
+
+Kernels::~Kernels() {
+    for (const auto& [key, kernel] : kernels_) device_.vk.vkDestroyPipeline(device_.handle(), kernel->pipeline, nullptr);
+    device_.vk.vkDestroyPipelineCache(device_.handle(), cache_, nullptr);
+    device_.vk.vkDestroyPipelineLayout(device_.handle(), layout_, nullptr);
+}
+
+const Kernel& Kernels::get(const std::string& name, const std::vector<uint32_t>& constants) {
+    std::lock_guard lock(mutex_);
+    auto& slot = kernels_[{name, constants}];
+    if (slot) return *slot;
+    const auto code = spirv(name);
+    if (code.empty()) throw Error(Status::InternalError, "this build has no kernel " + name);
+    VkShaderModuleCreateInfo module_info{VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO};
+    module_info.codeSize = code.size_bytes();
+    module_info.pCode = code.data();
+    VkShaderModule module = VK_NULL_HANDLE;
+    check(device_.vk.vkCreateShaderModule(device_.handle(), &module_info, nullptr, &module), "kernel " + name);
+
+    std::vector<VkSpecializationMapEntry> entries;
+    for (uint32_t i = 0; i < constants.size(); i++) entries.push_back({i, i * 4, 4});
+    const VkSpecializationInfo specialization{static_cast<uint32_t>(entries.size()), entries.data(), constants.size() * 4,
+                                              constants.data()};
+    VkComputePipelineCreateInfo create{VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO};
+    create.stage.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO;
+    create.stage.stage = VK_SHADER_STAGE_COMPUTE_BIT;
+    create.stage.module = module;
+    create.stage.pName = "main";
+    create.stage.pSpecializationInfo = &specialization;
+    create.layout = layout_;
+    auto kernel = std::make_unique<Kernel>();
+    const VkResult result =
+        device_.vk.vkCreateComputePipelines(device_.handle(), cache_, 1, &create, nullptr, &kernel->pipeline);
+    device_.vk.vkDestroyShaderModule(device_.handle(), module, nullptr);
+    check(result, "kernel " + name);
+    slot = std::move(kernel);
+    return *slot;
+}
+
+Commands::Commands(const Device& device, const Kernels& kernels) : device_(device), layout_(kernels.layout()) {
+    try {
+        VkCommandPoolCreateInfo pool{VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO};
+        pool.queueFamilyIndex = device.info().queue_family;
+        check(device.vk.vkCreateCommandPool(device.handle(), &pool, nullptr, &pool_), "vkCreateCommandPool");
+        VkCommandBufferAllocateInfo allocate{VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO};
+        allocate.commandPool = pool_;
+        allocate.level = VK_COMMAND_BUFFER_LEVEL_PRIMARY;
+        allocate.commandBufferCount = 1;
+        check(device.vk.vkAllocateCommandBuffers(device.handle(), &allocate, &commands_), "vkAllocateCommandBuffers");
+        VkFenceCreateInfo fence{VK_STRUCTURE_TYPE_FENCE_CREATE_INFO};
+        check(device.vk.vkCreateFence(device.handle(), &fence, nullptr, &fence_), "vkCreateFence");
+    } catch (...) {
+        release();
+        throw;
+    }
+}
+
+Commands::~Commands() { release(); }
+
+void Commands::release() noexcept {
+    if (running_) device_.vk.vkWaitForFences(device_.handle(), 1, &fence_, VK_TRUE, UINT64_MAX);
+    device_.vk.vkDestroyFence(device_.handle(), fence_, nullptr);
+    device_.vk.vkDestroyCommandPool(device_.handle(), pool_, nullptr);
+}
+
+void Commands::begin() {
+    wait();
+    check(device_.vk.vkResetCommandPool(device_.handle(), pool_, 0), "vkResetCommandPool");
+    VkCommandBufferBeginInfo info{VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
+    check(device_.vk.vkBeginCommandBuffer(commands_, &info), "vkBeginCommandBuffer");
+    dispatches_ = barriers_ = 0;
+}
+
+void Commands::dispatch_bytes(const Kernel& kernel, const void* args, uint32_t size, uint32_t x, uint32_t y, uint32_t z) {
+    device_.vk.vkCmdBindPipeline(commands_, VK_PIPELINE_BIND_POINT_COMPUTE, kernel.pipeline);
+    device_.vk.vkCmdPushConstants(commands_, layout_, VK_SHADER_STAGE_COMPUTE_BIT, 0, size, args);
+    device_.vk.vkCmdDispatch(commands_, x, y, z);
+    dispatches_++;
+}
+
+void Commands::barrier() {
+    VkMemoryBarrier memory{VK_STRUCTURE_TYPE_MEMORY_BARRIER};
+    memory.srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
+    memory.dstAccessMask = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_READ_BIT |
+                           VK_ACCESS_TRANSFER_WRITE_BIT;
+    const auto stages = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
+    device_.vk.vkCmdPipelineBarrier(commands_, stages, stages, 0, 1, &memory, 0, nullptr, 0, nullptr);
+    barriers_++;
+}
+
+void Commands::copy(const Buffer& from, uint64_t from_offset, const Buffer& to, uint64_t to_offset, uint64_t size) {
+    const VkBufferCopy region{from_offset, to_offset, size};
+    device_.vk.vkCmdCopyBuffer(commands_, from.handle(), to.handle(), 1, &region);
+}
+
+void Commands::end() {
+    // what kernels wrote is for the host to read
+    VkMemoryBarrier memory{VK_STRUCTURE_TYPE_MEMORY_BARRIER};
+    memory.srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
+    memory.dstAccessMask = VK_ACCESS_HOST_READ_BIT;
+    device_.vk.vkCmdPipelineBarrier(commands_, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT,
+                                    VK_PIPELINE_STAGE_HOST_BIT, 0, 1, &memory, 0, nullptr, 0, nullptr);
+    check(device_.vk.vkEndCommandBuffer(commands_), "vkEndCommandBuffer");
+}
+
+void Commands::submit() {
+    wait();
+    check(device_.vk.vkResetFences(device_.handle(), 1, &fence_), "vkResetFences");
+    device_.submit(commands_, fence_);
+    running_ = true;
+}
+
+void Commands::wait() {
+    if (!running_) return;
+    running_ = false;
+    check(device_.vk.vkWaitForFences(device_.handle(), 1, &fence_, VK_TRUE, UINT64_MAX), "waiting for the device");
+}
+
+}  // namespace gptoss::vk

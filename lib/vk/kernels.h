@@ -1,0 +1,83 @@
+// Compute pipelines by name, and command buffers that dispatch them.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "vk/buffer.h"
+#include "vk/device.h"
+
+namespace gptoss::vk {
+
+// A pipeline: one SPIR-V module with its specialization constants set.
+struct Kernel {
+    VkPipeline pipeline = VK_NULL_HANDLE;
+    uint32_t args_size = 0;  // bytes of push constants
+};
+
+// The pipelines of a device, each built at first use. Safe from many threads.
+class Kernels {
+  public:
+    explicit Kernels(const Device& device);
+    ~Kernels();
+    Kernels(const Kernels&) = delete;
+    Kernels& operator=(const Kernels&) = delete;
+
+    // constants: the values of constant_id 0, 1, …; the reference stays valid as long as this object.
+    const Kernel& get(const std::string& name, const std::vector<uint32_t>& constants);
+    VkPipelineLayout layout() const { return layout_; }
+
+  private:
+    const Device& device_;
+    VkPipelineLayout layout_ = VK_NULL_HANDLE;
+    VkPipelineCache cache_ = VK_NULL_HANDLE;
+    std::mutex mutex_;
+    std::map<std::pair<std::string, std::vector<uint32_t>>, std::unique_ptr<Kernel>> kernels_;
+};
+
+// A command buffer of its own pool: recorded, submitted any number of times, waited for. One thread at a time.
+class Commands {
+  public:
+    Commands(const Device& device, const Kernels& kernels);
+    ~Commands();
+    Commands(const Commands&) = delete;
+    Commands& operator=(const Commands&) = delete;
+
+    void begin();
+    template <typename Args>
+    void dispatch(const Kernel& kernel, const Args& args, uint32_t x, uint32_t y = 1, uint32_t z = 1) {
+        dispatch_bytes(kernel, &args, sizeof(Args), x, y, z);
+    }
+    // Everything before is done and visible to everything after.
+    void barrier();
+    void copy(const Buffer& from, uint64_t from_offset, const Buffer& to, uint64_t to_offset, uint64_t size);
+    void end();
+
+    void submit();
+    // Waits for the last submit; throws DeviceLost. Returns at once if nothing is running.
+    void wait();
+    bool running() const { return running_; }
+
+    uint32_t dispatches() const { return dispatches_; }
+    uint32_t barriers() const { return barriers_; }
+
+  private:
+    void dispatch_bytes(const Kernel& kernel, const void* args, uint32_t size, uint32_t x, uint32_t y, uint32_t z);
+    void release() noexcept;
+
+    const Device& device_;
+    VkPipelineLayout layout_;
+    VkCommandPool pool_ = VK_NULL_HANDLE;
+    VkCommandBuffer commands_ = VK_NULL_HANDLE;
+    VkFence fence_ = VK_NULL_HANDLE;
+    bool running_ = false;
+    uint32_t dispatches_ = 0;
+    uint32_t barriers_ = 0;
+};
+
+}  // namespace gptoss::vk

@@ -1,0 +1,219 @@
+// The argument struct of every kernel, read by C++ and by GLSL: buffer addresses first, then 32-bit sizes.
+// In shapes, T is the number of tokens of a batch, H the width of the residual, I that of an expert, E the number of
+// experts, K how many of them a token uses, Q the rows of the queries (query heads * 64).
+#ifndef GPTOSS_ARGS_H
+#define GPTOSS_ARGS_H
+
+#ifdef __cplusplus
+#include <cstdint>
+namespace gptoss::args {
+using uint = uint32_t;
+// Device addresses, named after what lies there.
+using F32 = uint64_t;
+using Vec4 = uint64_t;
+using U32 = uint64_t;
+using Tiles = uint64_t;
+using Tokens = uint64_t;
+using Caches = uint64_t;
+using Experts = uint64_t;
+#else
+#extension GL_EXT_buffer_reference : require
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer F32 { float v[]; };
+layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer Vec4 { vec4 v[]; };
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer U32 { uint v[]; };
+layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer Tiles { uvec4 v[]; };
+#endif
+
+#define TILE_ROWS 64  // rows of a weight tile: two halves of 32, so that a lane can hold rows r and r + 32
+#define HEAD_DIM 64
+#define MAX_EXPERTS 1024  // of a layer
+
+// How a matrix's weights are stored; see weights.glsl.
+#define WEIGHT_F32 0
+#define WEIGHT_F16 1
+#define WEIGHT_BF16 2
+#define WEIGHT_Q8 3
+#define WEIGHT_MXFP4 4
+
+// One token of a batch.
+struct Token {
+    uint id;
+    uint position;  // in its sequence
+    uint sequence;  // which of the caches
+    uint unused;
+};
+
+// One layer's keys and values of one sequence: slot position % capacity, then KV head, then 32 words, word i holding
+// dimensions i and i + 32: as a float16 pair, or as two float32.
+struct Cache {
+    U32 k;
+    U32 v;
+    uint capacity;  // slots
+    uint unused;
+};
+
+// One expert of one layer, wherever its weights lie.
+struct Expert {
+    Tiles gate_up;  // (2 I, H); the tiles' upper halves are gates, the lower ones their ups
+    Tiles down;     // (H, I)
+};
+
+#ifndef __cplusplus
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer Tokens { Token v[]; };
+layout(buffer_reference, std430, buffer_reference_align = 8) buffer Caches { Cache v[]; };
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer Experts { Expert v[]; };
+#endif
+
+// Where a kernel that ends in the residual leaves it for the next norm: `normed` is the new x times the next norm's
+// weight, still without its scale; `squares` has the sum of squares of each tile of 64 of x, from which norm_scale
+// makes it. That way no kernel has to read the whole row before it starts.
+struct Residual {
+    F32 x;        // (T, H)
+    F32 normed;   // (T, H)
+    F32 squares;  // (T, n_squares), n_squares = ceil(H / 64) rounded up to a multiple of 4
+    F32 norm;     // (H) the next norm's weight
+    uint hidden;
+    uint n_squares;
+};
+
+// x = embedding[token]
+struct EmbedArgs {
+    Residual r;
+    Tiles w;  // (vocab, H)
+    Tokens tokens;
+};
+
+// What a matrix product reads: rows of activations, scaled by their norm.
+struct Input {
+    Vec4 x;        // (T, cols)
+    Vec4 squares;  // (T, n_squares); see Residual
+    uint n_squares;
+    uint cols;
+    uint n_tokens;
+    float eps;
+};
+
+// y = W·norm(x) + bias: the router and lm_head
+struct LinearArgs {
+    Input src;
+    Tiles w;      // (rows, cols)
+    F32 bias;     // (rows); not read unless has_bias
+    F32 y;        // (T, y_stride)
+    uint rows;
+    uint y_stride;
+    uint has_bias;
+};
+
+// q, k, v = W·norm(x) + bias; q and k rotated; k and v to the cache
+struct QkvArgs {
+    Input src;
+    Tiles w;       // ((n_heads + 2 n_kv_heads) * 64, H)
+    F32 bias;
+    F32 rope;      // angles' cosines and sines, see rope_angle
+    Tokens tokens;
+    Caches caches;
+    F32 q;         // (T, n_heads, 64), scaled by 1/8
+    uint n_heads;
+    uint n_kv_heads;
+    uint rope_coarse;  // rows of the coarse table
+};
+
+// Attention of the queries of one KV head over a span of its keys
+struct AttentionArgs {
+    F32 q;          // (T, n_heads, 64)
+    Tokens tokens;
+    Caches caches;
+    F32 sinks;      // (n_heads)
+    F32 y;       // (T, n_heads, 64)
+    F32 parts;      // (T, n_heads, n_splits, 66): sums, maximum, denominator; unused with one split
+    uint n_heads;
+    uint n_kv_heads;
+    uint window;    // positions; UINT32_MAX for all
+    uint n_splits;  // how many workgroups share a query's keys
+};
+
+// Joins the splits of attention.
+struct CombineArgs {
+    F32 parts;
+    F32 sinks;
+    F32 y;
+    uint n_heads;
+    uint n_splits;
+};
+
+// x += W·attention + bias
+struct OutArgs {
+    Residual r;
+    Vec4 attention;  // (T, Q)
+    Tiles w;         // (H, Q)
+    F32 bias;        // (H)
+    uint cols;
+    uint n_tokens;
+};
+
+// Tokens sorted by expert, for batches. A slot is a (token, expert) pair; slots of one expert follow each other.
+struct RouteArgs {
+    F32 logits;     // (T, E)
+    U32 slots;      // (T * K): token * K + choice, sorted by expert
+    F32 weights;    // (T * K): the weight of (token, choice)
+    U32 tiles;      // (n_tiles, 3): expert, first slot, slots; 0 slots in the unused ones
+    U32 experts;    // (T * K): the expert of (token, choice), scratch
+    uint n_tokens;
+    uint n_experts;
+    uint n_active;
+    uint tile_slots;  // the most slots of a tile
+    uint n_tiles;     // room in tiles
+};
+
+// activation = swiglu(W·norm(x) + bias): (token, choice) or (slot) rows
+struct GateUpArgs {
+    Input src;
+    Experts experts;
+    F32 bias;     // (E, 2 I) in the order of the tiles' rows
+    F32 logits;   // (T, E) the router's; read when the batch is not grouped
+    U32 slots;    // see RouteArgs; read when it is
+    U32 tiles;
+    F32 y;     // (T * K, I)
+    uint n_experts;
+    uint n_active;
+    float limit;
+    float alpha;
+};
+
+// x += the weighted sum of the token's experts' outputs
+struct DownArgs {
+    Residual r;
+    Vec4 x;         // (T * K, I)
+    Experts experts;
+    F32 bias;       // (E, H)
+    F32 logits;     // (T, E)
+    uint cols;      // I
+    uint n_experts;
+    uint n_active;
+    uint n_tokens;
+};
+
+// y = W·activation + bias for the slots of a batch
+struct DownSlotsArgs {
+    Vec4 x;         // (T * K, I) by slot
+    Experts experts;
+    F32 bias;       // (E, H)
+    U32 slots;
+    U32 tiles;
+    F32 y;       // (T * K, H) by (token, choice)
+    uint cols;
+    uint hidden;
+};
+
+// x += the weighted sum of the slots' outputs
+struct MergeArgs {
+    Residual r;
+    F32 x;        // (T * K, H) by (token, choice)
+    F32 weights;  // (T * K)
+    uint n_active;
+};
+
+#ifdef __cplusplus
+}  // namespace gptoss::args
+#endif
+#endif  // GPTOSS_ARGS_H

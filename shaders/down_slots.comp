@@ -1,0 +1,28 @@
+// y = W·activation + bias for the slots of a batch grouped by expert. Grid: (tiles of 64 rows, tiles of slots).
+#version 460
+#extension GL_GOOGLE_include_directive : require
+#include "weights.glsl"
+
+layout(push_constant) uniform Push { DownSlotsArgs a; };
+
+void main() {
+    uint tile = gl_WorkGroupID.x, i = gl_LocalInvocationID.x;
+    uint expert = a.tiles.v[gl_WorkGroupID.y * 3];
+    uint first_slot = a.tiles.v[gl_WorkGroupID.y * 3 + 1];
+    uint n_slots = a.tiles.v[gl_WorkGroupID.y * 3 + 2];
+    if (n_slots == 0) return;
+    [[unroll]] for (uint t = 0; t < TOKENS; t++) x_row[t] = (first_slot + min(t, n_slots - 1)) * (a.cols / 4);
+    [[unroll]] for (uint s = 0; s < ROWS * TOKENS; s++) sums[s] = 0;
+    multiply_tile(a.experts.v[expert].down, tile, a.cols, a.x);
+    share_sums();
+    if (i >= 32) return;
+    uint row = tile * TILE_ROWS + i;
+    uint bias_row = (expert * gl_NumWorkGroups.x + tile) * TILE_ROWS + i;
+    [[unroll]] for (uint t = 0; t < TOKENS; t++) {
+        if (t >= n_slots) break;
+        vec2 y = tile_pair(t) + vec2(a.bias.v[bias_row], a.bias.v[bias_row + 32]);
+        uint at = a.slots.v[first_slot + t] * a.hidden + row;
+        if (row < a.hidden) a.y.v[at] = y.x;
+        if (row + 32 < a.hidden) a.y.v[at + 32] = y.y;
+    }
+}
