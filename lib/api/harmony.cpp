@@ -1,0 +1,120 @@
+#include "text/harmony.h"
+
+#include "api/tokenizer.h"
+
+using namespace gptoss;
+using namespace gptoss::api;
+
+struct gptoss_harmony_parser : Handle<gptoss_harmony_parser> {
+    explicit gptoss_harmony_parser(std::shared_ptr<const text::Tokenizer> tokenizer) : parser(std::move(tokenizer)) {}
+
+    text::HarmonyParser parser;
+};
+
+namespace {
+
+gptoss_status get_text(gptoss_harmony_parser_t parser, const std::string& (text::HarmonyParser::*property)() const,
+                       const char** text_out, size_t* size_out) noexcept {
+    return guard([&] {
+        require(text_out, "text_out");
+        *text_out = "";
+        if (size_out) *size_out = 0;
+        require(parser, "parser");
+        const std::string& text = (parser->parser.*property)();
+        *text_out = text.c_str();
+        if (size_out) *size_out = text.size();
+    });
+}
+
+}  // namespace
+
+enum gptoss_status gptoss_harmony_render(gptoss_tokenizer_t tokenizer, const char* conversation_json, size_t length,
+                                         uint32_t* tokens_out, size_t max_tokens, size_t* num_tokens_out) {
+    return guard([&] {
+        require(num_tokens_out, "num_tokens_out");
+        *num_tokens_out = 0;
+        require(tokenizer, "tokenizer");
+        require(conversation_json, "conversation_json");
+        if (max_tokens > 0) require(tokens_out, "tokens_out");
+        std::vector<uint32_t> tokens = text::render_conversation(*tokenizer->tokenizer, {conversation_json, length});
+        std::copy_n(tokens.begin(), std::min(tokens.size(), max_tokens), tokens_out);
+        *num_tokens_out = tokens.size();
+    });
+}
+
+enum gptoss_status gptoss_harmony_parser_create(gptoss_tokenizer_t tokenizer, gptoss_harmony_parser_t* parser_out) {
+    return guard([&] {
+        require(parser_out, "parser_out");
+        *parser_out = nullptr;
+        require(tokenizer, "tokenizer");
+        *parser_out = new gptoss_harmony_parser(tokenizer->tokenizer);
+    });
+}
+
+enum gptoss_status gptoss_harmony_parser_process(gptoss_harmony_parser_t parser, uint32_t token) {
+    return guard([&] {
+        require(parser, "parser");
+        parser->parser.process(token);
+    });
+}
+
+enum gptoss_status gptoss_harmony_parser_reset(gptoss_harmony_parser_t parser) {
+    return guard([&] {
+        require(parser, "parser");
+        parser->parser.reset();
+    });
+}
+
+enum gptoss_status gptoss_harmony_parser_get_role(gptoss_harmony_parser_t parser, const char** text_out,
+                                                  size_t* size_out) {
+    return get_text(parser, &text::HarmonyParser::role, text_out, size_out);
+}
+
+enum gptoss_status gptoss_harmony_parser_get_channel(gptoss_harmony_parser_t parser, const char** text_out,
+                                                     size_t* size_out) {
+    return get_text(parser, &text::HarmonyParser::channel, text_out, size_out);
+}
+
+enum gptoss_status gptoss_harmony_parser_get_recipient(gptoss_harmony_parser_t parser, const char** text_out,
+                                                       size_t* size_out) {
+    return get_text(parser, &text::HarmonyParser::recipient, text_out, size_out);
+}
+
+enum gptoss_status gptoss_harmony_parser_get_content_type(gptoss_harmony_parser_t parser, const char** text_out,
+                                                          size_t* size_out) {
+    return get_text(parser, &text::HarmonyParser::content_type, text_out, size_out);
+}
+
+enum gptoss_status gptoss_harmony_parser_get_delta(gptoss_harmony_parser_t parser, const char** text_out,
+                                                   size_t* size_out) {
+    return get_text(parser, &text::HarmonyParser::delta, text_out, size_out);
+}
+
+enum gptoss_status gptoss_harmony_parser_is_malformed(gptoss_harmony_parser_t parser, int* malformed_out) {
+    return guard([&] {
+        require(malformed_out, "malformed_out");
+        *malformed_out = 0;
+        require(parser, "parser");
+        *malformed_out = parser->parser.is_malformed();
+    });
+}
+
+enum gptoss_status gptoss_harmony_parser_get_messages(gptoss_harmony_parser_t parser, char* json_out, size_t max_size,
+                                                      size_t* size_out) {
+    return guard([&] {
+        require(size_out, "size_out");
+        *size_out = 0;
+        require(parser, "parser");
+        if (max_size > 0) require(json_out, "json_out");
+        const std::string json = parser->parser.messages_json();
+        json.copy(json_out, max_size);
+        *size_out = json.size();
+    });
+}
+
+enum gptoss_status gptoss_harmony_parser_retain(gptoss_harmony_parser_t parser) {
+    return gptoss_harmony_parser::retain(parser);
+}
+enum gptoss_status gptoss_harmony_parser_release(gptoss_harmony_parser_t parser) {
+    return gptoss_harmony_parser::release(parser);
+}
