@@ -76,11 +76,13 @@ struct Residual {
     uint n_squares;
 };
 
-// x = embedding[token]
+// x = embedding[token], for the tokens among the rows that w holds
 struct EmbedArgs {
     Residual r;
-    Tiles w;  // (vocab, H)
+    Tiles w;  // (n_rows, H)
     Tokens tokens;
+    uint first_row;
+    uint n_rows;
 };
 
 // What a matrix product reads: rows of activations, scaled by their norm.
@@ -175,7 +177,6 @@ struct GateUpArgs {
     U32 tiles;
     F32 y;     // (T * K, I)
     uint n_experts;
-    uint n_active;
     float limit;
     float alpha;
 };
@@ -189,7 +190,6 @@ struct DownArgs {
     F32 logits;     // (T, E)
     uint cols;      // I
     uint n_experts;
-    uint n_active;
     uint n_tokens;
 };
 

@@ -8,7 +8,8 @@ layout(push_constant) uniform Push { EmbedArgs a; };
 
 void main() {
     uint tile = gl_WorkGroupID.x, token = gl_WorkGroupID.y;
-    uint row = a.tokens.v[token].id;
+    uint row = a.tokens.v[token].id - a.first_row;
+    if (row >= a.n_rows) return;  // of another part, also where it wrapped below zero
     uint column = tile * TILE_ROWS + gl_LocalInvocationID.x;
     pair_squares[0] = 0;
     vec2 value = vec2(0);

@@ -18,6 +18,8 @@ enum class DType { F32, F16, BF16, U8, Q8_0, MXFP4 };
 const char* dtype_name(DType type);
 // Bytes of n values; Q8_0 and MXFP4 hold them in blocks of 32 (34 and 17 bytes).
 uint64_t dtype_bytes(DType type, uint64_t n);
+// n values of a dense type as float32; n is a multiple of 32 where the type has blocks.
+void to_f32(DType type, const std::byte* from, uint64_t n, float* to);
 
 // Rows in a file. Row r lies at offset + r * dtype_bytes(type, cols).
 struct Matrix {

@@ -61,7 +61,28 @@ T load(const std::byte* from) {
     return value;
 }
 
-void convert(DType type, const std::byte* from, uint64_t n, float* to) {
+// Eight bytes with value j in the low nibble of byte j: four bytes with values 2j and 2j + 1 in byte j.
+uint32_t pack_nibbles(uint64_t x) {
+    x &= 0x0f0f0f0f0f0f0f0f;
+    x = (x | x >> 4) & 0x00ff00ff00ff00ff;
+    x = (x | x >> 8) & 0x0000ffff0000ffff;
+    return static_cast<uint32_t>(x | x >> 16);
+}
+
+// GGUF's blocks, a scale and 16 bytes each, to scales and blocks in Hugging Face's order.
+void split_gguf_blocks(const std::byte* from, uint64_t n, std::byte* blocks, std::byte* scales) {
+    for (uint64_t b = 0; b < n; b++, from += 17, blocks += 16) {
+        scales[b] = from[0];
+        const uint64_t first = load<uint64_t>(from + 1), second = load<uint64_t>(from + 9);
+        const uint32_t packed[] = {pack_nibbles(first), pack_nibbles(second), pack_nibbles(first >> 4),
+                                   pack_nibbles(second >> 4)};
+        std::memcpy(blocks, packed, sizeof packed);
+    }
+}
+
+}  // namespace
+
+void to_f32(DType type, const std::byte* from, uint64_t n, float* to) {
     switch (type) {
         case DType::F32:
             std::memcpy(to, from, 4 * n);
@@ -84,27 +105,6 @@ void convert(DType type, const std::byte* from, uint64_t n, float* to) {
     }
 }
 
-// Eight bytes with value j in the low nibble of byte j: four bytes with values 2j and 2j + 1 in byte j.
-uint32_t pack_nibbles(uint64_t x) {
-    x &= 0x0f0f0f0f0f0f0f0f;
-    x = (x | x >> 4) & 0x00ff00ff00ff00ff;
-    x = (x | x >> 8) & 0x0000ffff0000ffff;
-    return static_cast<uint32_t>(x | x >> 16);
-}
-
-// GGUF's blocks, a scale and 16 bytes each, to scales and blocks in Hugging Face's order.
-void split_gguf_blocks(const std::byte* from, uint64_t n, std::byte* blocks, std::byte* scales) {
-    for (uint64_t b = 0; b < n; b++, from += 17, blocks += 16) {
-        scales[b] = from[0];
-        const uint64_t first = load<uint64_t>(from + 1), second = load<uint64_t>(from + 9);
-        const uint32_t packed[] = {pack_nibbles(first), pack_nibbles(second), pack_nibbles(first >> 4),
-                                   pack_nibbles(second >> 4)};
-        std::memcpy(blocks, packed, sizeof packed);
-    }
-}
-
-}  // namespace
-
 void Matrix::read(uint64_t first, uint64_t count, std::byte* out) const {
     file->read(offset + first * row_bytes(), out, count * row_bytes());
 }
@@ -113,7 +113,7 @@ std::vector<float> Matrix::read_f32() const {
     std::vector<std::byte> raw(bytes());
     read(0, rows, raw.data());
     std::vector<float> values(rows * cols);
-    convert(type, raw.data(), values.size(), values.data());
+    to_f32(type, raw.data(), values.size(), values.data());
     return values;
 }
 

@@ -1,0 +1,31 @@
+// Rows of a checkpoint repacked into the tiles that kernels read; the layout is described in shaders/weights.glsl.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "args.h"
+#include "io/checkpoint.h"
+
+namespace gptoss::model {
+
+constexpr uint32_t kTileRows = TILE_ROWS;
+
+inline uint32_t tile_count(uint64_t rows) { return static_cast<uint32_t>((rows + kTileRows - 1) / kTileRows); }
+
+// Bytes of one tile of `cols` columns stored as `weight` (a WEIGHT_… of args.h).
+uint64_t tile_bytes(uint32_t weight, uint64_t cols);
+
+// How a dense type of a file is stored when nothing else is asked for.
+uint32_t weight_of(io::DType type);
+
+// Packs n_rows ≤ 64 consecutive raw rows of a dense type; missing rows are zeros. Converts where the types differ.
+void pack_dense_tile(io::DType from, const std::byte* rows, uint32_t n_rows, uint32_t cols, uint32_t weight,
+                     std::byte* tile);
+
+// Packs n_rows ≤ 64 rows of MXFP4 blocks (n_rows, cols/32, 16) and scales (n_rows, cols/32). interleaved: the rows
+// alternate between gate and up; the tile gets the gates in its first half and their ups in its second.
+void pack_mxfp4_tile(const std::byte* blocks, const std::byte* scales, uint32_t n_rows, uint32_t cols, bool interleaved,
+                     std::byte* tile);
+
+}  // namespace gptoss::model
