@@ -346,8 +346,9 @@ def put_experts(name, t, outs):
     """The rows of one tensor in turn to each of outs: gate, up, gate, up, …"""
     n = len(outs)
     if name.endswith("_bias"):
+        values = f32_of(t.values())
         for p, out in enumerate(outs):
-            out[:] = f32_of(t.values()[p::n]).view(np.uint8)
+            out[:] = np.ascontiguousarray(values[p::n]).view(np.uint8)
         return
     per_row = t.shape[2]
     unit = (16 if name.endswith("_blocks") else 1) * per_row
