@@ -16,6 +16,7 @@ using Tiles = uint64_t;
 using Tokens = uint64_t;
 using Caches = uint64_t;
 using Experts = uint64_t;
+using SampleBlocks = uint64_t;
 #else
 #extension GL_EXT_buffer_reference : require
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer F32 { float v[]; };
@@ -58,10 +59,19 @@ struct Expert {
     Tiles down;     // (H, I)
 };
 
+// What sample_prepare finds in a block of 4 * WORKGROUP tokens of the vocabulary.
+struct SampleBlock {
+    float maximum;  // of the adjusted logits
+    float sum;      // of exp(logit - maximum)
+    float drawn;    // the largest sum of a logit and its noise
+    uint drawn_id;
+};
+
 #ifndef __cplusplus
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer Tokens { Token v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 8) buffer Caches { Cache v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer Experts { Expert v[]; };
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer SampleBlocks { SampleBlock v[]; };
 #endif
 
 // Where a kernel that ends in the residual leaves it for the next norm: `normed` is the new x times the next norm's
@@ -211,6 +221,34 @@ struct MergeArgs {
     F32 x;        // (T * K, H) by (token, choice)
     F32 weights;  // (T * K)
     uint n_active;
+};
+
+#define IN_CONTEXT 0x80000000u
+
+// The next token, by two dispatches with the same arguments and a barrier between: sample_prepare, then sample. Both
+// have the constant WORKGROUP (a multiple of 32) and a grid of ceil(vocab / (4 * WORKGROUP)), the number of blocks.
+// The token goes to `next`, with the position after that of `last` and the same sequence, and to `ring`.
+struct SampleArgs {
+    Vec4 logits;          // (vocab), room for a multiple of 4
+    F32 adjusted;         // (vocab), room for a multiple of 4; scratch: after penalties and temperature
+    SampleBlocks blocks;  // (blocks), scratch
+    U32 state;            // (1 + blocks), scratch; zeroed by the host before the first use only
+    U32 counts;           // (vocab) how often a token stands in the answer, plus IN_CONTEXT if anywhere in the context;
+                          // kept up to date here; neither read nor written while all penalties are neutral
+    Tokens last;          // [0] is the token that the logits follow
+    Tokens next;          // [0] gets the token; may be the same as last
+    U32 ring;             // (ring_size): the token goes to its position % ring_size
+    uint vocab;
+    uint ring_size;
+    uint seed_low;
+    uint seed_high;
+    float temperature;    // 0: the largest logit, and the filters do nothing
+    uint top_k;           // 0: off
+    float top_p;          // 1: off
+    float min_p;          // 0: off
+    float repetition;     // 1: neutral
+    float presence;       // 0: neutral
+    float frequency;      // 0: neutral
 };
 
 #ifdef __cplusplus
