@@ -113,6 +113,10 @@ void Commands::copy(const Buffer& from, uint64_t from_offset, const Buffer& to, 
     device_.vk.vkCmdCopyBuffer(commands_, from.handle(), to.handle(), 1, &region);
 }
 
+void Commands::zero(const Buffer& buffer) {
+    device_.vk.vkCmdFillBuffer(commands_, buffer.handle(), 0, VK_WHOLE_SIZE, 0);
+}
+
 void Commands::end() {
     // what kernels wrote is for the host to read
     VkMemoryBarrier memory{VK_STRUCTURE_TYPE_MEMORY_BARRIER};

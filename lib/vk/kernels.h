@@ -56,6 +56,7 @@ class Commands {
     // Everything before is done and visible to everything after.
     void barrier();
     void copy(const Buffer& from, uint64_t from_offset, const Buffer& to, uint64_t to_offset, uint64_t size);
+    void zero(const Buffer& buffer);
     void end();
 
     void submit();
