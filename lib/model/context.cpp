@@ -9,6 +9,7 @@ namespace gptoss::model {
 
 namespace {
 
+constexpr uint32_t kSnapshotTokens = 64;  // computing fewer again costs less than a copy of the ring
 constexpr uint32_t kDefaultBatch = 256;  // tokens: enough rows for every expert to be worth its weights' read
 
 uint32_t checked_max_tokens(const Model& model, uint64_t wanted) {
@@ -34,6 +35,7 @@ Context::Context(std::shared_ptr<const Model> model, uint64_t max_tokens, uint64
       max_batch_(checked_max_batch(max_tokens_, max_batch)),
       activations_(*model_, max_batch_),
       cache_(*model_, max_tokens_, max_batch_),
+      sampler_(*model_),
       token_staging_(model_->device, max_batch_ * sizeof(args::Token), vk::Memory::Upload, "tokens"),
       logits_staging_(model_->device, model_->config.vocab * 4ull, vk::Memory::Readback, "logits"),
       commands_(model_->device, model_->kernels) {
@@ -56,6 +58,7 @@ void Context::append(std::span<const uint32_t> tokens) {
                                                      ") is outside the vocabulary of " +
                                                      std::to_string(model_->config.vocab));
     tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+    answer_start_ = tokens_.size();
 }
 
 void Context::truncate(size_t n) {
@@ -63,6 +66,7 @@ void Context::truncate(size_t n) {
         throw Error(Status::InvalidArgument, "cannot keep " + std::to_string(n) + " tokens: the context holds " +
                                                  std::to_string(tokens_.size()));
     tokens_.resize(n);
+    answer_start_ = n;
 }
 
 void Context::check_cancelled() const {
@@ -83,6 +87,7 @@ void Context::process() {
     computed_.resize(start);
     const auto end = static_cast<uint32_t>(tokens_.size());
     cache_.reserve(end);
+    const uint32_t first = start;
     while (start < end) {
         check_cancelled();
         const uint32_t n = std::min(end - start, max_batch_);
@@ -91,6 +96,7 @@ void Context::process() {
         start += n;
     }
     logits_of_ = end;
+    if (end - first >= kSnapshotTokens) cache_.save(end);
 }
 
 void Context::run_batch(uint32_t first, uint32_t n, bool want_logits) {
@@ -117,6 +123,102 @@ void Context::read_logits(std::span<float> out) {
     commands_.submit();
     commands_.wait();
     std::memcpy(out.data(), logits_staging_.data(), std::min<uint64_t>(out.size() * 4, size));
+}
+
+StopReason Context::generate(const GenerateRequest& request, uint64_t* n_tokens) {
+    *n_tokens = 0;
+    process();
+    const uint64_t room = max_tokens_ - tokens_.size();
+    if (room == 0) return StopReason::ContextFull;
+    const bool bounded = request.max_tokens != 0 && request.max_tokens <= room;
+    StopReason reason = bounded ? StopReason::MaxTokens : StopReason::ContextFull;
+    try {
+        run_steps(request, bounded ? request.max_tokens : room, n_tokens, &reason);
+    } catch (...) {
+        drain();
+        throw;
+    }
+    return reason;
+}
+
+// Draw 0 takes the logits that process() left; draw i > 0 is step i, which first computes the token of draw i - 1.
+void Context::run_steps(const GenerateRequest& request, uint64_t limit, uint64_t* n_tokens, StopReason* reason) {
+    const auto base = static_cast<uint32_t>(tokens_.size());
+    uint64_t submitted = 0, received = 0;
+    bool stop = false;
+    logits_of_ = 0;
+    while (!stop && received < limit) {
+        check_cancelled();
+        for (; submitted < limit && submitted < received + kAhead; submitted++) {
+            const auto position = static_cast<uint32_t>(base + submitted);
+            if (submitted == 0) {
+                submit_first_draw(request.settings);
+                continue;
+            }
+            if (!cache_.holds(position)) {
+                if (submitted > received) break;  // the cache grows once no step is in flight
+                cache_.reserve(position);
+            }
+            cache_.will_write(position - 1, 1);
+            submit_step(static_cast<uint32_t>(submitted % kAhead), request.settings);
+        }
+        (received == 0 ? commands_ : *steps_[received % kAhead].commands).wait();
+        if (received > 0) computed_.push_back(tokens_.back());
+        const uint32_t token = sampler_.drawn(static_cast<uint32_t>(base + received));
+        tokens_.push_back(token);
+        *n_tokens = ++received;
+        if (std::find(request.stop_tokens.begin(), request.stop_tokens.end(), token) != request.stop_tokens.end()) {
+            *reason = StopReason::StopToken;
+            stop = true;
+        }
+        if (request.on_token && request.on_token(token) && !stop) {
+            *reason = StopReason::Callback;
+            stop = true;
+        }
+    }
+    for (uint64_t i = received; i < submitted; i++) steps_[i % kAhead].commands->wait();
+    // steps that ran on past the last token: the first of them computed it
+    if (submitted > received) computed_.push_back(tokens_.back());
+    if (submitted == received + 1) logits_of_ = computed_.size();
+}
+
+void Context::submit_first_draw(const SamplerSettings& settings) {
+    commands_.begin();
+    commands_.barrier();
+    *token_staging_.as<args::Token>() = {tokens_.back(), static_cast<uint32_t>(tokens_.size() - 1), 0, 0};
+    commands_.copy(token_staging_, 0, activations_.tokens, 0, sizeof(args::Token));
+    if (settings.penalizes()) sampler_.record_counts(commands_, tokens_, answer_start_);
+    commands_.barrier();
+    sampler_.record(commands_, settings, activations_.logits.address(), activations_.tokens.address());
+    commands_.end();
+    commands_.submit();
+}
+
+void Context::submit_step(uint32_t index, const SamplerSettings& settings) {
+    Step& step = steps_[index];
+    if (!step.commands || step.settings != settings) {
+        auto commands = std::make_unique<vk::Commands>(model_->device, model_->kernels);
+        commands->begin();
+        record_forward(*commands, *model_, activations_, cache_, 1, 0, model_->config.n_layers, true);
+        commands->barrier();
+        sampler_.record(*commands, settings, activations_.logits.address(), activations_.tokens.address());
+        commands->end();
+        step = {std::move(commands), settings};
+    }
+    step.commands->submit();
+}
+
+void Context::drain() noexcept {
+    const auto wait = [](vk::Commands& commands) {
+        try {
+            commands.wait();
+        } catch (...) {
+            // the error that led here is the one to report
+        }
+    };
+    wait(commands_);
+    for (Step& step : steps_)
+        if (step.commands) wait(*step.commands);
 }
 
 }  // namespace gptoss::model

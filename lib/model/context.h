@@ -1,8 +1,10 @@
 // One timeline of tokens over a model.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -10,8 +12,18 @@
 #include "model/graph.h"
 #include "model/kv_cache.h"
 #include "model/model.h"
+#include "model/sampler.h"
 
 namespace gptoss::model {
+
+enum class StopReason { None, MaxTokens, StopToken, Callback, ContextFull };
+
+struct GenerateRequest {
+    SamplerSettings settings;
+    uint64_t max_tokens = 0;                  // 0: as many as fit
+    std::vector<uint32_t> stop_tokens;        // a stop token is kept, and is the last
+    std::function<bool(uint32_t)> on_token;   // called once a token is appended; true stops; may be empty
+};
 
 class Context {
   public:
@@ -31,13 +43,23 @@ class Context {
     // (vocab) float32 of the token that would follow.
     void read_logits(std::span<float> out);
 
+    // Samples tokens and appends each. Tokens that were handed to on_token stay, also when this throws; n_tokens counts
+    // them.
+    StopReason generate(const GenerateRequest& request, uint64_t* n_tokens);
+
     // Makes the running call throw Cancelled soon. From any thread.
     void cancel() { cancelled_ = true; }
 
-    uint64_t device_bytes() const { return activations_.bytes() + cache_.bytes(); }
+    uint64_t device_bytes() const { return activations_.bytes() + cache_.bytes() + sampler_.bytes(); }
 
   private:
+    static constexpr uint32_t kAhead = 3;  // steps in flight: the device never waits for the host
+
     void run_batch(uint32_t first, uint32_t n, bool want_logits);
+    void run_steps(const GenerateRequest& request, uint64_t limit, uint64_t* n_tokens, StopReason* reason);
+    void submit_first_draw(const SamplerSettings& settings);
+    void submit_step(uint32_t step, const SamplerSettings& settings);
+    void drain() noexcept;
     void check_cancelled() const;
 
     std::shared_ptr<const Model> model_;
@@ -48,12 +70,21 @@ class Context {
     // equals them is not computed again.
     std::vector<uint32_t> computed_;
     size_t logits_of_ = 0;  // the logits on the device follow this many of computed_; 0 if none do
+    size_t answer_start_ = 0;  // where in tokens_ the answer begins: after what was appended last
     std::atomic<bool> cancelled_{false};
     Activations activations_;
     KvCache cache_;
+    Sampler sampler_;
     vk::Buffer token_staging_;
     vk::Buffer logits_staging_;
     vk::Commands commands_;
+    // A decode step, recorded once for its settings and submitted for every token: all that changes from token to token
+    // lies in device memory.
+    struct Step {
+        std::unique_ptr<vk::Commands> commands;
+        SamplerSettings settings;
+    };
+    std::array<Step, kAhead> steps_;
 };
 
 }  // namespace gptoss::model

@@ -36,7 +36,7 @@ Activations::Activations(const Model& model, uint32_t batch) : max_batch(batch) 
     slot_tiles = floats(slot_tile_room(c, batch, 1) * 3, "tiles of expert slots");
     hidden = floats(t * k * c.intermediate, "expert activations");
     expert_out = floats(t * k * c.hidden, "expert outputs");
-    logits = floats(c.vocab, "logits");
+    logits = floats((c.vocab + 3ull) / 4 * 4, "logits");
 }
 
 uint64_t Activations::bytes() const {

@@ -16,6 +16,7 @@ class KvCache {
 
     // Makes room for positions below n. Throws InsufficientMemory; what it held stays.
     void reserve(uint32_t n);
+    bool holds(uint32_t n) const { return n <= full_slots_; }
     // Before positions [first, first + n) are written.
     void will_write(uint32_t first, uint32_t n);
     // Goes back to the state after `position` tokens, or after fewer where the ring has been overwritten since: returns

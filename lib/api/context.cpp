@@ -1,0 +1,168 @@
+#include <cmath>
+
+#include "api/common.h"
+#include "api/model.h"
+#include "api/sampler.h"
+#include "model/context.h"
+
+using namespace gptoss;
+using namespace gptoss::api;
+
+struct gptoss_context : Handle<gptoss_context> {
+    gptoss_context(const gptoss_model& of, size_t context_length, size_t max_batch_tokens)
+        : tokenizer(of.tokenizer), context(of.model, context_length, max_batch_tokens) {}
+
+    const std::shared_ptr<const text::Tokenizer> tokenizer;
+    model::Context context;
+};
+
+static_assert(static_cast<int>(model::StopReason::ContextFull) == gptoss_stop_reason_context_full);
+
+gptoss_status gptoss_context_create(gptoss_model_t model, size_t context_length, size_t max_batch_tokens,
+                                    gptoss_context_t* context_out) {
+    if (context_out) *context_out = nullptr;
+    return guard([&] {
+        require(model, "model");
+        require(context_out, "context_out");
+        *context_out = new gptoss_context(*model, context_length, max_batch_tokens);
+    });
+}
+
+gptoss_status gptoss_context_get_num_tokens(gptoss_context_t context, size_t* num_tokens_out) {
+    return guard([&] {
+        require(context, "context");
+        require(num_tokens_out, "num_tokens_out");
+        *num_tokens_out = context->context.tokens().size();
+    });
+}
+
+gptoss_status gptoss_context_get_max_tokens(gptoss_context_t context, size_t* max_tokens_out) {
+    return guard([&] {
+        require(context, "context");
+        require(max_tokens_out, "max_tokens_out");
+        *max_tokens_out = context->context.max_tokens();
+    });
+}
+
+gptoss_status gptoss_context_get_tokens(gptoss_context_t context, uint32_t* tokens_out, size_t max_tokens,
+                                        size_t* num_tokens_out) {
+    return guard([&] {
+        require(context, "context");
+        require(num_tokens_out, "num_tokens_out");
+        if (max_tokens) require(tokens_out, "tokens_out");
+        const auto& tokens = context->context.tokens();
+        std::copy_n(tokens.begin(), std::min(max_tokens, tokens.size()), tokens_out);
+        *num_tokens_out = tokens.size();
+    });
+}
+
+gptoss_status gptoss_context_append_chars(gptoss_context_t context, const char* text, size_t text_length,
+                                          size_t* num_tokens_out) {
+    if (num_tokens_out) *num_tokens_out = 0;
+    return guard([&] {
+        require(context, "context");
+        if (text_length) require(text, "text");
+        const auto tokens = context->tokenizer->encode({text, text_length}, true);
+        context->context.append(tokens);
+        if (num_tokens_out) *num_tokens_out = tokens.size();
+    });
+}
+
+gptoss_status gptoss_context_append_tokens(gptoss_context_t context, size_t num_tokens, const uint32_t* tokens) {
+    return guard([&] {
+        require(context, "context");
+        if (num_tokens) require(tokens, "tokens");
+        context->context.append({tokens, num_tokens});
+    });
+}
+
+gptoss_status gptoss_context_reset(gptoss_context_t context) { return gptoss_context_truncate(context, 0); }
+
+gptoss_status gptoss_context_truncate(gptoss_context_t context, size_t num_tokens) {
+    return guard([&] {
+        require(context, "context");
+        context->context.truncate(num_tokens);
+    });
+}
+
+gptoss_status gptoss_context_process(gptoss_context_t context) {
+    return guard([&] {
+        require(context, "context");
+        if (!context->context.tokens().empty()) context->context.process();
+    });
+}
+
+gptoss_status gptoss_context_get_logits(gptoss_context_t context, float* logits_out, size_t max_logits,
+                                        size_t* num_logits_out) {
+    if (num_logits_out) *num_logits_out = 0;
+    return guard([&] {
+        require(context, "context");
+        require(num_logits_out, "num_logits_out");
+        if (max_logits) require(logits_out, "logits_out");
+        const size_t vocab = context->context.model().config.vocab;
+        context->context.read_logits({logits_out, std::min(max_logits, vocab)});
+        *num_logits_out = vocab;
+    });
+}
+
+gptoss_status gptoss_context_sample(gptoss_context_t context, float temperature, uint64_t seed, size_t max_tokens,
+                                    uint32_t* tokens_out, size_t* num_tokens_out) {
+    if (num_tokens_out) *num_tokens_out = 0;
+    return guard([&] {
+        require(context, "context");
+        require(num_tokens_out, "num_tokens_out");
+        if (!std::isfinite(temperature) || temperature < 0)
+            throw Error(Status::InvalidArgument,
+                        "temperature must be finite and not negative, not " + std::to_string(temperature));
+        if (max_tokens == 0) return;
+        require(tokens_out, "tokens_out");
+        model::GenerateRequest request;
+        request.settings.temperature = temperature;
+        request.settings.seed = seed;
+        request.max_tokens = max_tokens;
+        request.on_token = [&](uint32_t token) {
+            tokens_out[(*num_tokens_out)++] = token;
+            return false;
+        };
+        uint64_t n;
+        context->context.generate(request, &n);
+    });
+}
+
+gptoss_status gptoss_context_generate(gptoss_context_t context, gptoss_sampler_t sampler,
+                                      const gptoss_generate_options* options, size_t* num_tokens_out,
+                                      gptoss_stop_reason* stop_reason_out) {
+    if (num_tokens_out) *num_tokens_out = 0;
+    if (stop_reason_out) *stop_reason_out = gptoss_stop_reason_none;
+    uint64_t n = 0;
+    const gptoss_status status = guard([&] {
+        require(context, "context");
+        const gptoss_generate_options in = read_struct(options, "options");
+        model::GenerateRequest request;
+        request.settings.temperature = 0;
+        if (sampler) request.settings = sampler->settings;
+        request.max_tokens = in.max_tokens;
+        if (in.stop_tokens) {
+            request.stop_tokens.assign(in.stop_tokens, in.stop_tokens + in.num_stop_tokens);
+        } else {
+            for (const char* name : {"<|return|>", "<|call|>", "<|endoftext|>"})
+                if (const auto token = context->tokenizer->find_special(name)) request.stop_tokens.push_back(*token);
+        }
+        if (in.callback)
+            request.on_token = [&](uint32_t token) { return in.callback(in.user_data, token) != 0; };
+        const model::StopReason reason = context->context.generate(request, &n);
+        if (stop_reason_out) *stop_reason_out = static_cast<gptoss_stop_reason>(reason);
+    });
+    if (num_tokens_out) *num_tokens_out = n;
+    return status;
+}
+
+gptoss_status gptoss_context_cancel(gptoss_context_t context) {
+    return guard([&] {
+        require(context, "context");
+        context->context.cancel();
+    });
+}
+
+gptoss_status gptoss_context_retain(gptoss_context_t context) { return gptoss_context::retain(context); }
+gptoss_status gptoss_context_release(gptoss_context_t context) { return gptoss_context::release(context); }

@@ -1,0 +1,112 @@
+#include "api/model.h"
+
+#include "api/tokenizer.h"
+
+using namespace gptoss;
+using namespace gptoss::api;
+
+namespace {
+
+model::ModelOptions read_options(const gptoss_model_options* given) {
+    const gptoss_model_options in = read_struct(given, "options");
+    model::ModelOptions out;
+    out.device = in.device;
+    switch (in.weights) {
+        case gptoss_weight_type_default: break;
+        case gptoss_weight_type_bf16: out.load.dense = WEIGHT_BF16; break;
+        case gptoss_weight_type_q8: out.load.dense = WEIGHT_Q8; break;
+        default: throw Error(Status::InvalidArgument, "options.weights is " + std::to_string(in.weights));
+    }
+    switch (in.kv) {
+        case gptoss_kv_type_default:
+        case gptoss_kv_type_f16: out.kv_f16 = true; break;
+        case gptoss_kv_type_f32: out.kv_f16 = false; break;
+        default: throw Error(Status::InvalidArgument, "options.kv is " + std::to_string(in.kv));
+    }
+    if (in.tier != gptoss_kernel_tier_default && in.tier != gptoss_kernel_tier_exact)
+        throw Error(in.tier == gptoss_kernel_tier_coopmat ? Status::UnsupportedArgument : Status::InvalidArgument,
+                    "options.tier is " + std::to_string(in.tier) + ": the device has no such kernels");
+    out.load.memory_budget = in.memory_budget;
+    if (in.progress)
+        out.load.progress = [call = in.progress, data = in.progress_user_data](uint64_t done, uint64_t total) {
+            return call(data, done, total);
+        };
+    if (in.log)
+        out.log = [call = in.log, data = in.log_user_data](int level, const std::string& message) {
+            call(data, static_cast<gptoss_log_level>(level), message.c_str());
+        };
+    return out;
+}
+
+gptoss_weight_type weight_type(uint32_t weight) {
+    switch (weight) {
+        case WEIGHT_BF16: return gptoss_weight_type_bf16;
+        case WEIGHT_Q8: return gptoss_weight_type_q8;
+        default: return gptoss_weight_type_default;
+    }
+}
+
+}  // namespace
+
+gptoss_status gptoss_model_create_from_file(const char* path, gptoss_model_t* model_out) {
+    return gptoss_model_create(path, nullptr, model_out);
+}
+
+gptoss_status gptoss_model_create(const char* path, const gptoss_model_options* options, gptoss_model_t* model_out) {
+    if (model_out) *model_out = nullptr;
+    return guard([&] {
+        require(path, "path");
+        require(model_out, "model_out");
+        const model::ModelOptions read = read_options(options);
+        const io::Checkpoint checkpoint(path);
+        auto tokenizer = text::Tokenizer::for_checkpoint(path);
+        *model_out = new gptoss_model(std::make_shared<const model::Model>(checkpoint, read), std::move(tokenizer));
+    });
+}
+
+gptoss_status gptoss_model_get_info(gptoss_model_t handle, gptoss_model_info* info_out) {
+    return guard([&] {
+        require(handle, "model");
+        const model::Model& m = *handle->model;
+        const io::Config& c = m.config;
+        gptoss_model_info info{};
+        info.num_layers = c.n_layers;
+        info.hidden_size = c.hidden;
+        info.intermediate_size = c.intermediate;
+        info.num_heads = c.n_heads;
+        info.num_kv_heads = c.n_kv_heads;
+        info.head_size = c.head_dim;
+        info.num_experts = c.n_experts;
+        info.num_active_experts = c.n_active_experts;
+        info.vocabulary_size = c.vocab;
+        info.sliding_window = c.window;
+        info.max_context_length = c.max_context;
+        info.weights = weight_type(m.weights.lm_head.weight);
+        info.kv = m.kv_f16 ? gptoss_kv_type_f16 : gptoss_kv_type_f32;
+        info.tier = gptoss_kernel_tier_exact;
+        info.device = m.device.info().index;
+        info.weight_bytes = m.weights.bytes;
+        info.bytes_per_token = m.weights.bytes_per_token;
+        write_struct(info, info_out, "info_out");
+    });
+}
+
+gptoss_status gptoss_model_get_tokenizer(gptoss_model_t model, gptoss_tokenizer_t* tokenizer_out) {
+    if (tokenizer_out) *tokenizer_out = nullptr;
+    return guard([&] {
+        require(model, "model");
+        require(tokenizer_out, "tokenizer_out");
+        *tokenizer_out = new gptoss_tokenizer(model->tokenizer);
+    });
+}
+
+gptoss_status gptoss_model_get_max_context_length(gptoss_model_t model, size_t* max_context_length_out) {
+    return guard([&] {
+        require(model, "model");
+        require(max_context_length_out, "max_context_length_out");
+        *max_context_length_out = model->model->config.max_context;
+    });
+}
+
+gptoss_status gptoss_model_retain(gptoss_model_t model) { return gptoss_model::retain(model); }
+gptoss_status gptoss_model_release(gptoss_model_t model) { return gptoss_model::release(model); }

@@ -1,0 +1,77 @@
+#include "api/sampler.h"
+
+#include <cmath>
+#include <limits>
+
+using namespace gptoss;
+using namespace gptoss::api;
+
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// Sets a field if low ≤ value ≤ high and value is finite (NaN fails both); the message names the setting.
+gptoss_status set(gptoss_sampler_t sampler, float model::SamplerSettings::*field, float value, bool allowed,
+                  const char* rule) {
+    return guard([&] {
+        require(sampler, "sampler");
+        if (!allowed || !std::isfinite(value))
+            throw Error(Status::InvalidArgument, std::string(rule) + ", not " + std::to_string(value));
+        sampler->settings.*field = value;
+    });
+}
+
+}  // namespace
+
+gptoss_status gptoss_sampler_create(gptoss_sampler_t* sampler_out) {
+    if (sampler_out) *sampler_out = nullptr;
+    return guard([&] {
+        require(sampler_out, "sampler_out");
+        *sampler_out = new gptoss_sampler;
+    });
+}
+
+gptoss_status gptoss_sampler_set_temperature(gptoss_sampler_t sampler, float temperature) {
+    return set(sampler, &model::SamplerSettings::temperature, temperature, temperature >= 0 && temperature < kInfinity,
+               "temperature must be finite and not negative");
+}
+
+gptoss_status gptoss_sampler_set_top_k(gptoss_sampler_t sampler, uint32_t top_k) {
+    return guard([&] {
+        require(sampler, "sampler");
+        sampler->settings.top_k = top_k;
+    });
+}
+
+gptoss_status gptoss_sampler_set_top_p(gptoss_sampler_t sampler, float top_p) {
+    return set(sampler, &model::SamplerSettings::top_p, top_p, top_p > 0 && top_p <= 1, "top_p must be in (0, 1]");
+}
+
+gptoss_status gptoss_sampler_set_min_p(gptoss_sampler_t sampler, float min_p) {
+    return set(sampler, &model::SamplerSettings::min_p, min_p, min_p >= 0 && min_p <= 1, "min_p must be in [0, 1]");
+}
+
+gptoss_status gptoss_sampler_set_presence_penalty(gptoss_sampler_t sampler, float presence_penalty) {
+    return set(sampler, &model::SamplerSettings::presence, presence_penalty,
+               presence_penalty >= -2 && presence_penalty <= 2, "presence_penalty must be in [-2, 2]");
+}
+
+gptoss_status gptoss_sampler_set_frequency_penalty(gptoss_sampler_t sampler, float frequency_penalty) {
+    return set(sampler, &model::SamplerSettings::frequency, frequency_penalty,
+               frequency_penalty >= -2 && frequency_penalty <= 2, "frequency_penalty must be in [-2, 2]");
+}
+
+gptoss_status gptoss_sampler_set_repetition_penalty(gptoss_sampler_t sampler, float repetition_penalty) {
+    return set(sampler, &model::SamplerSettings::repetition, repetition_penalty, repetition_penalty > 0,
+               "repetition_penalty must be finite and positive");
+}
+
+gptoss_status gptoss_sampler_set_seed(gptoss_sampler_t sampler, uint64_t seed) {
+    return guard([&] {
+        require(sampler, "sampler");
+        sampler->settings.seed = seed;
+    });
+}
+
+gptoss_status gptoss_sampler_retain(gptoss_sampler_t sampler) { return gptoss_sampler::retain(sampler); }
+gptoss_status gptoss_sampler_release(gptoss_sampler_t sampler) { return gptoss_sampler::release(sampler); }

@@ -1,0 +1,9 @@
+// The handle behind gptoss_sampler_t.
+#pragma once
+
+#include "api/common.h"
+#include "model/sampler.h"
+
+struct gptoss_sampler : gptoss::api::Handle<gptoss_sampler> {
+    gptoss::model::SamplerSettings settings;
+};
