@@ -1,0 +1,121 @@
+// The kernels of dense weights: linear, embed, out; qkv has its own file.
+#include "kernels/launch.h"
+
+using namespace gptoss;
+using namespace gptoss::test;
+
+namespace {
+
+constexpr uint32_t kDenseTypes[] = {WEIGHT_F32, WEIGHT_F16, WEIGHT_BF16, WEIGHT_Q8};
+
+void test_linear(Random& random, const Launch& l, uint32_t weight, uint32_t rows, uint32_t cols) {
+    CAPTURE(l.describe(weight, rows, cols));
+    const Matrix w = random_matrix(random, rows, cols, weight);
+    const NormedInput input(random, l.n_tokens, cols);
+    const std::vector<float> bias = random.normals(rows);
+    const uint32_t stride = rows + random.below(5);
+    const bool has_bias = random.coin();
+    const Array<uint32_t> tiles(w.tiles);
+    const Array<float> bias_array(bias), y(size_t{l.n_tokens} * stride);
+    run("linear", l.constants(weight),
+        args::LinearArgs{input.args(), tiles.address(), has_bias ? bias_array.address() : 0, y.address(), rows, stride, has_bias},
+        tile_count(rows), l.token_groups());
+    const std::vector<float> padded = y.read();
+    std::vector<float> got;
+    std::vector<Exact> expected;
+    uint32_t touched = 0;
+    for (uint32_t t = 0; t < l.n_tokens; t++)
+        for (uint32_t r = 0; r < stride; r++) {
+            const float value = padded[size_t{t} * stride + r];
+            if (r >= rows) {
+                touched += !std::isnan(value);
+                continue;
+            }
+            got.push_back(value);
+            expected.push_back(product(w, r, [&](uint32_t c) { return input.at(t, c); }));
+            if (has_bias) expected.back().add(bias[r]);
+        }
+    CHECK(touched == 0);
+    check_close(got, expected, sum_tolerance(cols));
+}
+
+}  // namespace
+
+TEST_CASE("linear") {
+    Random random(1);
+    uint32_t turn = 0;
+    for (uint32_t weight : {WEIGHT_F32, WEIGHT_F16, WEIGHT_BF16, WEIGHT_Q8, WEIGHT_MXFP4})
+        for (const Launch& l : launches(random, turn++))
+            test_linear(random, l, weight, 1 + random.below(200), 32 * (1 + random.below(12)));
+}
+
+TEST_CASE("linear at the widths of models") {
+    Random random(2);
+    for (uint32_t weight : kDenseTypes)
+        for (uint32_t cols : {32u, 96u, 2880u}) test_linear(random, {64, 4, 2, 3}, weight, 130, cols);
+}
+
+TEST_CASE("embed") {
+    Random random(3);
+    for (uint32_t weight : kDenseTypes)
+        for (uint32_t hidden : {32u, 96u, 320u}) {
+            CAPTURE(weight);
+            CAPTURE(hidden);
+            // two parts of a vocabulary, each with its own dispatch
+            const uint32_t rows[2] = {128, 1 + random.below(100)};
+            const Matrix parts[2] = {random_matrix(random, rows[0], hidden, weight), random_matrix(random, rows[1], hidden, weight)};
+            std::vector<args::Token> tokens(9);
+            for (args::Token& t : tokens) t = {random.below(rows[0] + rows[1]), random.below(100), 0, 0};
+            tokens[0].id = 0;
+            tokens[1].id = rows[0] + rows[1] - 1;
+            const uint32_t n = static_cast<uint32_t>(tokens.size());
+            const Array<args::Token> token_array(tokens);
+            const ResidualOutput residual(random, n, hidden);
+            uint32_t first = 0;
+            for (int p = 0; p < 2; p++) {
+                const Array<uint32_t> tiles(parts[p].tiles);
+                run("embed", {32, 32, 1, weight},
+                    args::EmbedArgs{residual.args(), tiles.address(), token_array.address(), first, rows[p]},
+                    tile_count(hidden), n);
+                first += rows[p];
+            }
+            std::vector<Exact> after(size_t{n} * hidden);
+            for (size_t i = 0; i < after.size(); i++) {
+                const uint32_t id = tokens[i / hidden].id, part = id >= rows[0];
+                after[i].add(parts[part].at(id - (part ? rows[0] : 0), i % hidden));
+            }
+            residual.check(after, weight == WEIGHT_Q8 ? 0x1p-24 : 0);
+        }
+}
+
+TEST_CASE("out") {
+    Random random(4);
+    uint32_t turn = 0;
+    for (uint32_t weight : kDenseTypes) {
+        const std::vector<Launch> all = launches(random, turn++);
+        for (size_t i = turn % 2; i < all.size(); i += 2) {
+            const Launch& l = all[i];
+            const uint32_t hidden = random.pick({32u, 96u, 160u, 192u}), cols = 64 * (1 + random.below(5));
+            CAPTURE(l.describe(weight, hidden, cols));
+            const Matrix w = random_matrix(random, hidden, cols, weight);
+            const std::vector<float> x = random.normals(size_t{l.n_tokens} * cols);
+            std::vector<float> bias = random.normals(hidden);
+            const Array<uint32_t> tiles(w.tiles);
+            const Array<float> x_array(x);
+            bias.resize(tile_count(hidden) * 64);
+            const Array<float> bias_array(bias);
+            const ResidualOutput residual(random, l.n_tokens, hidden);
+            run("out", l.constants(weight),
+                args::OutArgs{residual.args(), x_array.address(), tiles.address(), bias_array.address(), cols, l.n_tokens},
+                tile_count(hidden), l.token_groups());
+            std::vector<Exact> after;
+            for (uint32_t t = 0; t < l.n_tokens; t++)
+                for (uint32_t r = 0; r < hidden; r++) {
+                    after.push_back(product(w, r, [&](uint32_t c) { return x[size_t{t} * cols + c]; }));
+                    after.back().add(bias[r]);
+                    after.back().add(residual.before[size_t{t} * hidden + r]);
+                }
+            residual.check(after, sum_tolerance(cols));
+        }
+    }
+}

@@ -1,0 +1,155 @@
+#include <algorithm>
+
+#include "kernels/launch.h"
+
+using namespace gptoss;
+using namespace gptoss::test;
+
+namespace {
+
+constexpr uint32_t kPositions = 131072;
+constexpr uint32_t kCoarse = kPositions / 256;
+constexpr double kConcentration = 1.3465735902799727;  // 0.1 ln 32 + 1
+
+double frequency(uint32_t i) { return std::pow(150000.0, -double(i) / 32); }
+
+// The two tables of angles; see rope_angle in qkv.comp.
+std::vector<float> rope_tables() {
+    std::vector<float> table;
+    const auto add = [&](double position, double scale) {
+        for (uint32_t i = 0; i < 32; i++) {
+            table.push_back(static_cast<float>(std::cos(position * frequency(i)) * scale));
+            table.push_back(static_cast<float>(std::sin(position * frequency(i)) * scale));
+        }
+    };
+    for (uint32_t p = 0; p < kCoarse; p++) add(256.0 * p, kConcentration);
+    for (uint32_t p = 0; p < 256; p++) add(p, 1);
+    return table;
+}
+
+struct Shape {
+    uint32_t n_heads, n_kv_heads, hidden;
+    bool kv_f16;
+};
+
+// Several sequences with caches of their own size; tokens at positions that wrap around in them.
+struct Batch {
+    Batch(Random& random, const Shape& s, uint32_t n_tokens) {
+        std::vector<args::Cache> table;
+        for (uint32_t sequence = 0; sequence < 3; sequence++) {
+            capacity.push_back(6 + random.below(20));
+            const size_t words = size_t{capacity[sequence]} * s.n_kv_heads * (s.kv_f16 ? 32 : 64);
+            k.emplace_back(words);
+            v.emplace_back(words);
+            table.push_back({k.back().address(), v.back().address(), capacity[sequence], 0});
+        }
+        caches = Array<args::Cache>(table);
+        for (uint32_t t = 0; t < n_tokens; t++)
+            tokens.push_back({0, t == 0 ? kPositions - 1 : 10 + random.below(kPositions - 10), t % 3, 0});
+        // the tokens of a sequence take different slots
+        for (uint32_t t = 3; t < n_tokens; t++) tokens[t].position = tokens[t - 3].position - 1;
+        token_array = Array<args::Token>(tokens);
+    }
+    std::vector<uint32_t> capacity;
+    std::vector<Array<uint32_t>> k, v;
+    std::vector<args::Token> tokens;
+    Array<args::Cache> caches{0};
+    Array<args::Token> token_array{0};
+};
+
+// One token's keys (or values) of all KV heads, taken out of a cache's words, which get guard words instead.
+std::vector<float> take(std::vector<uint32_t>& words, uint32_t slot, const Shape& s) {
+    std::vector<float> values(size_t{s.n_kv_heads} * 64);
+    for (uint32_t h = 0; h < s.n_kv_heads; h++)
+        for (uint32_t i = 0; i < 32; i++)
+            for (uint32_t half = 0; half < 2; half++) {
+                const size_t word = (size_t{slot} * s.n_kv_heads + h) * 32 + i;
+                float& value = values[h * 64 + i + 32 * half];
+                if (s.kv_f16) {
+                    value = static_cast<float>(from_f16(static_cast<uint16_t>(words[word] >> (16 * half))));
+                    if (half) words[word] = kGuardWord;
+                } else {
+                    std::memcpy(&value, &words[2 * word + half], 4);
+                    words[2 * word + half] = kGuardWord;
+                }
+            }
+    return values;
+}
+
+// The rows of a token's queries, keys and values, in float64.
+std::vector<Exact> expected_rows(const Matrix& w, const NormedInput& input, const std::vector<float>& bias,
+                                 const Shape& s, uint32_t t, uint32_t position) {
+    std::vector<Exact> rows;
+    for (uint32_t r = 0; r < w.rows; r++) {
+        rows.push_back(product(w, r, [&](uint32_t c) { return input.at(t, c); }));
+        rows.back().add(bias[r]);
+    }
+    for (uint32_t h = 0; h < s.n_heads + s.n_kv_heads; h++)
+        for (uint32_t i = 0; i < 32; i++) {
+            Exact &x = rows[h * 64 + i], &y = rows[h * 64 + i + 32];
+            const double angle = position * frequency(i);
+            const double cosine = std::cos(angle) * kConcentration, sine = std::sin(angle) * kConcentration;
+            const double magnitude = (x.magnitude + y.magnitude) * kConcentration;
+            const Exact old_x = x;
+            x = {old_x.value * cosine - y.value * sine, magnitude};
+            y = {y.value * cosine + old_x.value * sine, magnitude};
+        }
+    for (uint32_t r = 0; r < s.n_heads * 64; r++) rows[r].scale(0.125);
+    return rows;
+}
+
+void test_qkv(Random& random, const Launch& l, uint32_t weight, const Shape& s) {
+    const uint32_t rows = (s.n_heads + 2 * s.n_kv_heads) * 64, q_rows = s.n_heads * 64, kv_rows = s.n_kv_heads * 64;
+    CAPTURE(l.describe(weight, rows, s.hidden));
+    CAPTURE(s.kv_f16);
+    const Matrix w = random_matrix(random, rows, s.hidden, weight);
+    const NormedInput input(random, l.n_tokens, s.hidden);
+    const std::vector<float> bias = random.normals(rows);
+    const Batch batch(random, s, l.n_tokens);
+    static const std::vector<float> tables = rope_tables();
+    const Array<float> rope(tables), bias_array(bias), q(size_t{l.n_tokens} * q_rows);
+    const Array<uint32_t> tiles(w.tiles);
+    run("qkv", l.constants(weight, {s.kv_f16}),
+        args::QkvArgs{input.args(), tiles.address(), bias_array.address(), rope.address(), batch.token_array.address(),
+                      batch.caches.address(), q.address(), s.n_heads, s.n_kv_heads, kCoarse},
+        rows / 64, l.token_groups());
+
+    const std::vector<float> got_q = q.read();
+    std::vector<std::vector<uint32_t>> k, v;
+    for (int sequence = 0; sequence < 3; sequence++) {
+        k.push_back(batch.k[sequence].read());
+        v.push_back(batch.v[sequence].read());
+    }
+    const double tolerance = sum_tolerance(s.hidden);
+    for (uint32_t t = 0; t < l.n_tokens; t++) {
+        const args::Token& token = batch.tokens[t];
+        CAPTURE(token.position);
+        std::vector<Exact> expected = expected_rows(w, input, bias, s, t, token.position);
+        const auto v_rows = expected.begin() + q_rows + kv_rows;
+        check_close({got_q.begin() + t * q_rows, got_q.begin() + (t + 1) * q_rows}, {expected.begin(), expected.begin() + q_rows},
+                    tolerance);
+        // storing as float16 rounds the value itself, by at most 2^-11
+        for (Exact& e : expected) e.magnitude += s.kv_f16 ? (std::abs(e.value) + 0x1p-13) * 0x1p-11 / tolerance : 0;
+        const uint32_t slot = token.position % batch.capacity[token.sequence];
+        check_close(take(k[token.sequence], slot, s), {expected.begin() + q_rows, v_rows}, tolerance);
+        check_close(take(v[token.sequence], slot, s), {v_rows, expected.end()}, tolerance);
+    }
+    for (const auto& caches : {k, v})
+        for (const std::vector<uint32_t>& words : caches)
+            CHECK(std::all_of(words.begin(), words.end(), [](uint32_t word) { return word == kGuardWord; }));
+}
+
+}  // namespace
+
+TEST_CASE("qkv") {
+    Random random(10);
+    uint32_t turn = 1;
+    for (uint32_t weight : {WEIGHT_F32, WEIGHT_F16, WEIGHT_BF16, WEIGHT_Q8}) {
+        const std::vector<Launch> all = launches(random, turn++);
+        for (size_t i = turn % 2; i < all.size(); i += 2) {
+            const uint32_t n_kv_heads = 1 + random.below(3);
+            test_qkv(random, all[i], weight,
+                     {n_kv_heads * (1 + random.below(3)), n_kv_heads, 32 * (1 + random.below(5)), random.coin()});
+        }
+    }
+}
