@@ -18,7 +18,8 @@ void test_linear(Random& random, const Launch& l, uint32_t weight, uint32_t rows
     const Array<uint32_t> tiles(w.tiles);
     const Array<float> bias_array(bias), y(size_t{l.n_tokens} * stride);
     run("linear", l.constants(weight),
-        args::LinearArgs{input.args(), tiles.address(), has_bias ? bias_array.address() : 0, y.address(), rows, stride, has_bias},
+        args::LinearArgs{input.args(), tiles.address(), has_bias ? bias_array.address() : 0, y.address(), rows, stride,
+                         has_bias},
         tile_count(rows), l.token_groups());
     const std::vector<float> padded = y.read();
     std::vector<float> got;
@@ -63,7 +64,8 @@ TEST_CASE("embed") {
             CAPTURE(hidden);
             // two parts of a vocabulary, each with its own dispatch
             const uint32_t rows[2] = {128, 1 + random.below(100)};
-            const Matrix parts[2] = {random_matrix(random, rows[0], hidden, weight), random_matrix(random, rows[1], hidden, weight)};
+            const Matrix parts[2] = {random_matrix(random, rows[0], hidden, weight),
+                                     random_matrix(random, rows[1], hidden, weight)};
             std::vector<args::Token> tokens(9);
             for (args::Token& t : tokens) t = {random.below(rows[0] + rows[1]), random.below(100), 0, 0};
             tokens[0].id = 0;
@@ -106,7 +108,8 @@ TEST_CASE("out") {
             const Array<float> bias_array(bias);
             const ResidualOutput residual(random, l.n_tokens, hidden);
             run("out", l.constants(weight),
-                args::OutArgs{residual.args(), x_array.address(), tiles.address(), bias_array.address(), cols, l.n_tokens},
+                args::OutArgs{residual.args(), x_array.address(), tiles.address(), bias_array.address(), cols,
+                              l.n_tokens},
                 tile_count(hidden), l.token_groups());
             std::vector<Exact> after;
             for (uint32_t t = 0; t < l.n_tokens; t++)

@@ -40,10 +40,17 @@ class Packer {
     Packer(Random& random, uint32_t rows, uint32_t cols, uint32_t weight)
         : random_(random), weight_(weight), chunks_((cols + 127) / 128) {
         switch (weight) {
-            case WEIGHT_F32: tile_bytes_ = cols / 4 * 1024; break;
-            case WEIGHT_Q8: tile_bytes_ = chunks_ * 512 + cols / 16 * 1024; break;
-            case WEIGHT_MXFP4: tile_bytes_ = chunks_ * 256 + cols / 32 * 1024; break;
-            default: tile_bytes_ = cols / 8 * 1024;
+            case WEIGHT_F32:
+                tile_bytes_ = cols / 4 * 1024;
+                break;
+            case WEIGHT_Q8:
+                tile_bytes_ = chunks_ * 512 + cols / 16 * 1024;
+                break;
+            case WEIGHT_MXFP4:
+                tile_bytes_ = chunks_ * 256 + cols / 32 * 1024;
+                break;
+            default:
+                tile_bytes_ = cols / 8 * 1024;
         }
         bytes_.resize(size_t{tile_count(rows)} * tile_bytes_);
     }
@@ -150,7 +157,10 @@ std::vector<float> tile_squares(const std::vector<float>& x, uint32_t n_tokens, 
 }  // namespace
 
 NormedInput::NormedInput(Random& random, uint32_t tokens, uint32_t cols)
-    : n_tokens(tokens), n_cols(cols), n_squares(square_count(cols)), x(size_t{tokens} * cols),
+    : n_tokens(tokens),
+      n_cols(cols),
+      n_squares(square_count(cols)),
+      x(size_t{tokens} * cols),
       squares(size_t{tokens} * n_squares) {
     const std::vector<float> residual = random.normals(size_t{tokens} * cols, 3), norm = random.normals(cols);
     for (size_t i = 0; i < residual.size(); i++) values.push_back(residual[i] * norm[i % cols]);
@@ -166,8 +176,14 @@ NormedInput::NormedInput(Random& random, uint32_t tokens, uint32_t cols)
 args::Input NormedInput::args() const { return {x.address(), squares.address(), n_squares, n_cols, n_tokens, kEps}; }
 
 ResidualOutput::ResidualOutput(Random& random, uint32_t tokens, uint32_t width)
-    : n_tokens(tokens), hidden(width), n_squares(square_count(width)), before(random.normals(size_t{tokens} * width)),
-      norm_values(random.normals(width)), x(before), normed(size_t{tokens} * width), squares(size_t{tokens} * n_squares),
+    : n_tokens(tokens),
+      hidden(width),
+      n_squares(square_count(width)),
+      before(random.normals(size_t{tokens} * width)),
+      norm_values(random.normals(width)),
+      x(before),
+      normed(size_t{tokens} * width),
+      squares(size_t{tokens} * n_squares),
       norm(norm_values) {}
 
 args::Residual ResidualOutput::args() const {
@@ -182,10 +198,12 @@ void ResidualOutput::check(const std::vector<Exact>& after, double tolerance) co
     for (size_t i = 0; i < got.size(); i++) product[i].add(double{got[i]} * norm_values[i % hidden]);
     check_close(normed.read(), product, 0x1p-23);
     std::vector<Exact> sums(size_t{n_tokens} * n_squares);
-    for (size_t i = 0; i < got.size(); i++) sums[i / hidden * n_squares + i % hidden / 64].add(std::pow(double{got[i]}, 2));
+    for (size_t i = 0; i < got.size(); i++)
+        sums[i / hidden * n_squares + i % hidden / 64].add(std::pow(double{got[i]}, 2));
     for (uint32_t t = 0; t < n_tokens; t++)
         check_close({got_squares.begin() + t * n_squares, got_squares.begin() + t * n_squares + tile_count(hidden)},
-                    {sums.begin() + t * n_squares, sums.begin() + t * n_squares + tile_count(hidden)}, sum_tolerance(64));
+                    {sums.begin() + t * n_squares, sums.begin() + t * n_squares + tile_count(hidden)},
+                    sum_tolerance(64));
 }
 
 }  // namespace gptoss::test

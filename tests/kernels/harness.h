@@ -26,8 +26,8 @@ struct Gpu {
 Gpu& gpu();
 
 template <typename Args>
-void run(const std::string& kernel, const std::vector<uint32_t>& constants, const Args& args, uint32_t x, uint32_t y = 1,
-         uint32_t z = 1) {
+void run(const std::string& kernel, const std::vector<uint32_t>& constants, const Args& args, uint32_t x,
+         uint32_t y = 1, uint32_t z = 1) {
     Gpu& g = gpu();
     g.commands.begin();
     g.commands.dispatch(g.kernels.get(kernel, constants), args, x, y, z);
@@ -103,7 +103,7 @@ class Random {
 // A matrix as kernels read it (see weights.glsl), and what its weights are exactly.
 struct Matrix {
     uint32_t rows, cols;
-    std::vector<double> values;   // (rows, cols)
+    std::vector<double> values;  // (rows, cols)
     std::vector<uint32_t> tiles;
     double at(uint32_t row, uint32_t col) const { return values[size_t{row} * cols + col]; }
 };

@@ -17,8 +17,8 @@ struct Launch {
     uint32_t token_groups() const { return (n_tokens + tokens - 1) / tokens; }
     std::string describe(uint32_t weight, uint32_t rows, uint32_t cols) const {
         const auto text = [](uint32_t n) { return std::to_string(n); };
-        return "weight " + text(weight) + ", lanes " + text(lanes) + ", splits " + text(splits) + ", tokens " + text(tokens) +
-               " of " + text(n_tokens) + ", " + text(rows) + " x " + text(cols);
+        return "weight " + text(weight) + ", lanes " + text(lanes) + ", splits " + text(splits) + ", tokens " +
+               text(tokens) + " of " + text(n_tokens) + ", " + text(rows) + " x " + text(cols);
     }
 };
 

@@ -126,8 +126,8 @@ void test_qkv(Random& random, const Launch& l, uint32_t weight, const Shape& s) 
         CAPTURE(token.position);
         std::vector<Exact> expected = expected_rows(w, input, bias, s, t, token.position);
         const auto v_rows = expected.begin() + q_rows + kv_rows;
-        check_close({got_q.begin() + t * q_rows, got_q.begin() + (t + 1) * q_rows}, {expected.begin(), expected.begin() + q_rows},
-                    tolerance);
+        check_close({got_q.begin() + t * q_rows, got_q.begin() + (t + 1) * q_rows},
+                    {expected.begin(), expected.begin() + q_rows}, tolerance);
         // storing as float16 rounds the value itself, by at most 2^-11
         for (Exact& e : expected) e.magnitude += s.kv_f16 ? (std::abs(e.value) + 0x1p-13) * 0x1p-11 / tolerance : 0;
         const uint32_t slot = token.position % batch.capacity[token.sequence];

@@ -1,0 +1,168 @@
+#include <algorithm>
+
+#include "kernels/harness.h"
+
+using namespace gptoss;
+using namespace gptoss::test;
+
+namespace {
+
+struct Shape {
+    uint32_t workgroup, group, n_kv_heads, window, n_splits;
+    bool kv_f16;
+};
+
+// One sequence: its keys and values of the last `capacity` positions, and what the kernel reads.
+struct Sequence {
+    Sequence(Random& random, const Shape& s, uint32_t length, uint32_t cache_capacity)
+        : capacity(cache_capacity), heads(s.n_kv_heads) {
+        const size_t values = size_t{capacity} * heads * 64;
+        for (auto* side : {&k, &v}) {
+            std::vector<uint32_t> words(values / (s.kv_f16 ? 2 : 1), kGuardWord);
+            side->resize(values, NAN);
+            for (uint32_t position = length - std::min(length, capacity); position < length; position++)
+                for (uint32_t row = position % capacity * heads; row < (position % capacity + 1) * heads; row++)
+                    for (uint32_t i = 0; i < 32; i++) fill(random, s.kv_f16, row, i, words, *side);
+            arrays.emplace_back(words);
+        }
+    }
+    args::Cache cache() const { return {arrays[0].address(), arrays[1].address(), capacity, 0}; }
+    const double* key(uint32_t position, uint32_t head) const {
+        return &k[(size_t{position % capacity} * heads + head) * 64];
+    }
+    const double* value(uint32_t position, uint32_t head) const {
+        return &v[(size_t{position % capacity} * heads + head) * 64];
+    }
+
+    uint32_t capacity, heads;
+    std::vector<double> k, v;
+    std::vector<Array<uint32_t>> arrays;
+
+  private:
+    static void fill(Random& random, bool f16, uint32_t row, uint32_t i, std::vector<uint32_t>& words,
+                     std::vector<double>& values) {
+        const float pair[2] = {random.normal(), random.normal()};
+        const size_t word = size_t{row} * 32 + i;
+        if (f16) {
+            const uint16_t low = to_f16(pair[0]), high = to_f16(pair[1]);
+            words[word] = low | static_cast<uint32_t>(high) << 16;
+            values[size_t{row} * 64 + i] = from_f16(low);
+            values[size_t{row} * 64 + i + 32] = from_f16(high);
+        } else {
+            std::memcpy(&words[2 * word], pair, 8);
+            values[size_t{row} * 64 + i] = pair[0];
+            values[size_t{row} * 64 + i + 32] = pair[1];
+        }
+    }
+};
+
+// softmax(q·k, sink)·v of one head
+void attend(const Shape& s, const Sequence& sequence, uint32_t position, uint32_t kv_head, const float* q, float sink,
+            std::vector<Exact>& y) {
+    const uint32_t first = position - std::min(position, s.window - 1);
+    std::vector<double> score;
+    double top = sink, spread = 0;
+    for (uint32_t p = first; p <= position; p++) {
+        const double* k = sequence.key(p, kv_head);
+        Exact dot;
+        for (int i = 0; i < 64; i++) dot.add(q[i] * k[i]);
+        score.push_back(dot.value);
+        top = std::max(top, dot.value);
+        spread = std::max(spread, dot.magnitude);
+    }
+    double denominator = std::exp(sink - top);
+    for (double x : score) denominator += std::exp(x - top);
+    for (int i = 0; i < 64; i++) {
+        Exact sum;
+        for (uint32_t p = first; p <= position; p++)
+            sum.add(std::exp(score[p - first] - top) / denominator * sequence.value(p, kv_head)[i]);
+        // an error of a score is a relative error of its probability
+        sum.magnitude *= 1 + spread;
+        y.push_back(sum);
+    }
+}
+
+struct Request {
+    uint32_t position, sequence;
+};
+
+void test_attention(Random& random, const Shape& s, const std::vector<uint32_t>& lengths,
+                    const std::vector<uint32_t>& capacities, const std::vector<Request>& requests,
+                    double q_scale = 0.5) {
+    CAPTURE(s.workgroup);
+    CAPTURE(s.group);
+    CAPTURE(s.n_kv_heads);
+    CAPTURE(s.window);
+    CAPTURE(s.n_splits);
+    CAPTURE(s.kv_f16);
+    const uint32_t n_heads = s.group * s.n_kv_heads, n = static_cast<uint32_t>(requests.size());
+    std::vector<Sequence> sequences;
+    std::vector<args::Cache> table;
+    for (size_t i = 0; i < lengths.size(); i++) {
+        sequences.emplace_back(random, s, lengths[i], capacities[i]);
+        table.push_back(sequences.back().cache());
+    }
+    std::vector<args::Token> tokens;
+    for (const Request& r : requests) tokens.push_back({0, r.position, r.sequence, 0});
+    const std::vector<float> q = random.normals(size_t{n} * n_heads * 64, q_scale), sinks = random.normals(n_heads, 2);
+    const Array<args::Cache> caches(table);
+    const Array<args::Token> token_array(tokens);
+    const Array<float> q_array(q), sink_array(sinks), y(q.size()), parts(size_t{n} * n_heads * s.n_splits * 66);
+    run("attention", {s.workgroup, s.group, s.kv_f16},
+        args::AttentionArgs{q_array.address(), token_array.address(), caches.address(), sink_array.address(),
+                            y.address(), parts.address(), n_heads, s.n_kv_heads, s.window, s.n_splits},
+        s.n_splits, s.n_kv_heads, n);
+    if (s.n_splits > 1) {
+        for (float value : y.read()) REQUIRE(std::isnan(value));  // still untouched
+        run("combine", {}, args::CombineArgs{parts.address(), sink_array.address(), y.address(), n_heads, s.n_splits},
+            n_heads, n);
+    }
+    std::vector<Exact> expected;
+    for (uint32_t t = 0; t < n; t++)
+        for (uint32_t h = 0; h < n_heads; h++)
+            attend(s, sequences[requests[t].sequence], requests[t].position, h / s.group,
+                   &q[(size_t{t} * n_heads + h) * 64], sinks[h], expected);
+    parts.read();
+    check_close(y.read(), expected, sum_tolerance(64));
+}
+
+}  // namespace
+
+TEST_CASE("attention: groups of query heads, window sizes, several sequences") {
+    Random random(30);
+    for (uint32_t group : {1u, 2u, 3u, 5u, 8u, 16u})
+        for (bool kv_f16 : {true, false}) {
+            const Shape s{random.pick({32u, 64u, 128u}),
+                          group,
+                          1 + random.below(3),
+                          random.pick({1u, 20u, 128u, UINT32_MAX}),
+                          1,
+                          kv_f16};
+            test_attention(random, s, {150, 40, 1}, {150, 64, 7},
+                           {{149, 0}, {39, 1}, {0, 2}, {0, 0}, {31, 0}, {32, 0}, {128, 0}});
+        }
+}
+
+TEST_CASE("attention: rings that wrapped around") {
+    Random random(31);
+    for (bool kv_f16 : {true, false}) {
+        // the window is in the ring, the chunk of tokens before it may still be overwritten
+        test_attention(random, {64, 8, 1, 128, 1, kv_f16}, {1000}, {135}, {{999, 0}, {997, 0}, {993, 0}});
+        test_attention(random, {32, 2, 2, 5, 1, kv_f16}, {131072, 77}, {8, 6}, {{131071, 0}, {131070, 0}, {76, 1}});
+    }
+}
+
+TEST_CASE("attention: splits of the keys and their combination") {
+    Random random(32);
+    for (uint32_t n_splits : {2u, 3u, 8u, 16u}) {
+        const Shape s{random.pick({32u, 64u}), 8, 2, random.pick({100u, UINT32_MAX}), n_splits, n_splits % 3 != 0};
+        // some splits have no key at all
+        test_attention(random, s, {500, 50}, {500, 50}, {{499, 0}, {40, 1}, {0, 1}, {255, 0}, {256, 0}});
+    }
+}
+
+TEST_CASE("attention: large scores") {
+    Random random(33);
+    for (uint32_t n_splits : {1u, 4u})
+        test_attention(random, {64, 8, 1, UINT32_MAX, n_splits, true}, {300}, {300}, {{299, 0}, {100, 0}}, 20);
+}
