@@ -1,0 +1,33 @@
+# What the build needs from Debian 12 (or newer), in one place. POSIX sh, to be sourced:
+#     . cmake/packages.sh && install_packages $build_packages $run_packages
+
+build_packages="g++ cmake ninja-build pkgconf libvulkan-dev libvulkan-volk-dev glslang-tools spirv-tools
+    nlohmann-json3-dev libpcre2-dev zlib1g-dev libcli11-dev libedit-dev"
+# A Vulkan driver; with Mesa's software device for machines without a GPU.
+run_packages="libvulkan1 mesa-vulkan-drivers"
+chat_test_packages="tmux"
+
+# Installs those of the named packages that are missing, as root or with sudo. Without apt it says what to install.
+install_packages() {
+    missing=
+    for package in "$@"; do
+        dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || missing="$missing $package"
+    done
+    [ -n "$missing" ] || return 0
+    if ! command -v apt-get >/dev/null; then
+        echo "There is no apt-get here. Provide what these Debian packages hold:$missing" >&2
+        return 0
+    fi
+    as_root=
+    if [ "$(id -u)" != 0 ]; then
+        as_root=sudo
+        if ! command -v sudo >/dev/null; then
+            echo "Run this as root, or install these packages first:$missing" >&2
+            return 1
+        fi
+    fi
+    echo "Installing$missing" >&2
+    # A source that can't be reached matters only if a package then can't be installed.
+    $as_root apt-get -qq update >&2 || true
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install $missing >&2
+}
