@@ -384,11 +384,11 @@ def write_gguf(out, config, tensors, dense):
     with open(out, "wb") as f:
         f.write(header)
         f.truncate(len(header) + at)
-    # Written in place, since blocks and scales come one after the other and lie side by side.
-    data = np.memmap(out, np.uint8, "r+", len(header))
 
     def span(name):
-        return data[spans[name][0]:sum(spans[name])]
+        """A tensor's bytes, written in place, since blocks and scales come one after the other and lie side by side."""
+        begin, size = spans[name]
+        return np.memmap(out, np.uint8, "r+", len(header) + begin, (size,))
 
     for name, t in tensors.items():
         targets = names[name]
@@ -396,7 +396,6 @@ def write_gguf(out, config, tensors, dense):
             put_dense(t, layout[targets][0], span(targets))
         else:
             put_experts(name, t, [span(target) for target in targets])
-    data.flush()
 
 
 def main():

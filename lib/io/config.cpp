@@ -204,7 +204,7 @@ void check_config(const Config& c, const std::string& source) {
     size("vocab_size", c.vocab, 1 << 24);
     size("sliding_window", c.window, 1 << 24);
     size("the longest context", c.max_context, 1 << 24);
-    size("rope_original_context", c.rope_original_context, 1 << 24);
+    size("the original context of the rope", c.rope_original_context, 1 << 24);
     require(c.sliding.size() == c.n_layers, "the number of layer types", c.sliding.size(), std::to_string(c.n_layers));
 
     // Comparisons that are false for NaN.

@@ -97,7 +97,15 @@ std::vector<TensorInfo> read_safetensors(const File& file) {
                               std::to_string(max_header) + " allowed");
     std::string header(static_cast<size_t>(length), '\0');
     file.read(8, reinterpret_cast<std::byte*>(header.data()), header.size());
-    return parse_safetensors_header(header.data(), header.size(), 8 + length, file.size() - 8 - length, file.path());
+    const uint64_t data_size = file.size() - 8 - length;
+    auto tensors = parse_safetensors_header(header.data(), header.size(), 8 + length, data_size, file.path());
+    // The format has no gaps; where there is one, the header is not the data's.
+    uint64_t covered = 0;
+    for (const TensorInfo& t : tensors) covered += t.bytes;
+    if (covered != data_size)
+        fail(file.path(), "its tensors take " + std::to_string(covered) + " bytes, but " + std::to_string(data_size) +
+                              " follow the header");
+    return tensors;
 }
 
 std::map<std::string, std::string> parse_safetensors_index(const char* text, size_t size, const std::string& source) {

@@ -1,0 +1,152 @@
+// Checkpoint files that a test takes apart, damages and writes again.
+#pragma once
+
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstring>
+
+#include <filesystem>
+#include <fstream>
+#include <initializer_list>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "error.h"
+#include "io/gguf.h"
+
+namespace gptoss::io::test {
+
+inline std::string golden(const std::string& name) { return GPTOSS_SOURCE_DIR "/tests/golden/" + name; }
+
+// A directory that goes with the test.
+class TempDirectory {
+  public:
+    TempDirectory() {
+        std::string pattern = (std::filesystem::temp_directory_path() / "gptoss-test-XXXXXX").native();
+        REQUIRE(::mkdtemp(pattern.data()) != nullptr);
+        path_ = pattern;
+    }
+    ~TempDirectory() { std::filesystem::remove_all(path_); }
+    TempDirectory(const TempDirectory&) = delete;
+    TempDirectory& operator=(const TempDirectory&) = delete;
+
+    const std::string& path() const { return path_; }
+    std::string write(const std::string& name, const std::string& bytes) const {
+        std::ofstream(path_ + "/" + name, std::ios::binary) << bytes;
+        return path_ + "/" + name;
+    }
+
+  private:
+    std::string path_;
+};
+
+inline std::string read_bytes(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    REQUIRE(file);
+    return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// f is refused with an IoError whose message holds every one of these words.
+template <typename F>
+void check_refused(F&& f, std::initializer_list<std::string> words) {
+    try {
+        f();
+        FAIL_CHECK("accepted; expected a refusal with '" << *words.begin() << "'");
+    } catch (const Error& e) {
+        const std::string message = e.what();
+        CAPTURE(message);
+        CHECK(e.status() == Status::IoError);
+        for (const std::string& word : words) {
+            CAPTURE(word);
+            CHECK(message.find(word) != message.npos);
+        }
+    }
+}
+
+template <typename T>
+std::string raw(T value) {
+    return {reinterpret_cast<const char*>(&value), sizeof value};
+}
+
+struct SafetensorsFile {
+    nlohmann::json header;
+    std::string data;
+
+    static SafetensorsFile load(const std::string& path) {
+        const std::string all = read_bytes(path);
+        uint64_t length;
+        std::memcpy(&length, all.data(), 8);
+        return {nlohmann::json::parse(all.substr(8, length)), all.substr(8 + length)};
+    }
+    static std::string bytes(const std::string& header, const std::string& data) {
+        return raw<uint64_t>(header.size()) + header + data;
+    }
+    std::string bytes() const { return bytes(header.dump(), data); }
+};
+
+inline std::string gguf_string(const std::string& text) { return raw<uint64_t>(text.size()) + text; }
+
+struct GgufFile {
+    struct Tensor {
+        std::string name;
+        std::vector<uint64_t> dimensions;  // innermost first
+        uint32_t type;
+        std::string data;
+    };
+    uint32_t version = 3;
+    std::vector<std::string> metadata;  // raw entries
+    std::vector<Tensor> tensors;
+    uint64_t alignment = 32;
+
+    // Without the tokenizer, which nothing here reads.
+    static GgufFile load(const std::string& path) {
+        const std::string all = read_bytes(path);
+        GgufFile file;
+        const Gguf gguf =
+            parse_gguf([&](uint64_t at, std::byte* out, size_t n) { std::memcpy(out, &all[at], n); }, all.size(), path);
+        for (const auto& [key, value] : gguf.metadata) {
+            if (auto number = std::get_if<uint64_t>(&value)) file.set(key, 4, raw(static_cast<uint32_t>(*number)));
+            if (auto number = std::get_if<double>(&value)) file.set(key, 6, raw(static_cast<float>(*number)));
+            if (auto text = std::get_if<std::string>(&value)) file.set(key, 8, gguf_string(*text));
+        }
+        for (const TensorInfo& t : gguf.tensors) {
+            const uint32_t type = *t.type == DType::F32    ? 0
+                                  : *t.type == DType::Q8_0 ? 8
+                                  : *t.type == DType::BF16 ? 30
+                                                           : 39;
+            file.tensors.push_back({t.name, {t.shape.rbegin(), t.shape.rend()}, type, all.substr(t.offset, t.bytes)});
+        }
+        return file;
+    }
+
+    // Adds a metadata entry or replaces the one of this key.
+    void set(const std::string& key, uint32_t type, const std::string& value) {
+        const std::string head = gguf_string(key);
+        std::erase_if(metadata, [&](const std::string& entry) { return entry.starts_with(head); });
+        metadata.push_back(head + raw(type) + value);
+    }
+    Tensor& tensor(const std::string& name) {
+        for (Tensor& t : tensors)
+            if (t.name == name) return t;
+        throw std::out_of_range(name);
+    }
+
+    std::string bytes() const {
+        std::string out = "GGUF" + raw(version) + raw<uint64_t>(tensors.size()) + raw<uint64_t>(metadata.size()), data;
+        for (const std::string& entry : metadata) out += entry;
+        for (const Tensor& t : tensors) {
+            out += gguf_string(t.name) + raw<uint32_t>(t.dimensions.size());
+            for (uint64_t d : t.dimensions) out += raw(d);
+            out += raw(t.type) + raw<uint64_t>(data.size());
+            data += t.data;
+            data.resize((data.size() + alignment - 1) / alignment * alignment);
+        }
+        out.resize((out.size() + alignment - 1) / alignment * alignment);
+        return out + data;
+    }
+};
+
+}  // namespace gptoss::io::test
