@@ -131,6 +131,12 @@ GPTOSS_ABI enum gptoss_status gptoss_device_count(uint32_t* count_out);
 /* Describes device `index` (0 ≤ index < count); the caller sets info_out->struct_size. */
 GPTOSS_ABI enum gptoss_status gptoss_device_get_info(uint32_t index, struct gptoss_device_info* info_out);
 
+/*
+ * Measures how fast the device copies its own memory: bytes read and bytes written a second, together. Takes about a
+ * second and up to 512 MB of device memory.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_device_measure_bandwidth(uint32_t index, double* bytes_per_second_out);
+
 /* ------------------------------------------------------------------------------------------------------------ model */
 
 typedef struct gptoss_model* gptoss_model_t;
@@ -376,6 +382,33 @@ GPTOSS_ABI enum gptoss_status gptoss_context_cancel(gptoss_context_t context);
 
 GPTOSS_ABI enum gptoss_status gptoss_context_retain(gptoss_context_t context);
 GPTOSS_ABI enum gptoss_status gptoss_context_release(gptoss_context_t context);
+
+struct gptoss_context_stats {
+    size_t struct_size;
+    uint64_t cache_bytes;            /* device memory of the keys and values */
+    uint64_t activation_bytes;       /* device memory that the context works in */
+    uint64_t cache_bytes_per_token;  /* keys and values read to decode the next token */
+    uint32_t step_dispatches;        /* of one decoded token, sampling included; 0 before the first */
+    uint32_t step_barriers;
+};
+
+/* What the context holds and what a token costs it; the caller sets stats_out->struct_size. */
+GPTOSS_ABI enum gptoss_status gptoss_context_get_stats(gptoss_context_t context, struct gptoss_context_stats* stats_out);
+
+struct gptoss_kernel_time {
+    char name[32];
+    double microseconds; /* of all its dispatches together */
+    uint32_t dispatches;
+};
+
+/*
+ * Computes the context's last num_tokens tokens again in one batch, between time stamps, and stores up to max_times
+ * kernels' times and the count of all in num_times_out. num_tokens: 1 for a decode step, up to the context's
+ * max_batch_tokens. The context stays as it is. Nothing is stored where the device has no time stamps.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_context_profile(gptoss_context_t context, size_t num_tokens,
+                                                     struct gptoss_kernel_time* times_out, size_t max_times,
+                                                     size_t* num_times_out);
 
 /* ---------------------------------------------------------------------------------------------------------- sampler */
 

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <cstdio>
 
 #include "api/common.h"
 #include "api/model.h"
@@ -161,6 +162,37 @@ gptoss_status gptoss_context_cancel(gptoss_context_t context) {
     return guard([&] {
         require(context, "context");
         context->context.cancel();
+    });
+}
+
+gptoss_status gptoss_context_get_stats(gptoss_context_t context, gptoss_context_stats* stats_out) {
+    return guard([&] {
+        require(context, "context");
+        const model::Context& c = context->context;
+        gptoss_context_stats stats{};
+        stats.cache_bytes = c.cache().bytes();
+        stats.activation_bytes = c.working_bytes();
+        stats.cache_bytes_per_token = c.cache().bytes_read(static_cast<uint32_t>(c.tokens().size()));
+        stats.step_dispatches = c.step_dispatches();
+        stats.step_barriers = c.step_barriers();
+        write_struct(stats, stats_out, "stats_out");
+    });
+}
+
+gptoss_status gptoss_context_profile(gptoss_context_t context, size_t num_tokens, gptoss_kernel_time* times_out,
+                                     size_t max_times, size_t* num_times_out) {
+    if (num_times_out) *num_times_out = 0;
+    return guard([&] {
+        require(context, "context");
+        require(num_times_out, "num_times_out");
+        if (max_times) require(times_out, "times_out");
+        const auto times = context->context.profile(static_cast<uint32_t>(std::min<size_t>(num_tokens, UINT32_MAX)));
+        for (size_t i = 0; i < std::min(max_times, times.size()); i++) {
+            std::snprintf(times_out[i].name, sizeof times_out[i].name, "%s", times[i].name.c_str());
+            times_out[i].microseconds = times[i].microseconds;
+            times_out[i].dispatches = times[i].dispatches;
+        }
+        *num_times_out = times.size();
     });
 }
 

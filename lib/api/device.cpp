@@ -1,6 +1,7 @@
 #include <cstdio>
 
 #include "api/common.h"
+#include "vk/bandwidth.h"
 #include "vk/device.h"
 
 using namespace gptoss;
@@ -47,5 +48,13 @@ gptoss_status gptoss_device_get_info(uint32_t index, gptoss_device_info* info_ou
         info.subgroup_size = device.subgroup_size;
         info.max_allocation_size = device.max_allocation;
         write_struct(info, info_out, "info_out");
+    });
+}
+
+gptoss_status gptoss_device_measure_bandwidth(uint32_t index, double* bytes_per_second_out) {
+    if (bytes_per_second_out) *bytes_per_second_out = 0;
+    return guard([&] {
+        require(bytes_per_second_out, "bytes_per_second_out");
+        *bytes_per_second_out = vk::measure_copy_bandwidth(vk::choose_device(std::to_string(index).c_str()));
     });
 }

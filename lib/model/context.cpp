@@ -91,7 +91,7 @@ void Context::process() {
     while (start < end) {
         check_cancelled();
         const uint32_t n = std::min(end - start, max_batch_);
-        run_batch(start, n, start + n == end);
+        run_batch(commands_, start, n, start + n == end);
         computed_.insert(computed_.end(), tokens_.begin() + start, tokens_.begin() + start + n);
         start += n;
     }
@@ -99,18 +99,30 @@ void Context::process() {
     if (end - first >= kSnapshotTokens) cache_.save(end);
 }
 
-void Context::run_batch(uint32_t first, uint32_t n, bool want_logits) {
-    commands_.wait();
+void Context::run_batch(vk::Commands& commands, uint32_t first, uint32_t n, bool want_logits) {
     auto* staged = token_staging_.as<args::Token>();
     for (uint32_t i = 0; i < n; i++) staged[i] = {tokens_[first + i], first + i, 0, 0};
     cache_.will_write(first, n);
-    commands_.begin();
-    commands_.barrier();
-    commands_.copy(token_staging_, 0, activations_.tokens, 0, n * sizeof(args::Token));
-    record_forward(commands_, *model_, activations_, cache_, n, 0, model_->config.n_layers, want_logits);
-    commands_.end();
-    commands_.submit();
-    commands_.wait();
+    commands.begin();
+    commands.barrier();
+    commands.copy(token_staging_, 0, activations_.tokens, 0, n * sizeof(args::Token));
+    record_forward(commands, *model_, activations_, cache_, n, 0, model_->config.n_layers, want_logits);
+    commands.end();
+    commands.submit();
+    commands.wait();
+}
+
+std::vector<vk::KernelTime> Context::profile(uint32_t n) {
+    if (n == 0 || n > std::min<size_t>(max_batch_, tokens_.size()))
+        throw Error(Status::InvalidArgument, "cannot profile a batch of " + std::to_string(n) + ": the context holds " +
+                                                 std::to_string(tokens_.size()) + " tokens, a batch " +
+                                                 std::to_string(max_batch_));
+    process();
+    const auto size = static_cast<uint32_t>(tokens_.size());
+    vk::Commands commands(model_->device, model_->kernels);
+    commands.enable_profile();
+    run_batch(commands, size - n, n, true);
+    return commands.profile();
 }
 
 void Context::read_logits(std::span<float> out) {

@@ -50,12 +50,19 @@ class Context {
     // Makes the running call throw Cancelled soon. From any thread.
     void cancel() { cancelled_ = true; }
 
-    uint64_t device_bytes() const { return activations_.bytes() + cache_.bytes() + sampler_.bytes(); }
+    // Computes the last n tokens again, timed by kernel.
+    std::vector<vk::KernelTime> profile(uint32_t n);
+
+    const KvCache& cache() const { return cache_; }
+    // Dispatches and barriers of a decode step; 0 before the first.
+    uint32_t step_dispatches() const { return steps_[1].commands ? steps_[1].commands->dispatches() : 0; }
+    uint32_t step_barriers() const { return steps_[1].commands ? steps_[1].commands->barriers() : 0; }
+    uint64_t working_bytes() const { return activations_.bytes() + sampler_.bytes(); }
 
   private:
     static constexpr uint32_t kAhead = 3;  // steps in flight: the device never waits for the host
 
-    void run_batch(uint32_t first, uint32_t n, bool want_logits);
+    void run_batch(vk::Commands& commands, uint32_t first, uint32_t n, bool want_logits);
     void run_steps(const GenerateRequest& request, uint64_t limit, uint64_t* n_tokens, StopReason* reason);
     void submit_first_draw(const SamplerSettings& settings);
     void submit_step(uint32_t step, const SamplerSettings& settings);

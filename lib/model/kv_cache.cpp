@@ -39,6 +39,11 @@ uint64_t KvCache::bytes() const {
     return sum;
 }
 
+uint64_t KvCache::bytes_read(uint32_t position) const {
+    const uint64_t in_window = std::min(position + 1, model_.config.window), n_full = model_.config.n_layers - n_sliding_;
+    return (n_sliding_ * in_window + n_full * (position + 1ull)) * 2 * slot_bytes();
+}
+
 void KvCache::reserve(uint32_t n) {
     n += kInFlight;
     if (n <= full_slots_) return;

@@ -28,6 +28,8 @@ class KvCache {
     // The device address of args::Cache of a layer, one sequence.
     uint64_t table(uint32_t layer) const { return table_.address() + layer * sizeof(args::Cache); }
     uint64_t bytes() const;
+    // Bytes of keys and values that the token at a position reads.
+    uint64_t bytes_read(uint32_t position) const;
 
   private:
     struct Snapshot {

@@ -1,11 +1,14 @@
 #include "vk/kernels.h"
 
+#include <algorithm>
+
 #include "spirv.h"
 
 namespace gptoss::vk {
 
 namespace {
-constexpr uint32_t kMaxArgs = 128;  // what every device offers as push constants, bytes
+constexpr uint32_t kMaxArgs = 128;    // what every device offers as push constants, bytes
+constexpr uint32_t kMaxTimed = 2048;  // dispatches of one profile
 }
 
 Kernels::Kernels(const Device& device) : device_(device) {
@@ -49,6 +52,7 @@ const Kernel& Kernels::get(const std::string& name, const std::vector<uint32_t>&
     create.stage.pSpecializationInfo = &specialization;
     create.layout = layout_;
     auto kernel = std::make_unique<Kernel>();
+    kernel->name = name;
     const VkResult result =
         device_.vk.vkCreateComputePipelines(device_.handle(), cache_, 1, &create, nullptr, &kernel->pipeline);
     device_.vk.vkDestroyShaderModule(device_.handle(), module, nullptr);
@@ -79,6 +83,7 @@ Commands::~Commands() { release(); }
 
 void Commands::release() noexcept {
     if (running_) device_.vk.vkWaitForFences(device_.handle(), 1, &fence_, VK_TRUE, UINT64_MAX);
+    device_.vk.vkDestroyQueryPool(device_.handle(), timestamps_, nullptr);
     device_.vk.vkDestroyFence(device_.handle(), fence_, nullptr);
     device_.vk.vkDestroyCommandPool(device_.handle(), pool_, nullptr);
 }
@@ -89,13 +94,46 @@ void Commands::begin() {
     VkCommandBufferBeginInfo info{VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
     check(device_.vk.vkBeginCommandBuffer(commands_, &info), "vkBeginCommandBuffer");
     dispatches_ = barriers_ = 0;
+    timed_.clear();
+    if (timestamps_) device_.vk.vkCmdResetQueryPool(commands_, timestamps_, 0, 2 * kMaxTimed);
 }
 
 void Commands::dispatch_bytes(const Kernel& kernel, const void* args, uint32_t size, uint32_t x, uint32_t y, uint32_t z) {
     device_.vk.vkCmdBindPipeline(commands_, VK_PIPELINE_BIND_POINT_COMPUTE, kernel.pipeline);
     device_.vk.vkCmdPushConstants(commands_, layout_, VK_SHADER_STAGE_COMPUTE_BIT, 0, size, args);
+    const bool timed = timestamps_ && timed_.size() < kMaxTimed;
+    const auto stamp = [&](uint32_t query) {
+        device_.vk.vkCmdWriteTimestamp(commands_, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, timestamps_, query);
+    };
+    if (timed) stamp(2 * static_cast<uint32_t>(timed_.size()));
     device_.vk.vkCmdDispatch(commands_, x, y, z);
+    if (timed) stamp(2 * static_cast<uint32_t>(timed_.size()) + 1);
+    if (timed) timed_.push_back(&kernel);
     dispatches_++;
+}
+
+void Commands::enable_profile() {
+    if (timestamps_ || device_.info().timestamp_period == 0) return;
+    VkQueryPoolCreateInfo create{VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO};
+    create.queryType = VK_QUERY_TYPE_TIMESTAMP;
+    create.queryCount = 2 * kMaxTimed;
+    check(device_.vk.vkCreateQueryPool(device_.handle(), &create, nullptr, &timestamps_), "vkCreateQueryPool");
+}
+
+std::vector<KernelTime> Commands::profile() const {
+    std::vector<KernelTime> result;
+    if (timed_.empty()) return result;
+    std::vector<uint64_t> ticks(2 * timed_.size());
+    check(device_.vk.vkGetQueryPoolResults(device_.handle(), timestamps_, 0, static_cast<uint32_t>(ticks.size()),
+                                           ticks.size() * 8, ticks.data(), 8, VK_QUERY_RESULT_64_BIT),
+          "vkGetQueryPoolResults");
+    for (size_t i = 0; i < timed_.size(); i++) {
+        auto at = std::find_if(result.begin(), result.end(), [&](const auto& t) { return t.name == timed_[i]->name; });
+        if (at == result.end()) at = result.insert(result.end(), {timed_[i]->name, 0, 0});
+        at->microseconds += double(ticks[2 * i + 1] - ticks[2 * i]) * device_.info().timestamp_period / 1000;
+        at->dispatches++;
+    }
+    return result;
 }
 
 void Commands::barrier() {

@@ -17,7 +17,14 @@ namespace gptoss::vk {
 // A pipeline: one SPIR-V module with its specialization constants set.
 struct Kernel {
     VkPipeline pipeline = VK_NULL_HANDLE;
-    uint32_t args_size = 0;  // bytes of push constants
+    std::string name;
+};
+
+// How long the dispatches of a kernel took together.
+struct KernelTime {
+    std::string name;
+    double microseconds = 0;
+    uint32_t dispatches = 0;
 };
 
 // The pipelines of a device, each built at first use. Safe from many threads.
@@ -67,6 +74,11 @@ class Commands {
     uint32_t dispatches() const { return dispatches_; }
     uint32_t barriers() const { return barriers_; }
 
+    // Before begin(): time every dispatch of what is recorded next.
+    void enable_profile();
+    // After wait(): the times by kernel, in the order of first use.
+    std::vector<KernelTime> profile() const;
+
   private:
     void dispatch_bytes(const Kernel& kernel, const void* args, uint32_t size, uint32_t x, uint32_t y, uint32_t z);
     void release() noexcept;
@@ -79,6 +91,8 @@ class Commands {
     bool running_ = false;
     uint32_t dispatches_ = 0;
     uint32_t barriers_ = 0;
+    VkQueryPool timestamps_ = VK_NULL_HANDLE;    // two a dispatch
+    std::vector<const Kernel*> timed_;
 };
 
 }  // namespace gptoss::vk

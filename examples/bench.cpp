@@ -1,0 +1,234 @@
+// Measures a model on a device: prefill and decode speed, and how far from the memory's bandwidth a token is.
+#include <gptoss.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using nlohmann::json;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+void check(gptoss_status status) {
+    if (status != gptoss_status_success)
+        throw std::runtime_error(std::string(gptoss_status_string(status)) + ": " + gptoss_last_error());
+}
+
+struct Options {
+    std::string model, device, weights = "default", kv = "f16";
+    std::vector<size_t> prompts{64, 256, 2048}, generates{16, 128}, depths{0};
+    size_t repeat = 5, batch = 0;
+    bool as_json = false, profile = false;
+    double temperature = 0, top_p = 1;
+};
+
+// Any tokens do: speed does not depend on them, but for which experts they choose.
+std::vector<uint32_t> some_tokens(size_t n, uint32_t vocabulary) {
+    std::vector<uint32_t> tokens(n);
+    uint32_t state = 1;
+    for (uint32_t& token : tokens) token = (state = state * 1664525 + 1013904223) % vocabulary;
+    return tokens;
+}
+
+struct Spread {
+    double median, least, most;
+};
+
+Spread spread(std::vector<double> values) {
+    std::sort(values.begin(), values.end());
+    return {values[values.size() / 2], values.front(), values.back()};
+}
+
+class Bench {
+  public:
+    explicit Bench(const Options& options) : options_(options) {
+        gptoss_model_options load{};
+        load.struct_size = sizeof load;
+        load.device = options.device.empty() ? nullptr : options.device.c_str();
+        load.weights = options.weights == "q8"     ? gptoss_weight_type_q8
+                       : options.weights == "bf16" ? gptoss_weight_type_bf16
+                                                   : gptoss_weight_type_default;
+        load.kv = options.kv == "f32" ? gptoss_kv_type_f32 : gptoss_kv_type_f16;
+        const auto start = Clock::now();
+        check(gptoss_model_create(options.model.c_str(), &load, &model_));
+        load_seconds_ = seconds_since(start);
+        info_.struct_size = sizeof info_;
+        check(gptoss_model_get_info(model_, &info_));
+        device_.struct_size = sizeof device_;
+        check(gptoss_device_get_info(info_.device, &device_));
+        check(gptoss_device_measure_bandwidth(info_.device, &bandwidth_));
+        const size_t longest = *std::max_element(options.depths.begin(), options.depths.end()) +
+                               std::max(*std::max_element(options.prompts.begin(), options.prompts.end()),
+                                        *std::max_element(options.generates.begin(), options.generates.end())) +
+                               8;
+        check(gptoss_context_create(model_, std::min<size_t>(longest, info_.max_context_length), options.batch, &context_));
+        check(gptoss_sampler_create(&sampler_));
+        check(gptoss_sampler_set_temperature(sampler_, static_cast<float>(options.temperature)));
+        check(gptoss_sampler_set_top_p(sampler_, static_cast<float>(options.top_p)));
+        tokens_ = some_tokens(longest, info_.vocabulary_size);
+    }
+    ~Bench() {
+        gptoss_sampler_release(sampler_);
+        gptoss_context_release(context_);
+        gptoss_model_release(model_);
+    }
+    Bench(const Bench&) = delete;
+    Bench& operator=(const Bench&) = delete;
+
+    void run() {
+        json result{{"model", options_.model},
+                    {"device", device_.name},
+                    {"driver", device_.driver},
+                    {"weight_bytes", info_.weight_bytes},
+                    {"load_seconds", load_seconds_},
+                    {"copy_bandwidth", bandwidth_}};
+        print("%s on %s (%s)\nweights %.2f GB, loaded in %.2f s; the device copies %.2f GB/s\n\n", options_.model.c_str(),
+              device_.name, device_.driver, info_.weight_bytes / 1e9, load_seconds_, bandwidth_ / 1e9);
+        print("%-8s %8s %10s %10s %10s %s\n", "test", "depth", "tokens/s", "least", "most", "");
+        for (size_t depth : options_.depths) {
+            for (size_t n : options_.prompts) result["prefill"].push_back(prefill(depth, n));
+            for (size_t n : options_.generates) result["decode"].push_back(decode(depth, n));
+        }
+        gptoss_context_stats stats{};
+        stats.struct_size = sizeof stats;
+        check(gptoss_context_get_stats(context_, &stats));
+        result["step"] = {{"dispatches", stats.step_dispatches}, {"barriers", stats.step_barriers}, {"submits", 1}};
+        result["memory"] = {{"weights", info_.weight_bytes},
+                            {"cache", stats.cache_bytes},
+                            {"activations", stats.activation_bytes}};
+        print("\na decoded token: 1 submit, %u dispatches (%.2f a layer), %u barriers\n", stats.step_dispatches,
+              double(stats.step_dispatches) / info_.num_layers, stats.step_barriers);
+        print("memory: weights %.1f MB, cache %.1f MB, activations %.1f MB\n", info_.weight_bytes / 1e6,
+              stats.cache_bytes / 1e6, stats.activation_bytes / 1e6);
+        if (options_.profile) {
+            result["profile"]["decode"] = profile(1);
+            result["profile"]["prefill"] = profile(std::min<size_t>(options_.prompts.back(), 256));
+        }
+        if (options_.as_json) std::printf("%s\n", result.dump(2).c_str());
+    }
+
+  private:
+    template <typename... Values>
+    void print(const char* format, Values... values) const {
+        if (!options_.as_json) std::printf(format, values...);
+        std::fflush(stdout);
+    }
+
+    // A context that holds `depth` tokens, all processed.
+    void fill(size_t depth) {
+        check(gptoss_context_reset(context_));
+        if (depth == 0) return;
+        check(gptoss_context_append_tokens(context_, depth, tokens_.data()));
+        check(gptoss_context_process(context_));
+    }
+
+    json prefill(size_t depth, size_t n) {
+        std::vector<double> rates;
+        for (size_t run = 0; run <= options_.repeat; run++) {
+            fill(depth);
+            std::vector<uint32_t> prompt(tokens_.begin() + depth, tokens_.begin() + depth + n);
+            // another first token each time, so that no prefix is reused
+            prompt[0] = static_cast<uint32_t>((prompt[0] + run + 1) % info_.vocabulary_size);
+            check(gptoss_context_append_tokens(context_, n, prompt.data()));
+            const auto start = Clock::now();
+            check(gptoss_context_process(context_));
+            if (run > 0) rates.push_back(n / seconds_since(start));  // the first run builds pipelines
+        }
+        const Spread s = spread(rates);
+        print("pp%-6zu %8zu %10.2f %10.2f %10.2f   first token after %.3f s\n", n, depth, s.median, s.least, s.most,
+              n / s.median);
+        return {{"tokens", n}, {"depth", depth}, {"tokens_per_second", s.median}, {"least", s.least}, {"most", s.most}};
+    }
+
+    json decode(size_t depth, size_t n) {
+        std::vector<double> rates;
+        for (size_t run = 0; run <= options_.repeat; run++) {
+            fill(depth);
+            if (depth == 0) check(gptoss_context_append_tokens(context_, 1, tokens_.data()));
+            check(gptoss_context_process(context_));
+            gptoss_generate_options generate{};
+            generate.struct_size = sizeof generate;
+            generate.max_tokens = n;
+            const uint32_t none = UINT32_MAX;
+            generate.stop_tokens = &none;
+            generate.num_stop_tokens = 1;
+            size_t made = 0;
+            const auto start = Clock::now();
+            check(gptoss_context_generate(context_, sampler_, &generate, &made, nullptr));
+            if (run > 0) rates.push_back(made / seconds_since(start));
+        }
+        gptoss_context_stats stats{};
+        stats.struct_size = sizeof stats;
+        check(gptoss_context_get_stats(context_, &stats));
+        const Spread s = spread(rates);
+        const double bytes = double(info_.bytes_per_token) + double(stats.cache_bytes_per_token);
+        // a copy moves each byte twice; a token only reads
+        const double share = bytes * s.median / bandwidth_;
+        print("tg%-6zu %8zu %10.2f %10.2f %10.2f   %.3f GB a token, %.0f%% of the copy bandwidth\n", n, depth, s.median,
+              s.least, s.most, bytes / 1e9, share * 100);
+        return {{"tokens", n},           {"depth", depth},     {"tokens_per_second", s.median}, {"least", s.least},
+                {"most", s.most}, {"bytes_per_token", bytes}, {"share_of_bandwidth", share}};
+    }
+
+    json profile(size_t n) {
+        std::vector<gptoss_kernel_time> times(64);
+        size_t count = 0;
+        n = std::min(n, tokens_.size());
+        check(gptoss_context_reset(context_));
+        check(gptoss_context_append_tokens(context_, n, tokens_.data()));
+        check(gptoss_context_profile(context_, n, times.data(), times.size(), &count));
+        times.resize(std::min(count, times.size()));
+        json result = json::array();
+        print("\n%zu token%s at a time, by kernel:\n", n, n == 1 ? "" : "s");
+        for (const gptoss_kernel_time& t : times) {
+            print("  %-16s %12.1f us in %u dispatches\n", t.name, t.microseconds, t.dispatches);
+            result.push_back({{"kernel", t.name}, {"microseconds", t.microseconds}, {"dispatches", t.dispatches}});
+        }
+        return result;
+    }
+
+    const Options& options_;
+    gptoss_model_t model_ = nullptr;
+    gptoss_context_t context_ = nullptr;
+    gptoss_sampler_t sampler_ = nullptr;
+    gptoss_model_info info_{};
+    gptoss_device_info device_{};
+    double load_seconds_ = 0, bandwidth_ = 0;
+    std::vector<uint32_t> tokens_;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    Options options;
+    CLI::App app("Measures prefill and decode of a gpt-oss model.");
+    app.add_option("MODEL", options.model, "checkpoint directory or .gguf file")->required();
+    app.add_option("--prompt", options.prompts, "prompt lengths, tokens")->delimiter(',')->capture_default_str();
+    app.add_option("--generate", options.generates, "lengths of answers, tokens")->delimiter(',')->capture_default_str();
+    app.add_option("--depth", options.depths, "tokens already in the context")->delimiter(',')->capture_default_str();
+    app.add_option("--repeat", options.repeat, "timed runs of each test")->check(CLI::PositiveNumber)->capture_default_str();
+    app.add_option("--batch", options.batch, "most tokens of a prompt processed at once; 0 for the default");
+    app.add_option("--device", options.device, "index or part of the name");
+    app.add_option("--weights", options.weights, "dense weights")->check(CLI::IsMember({"default", "bf16", "q8"}));
+    app.add_option("--kv", options.kv, "key-value cache")->check(CLI::IsMember({"f16", "f32"}));
+    app.add_option("--temperature", options.temperature, "of the sampler; 0 is greedy");
+    app.add_option("--top-p", options.top_p, "of the sampler");
+    app.add_flag("--json", options.as_json, "print JSON");
+    app.add_flag("--profile", options.profile, "time every kernel");
+    CLI11_PARSE(app, argc, argv);
+    try {
+        Bench(options).run();
+    } catch (const std::exception& e) {
+        std::fprintf(stderr, "bench: %s\n", e.what());
+        return 1;
+    }
+    return 0;
+}
