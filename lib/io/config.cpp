@@ -203,18 +203,18 @@ void check_config(const Config& c, const std::string& source) {
     size("the number of experts per token", c.n_active_experts, c.n_experts);
     size("vocab_size", c.vocab, 1 << 24);
     size("sliding_window", c.window, 1 << 24);
-    size("the longest context", c.max_context, 1 << 24);
     size("the original context of the rope", c.rope_original_context, 1 << 24);
     require(c.sliding.size() == c.n_layers, "the number of layer types", c.sliding.size(), std::to_string(c.n_layers));
 
     // Comparisons that are false for NaN.
+    require(c.rope_factor >= 1 && c.rope_factor <= 1e6f, "the rope factor", c.rope_factor, "a number from 1 to 1e6");
+    size("the longest context", c.max_context, 1 << 24);  // may follow from the factor
     require(c.norm_eps > 0 && c.norm_eps < 1, "rms_norm_eps", c.norm_eps, "a number between 0 and 1");
     require(c.swiglu_limit > 0 && c.swiglu_limit <= 1e6f, "swiglu_limit", c.swiglu_limit,
             "a number above 0, up to 1e6");
     require(c.swiglu_alpha > 0 && c.swiglu_alpha <= 1e6f, "swiglu_alpha", c.swiglu_alpha,
             "a number above 0, up to 1e6");
     require(c.rope_theta > 1 && c.rope_theta <= 1e12f, "rope_theta", c.rope_theta, "a number above 1, up to 1e12");
-    require(c.rope_factor >= 1 && c.rope_factor <= 1e6f, "the rope factor", c.rope_factor, "a number from 1 to 1e6");
     require(c.rope_beta_slow > 0 && c.rope_beta_slow < c.rope_beta_fast && c.rope_beta_fast <= 1e6f, "rope beta_slow",
             c.rope_beta_slow, "a number above 0 and below beta_fast, " + number_text(c.rope_beta_fast));
 }

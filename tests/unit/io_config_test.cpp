@@ -176,6 +176,11 @@ TEST_CASE("config.json: constants that no model can have are refused by their na
         rope_refused("beta_slow", value, "beta_slow");
     for (const json& value : {json(0), json(-1), json(1.5), json(4294967295u)})
         rope_refused("original_max_position_embeddings", value, "original");
+    for (const json& value : {json(0), json(-1), json(1e30), json("32")}) {
+        json config = original();
+        config["rope_scaling_factor"] = value;
+        check_refused([&] { parse(config); }, {"dir/config.json", "factor"});
+    }
     rope_refused("truncate", 1, "truncate");
     rope_refused("mscale", 1, "mscale");
     rope_refused("rope_type", 1, "rope_type");
