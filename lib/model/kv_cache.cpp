@@ -114,8 +114,14 @@ void KvCache::save(uint32_t position) {
     if (n_sliding_ == 0 || position == 0) return;
     if (!snapshots_.empty() && snapshots_.back().position == position) return;
     if (snapshots_.size() == kMaxSnapshots) snapshots_.pop_front();
-    vk::Buffer copy(model_.device, n_sliding_ * 2 * model_.config.window * slot_bytes(), vk::Memory::Device,
-                    "snapshot of the sliding-window cache");
+    vk::Buffer copy;
+    try {
+        copy = vk::Buffer(model_.device, n_sliding_ * 2 * model_.config.window * slot_bytes(), vk::Memory::Device,
+                          "snapshot of the sliding-window cache");
+    } catch (const Error& e) {
+        if (e.status() != Status::InsufficientMemory) throw;
+        return;  // going back will compute more again
+    }
     copy_window(ring_, true, copy, position);
     snapshots_.push_back({position, std::move(copy)});
 }
