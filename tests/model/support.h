@@ -1,0 +1,58 @@
+// What the tests of whole models share.
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <fstream>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "model/context.h"
+#include "synthetic.h"
+
+namespace gptoss::test {
+
+// A path below tests/golden.
+std::string golden(const std::string& name);
+
+template <typename T>
+std::vector<T> read_array(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    const std::string bytes((std::istreambuf_iterator<char>(file)), {});
+    REQUIRE_MESSAGE(!bytes.empty(), path);
+    std::vector<T> values(bytes.size() / sizeof(T));
+    std::memcpy(values.data(), bytes.data(), values.size() * sizeof(T));
+    return values;
+}
+
+// On the device that GPTOSS_TEST_DEVICE names, or the most capable one.
+std::shared_ptr<model::Model> load(const std::string& path, model::ModelOptions options = {});
+
+// A small random model of two layers with a window of 16, one for all tests, with a float16 cache.
+const std::shared_ptr<model::Model>& small_model();
+
+std::vector<uint32_t> random_tokens(uint32_t count, uint32_t vocab, uint64_t seed);
+
+// Of the token that would follow.
+std::vector<float> logits_of(model::Context& context);
+// The same in a context of its own.
+std::vector<float> fresh_logits(const std::shared_ptr<model::Model>& model, std::span<const uint32_t> tokens,
+                                uint64_t max_batch = 0);
+// After each of the positions, appending what is between: (positions, vocab).
+std::vector<float> logits_at(model::Context& context, std::span<const uint32_t> tokens,
+                             std::span<const uint32_t> positions);
+
+uint32_t argmax(std::span<const float> logits);
+
+// |got - expected| / |expected|, in float64; NaN counts as infinite.
+double relative_l2(std::span<const float> got, std::span<const float> expected);
+
+// Where every result must be the same bits: on the software device, whose kernels compute a token alike in any batch.
+// Elsewhere the kernels of one token and of many sum in another order, and results may differ by rounding.
+bool exact(const model::Model& model);
+void check_same(const model::Model& model, std::span<const float> got, std::span<const float> expected);
+
+}  // namespace gptoss::test
