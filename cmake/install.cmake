@@ -1,0 +1,56 @@
+# What `cmake --install` and `cpack` deliver: the shared library (component runtime), and the headers, the pkg-config
+# file and the CMake package (component development).
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+set(cmake_dir ${CMAKE_INSTALL_LIBDIR}/cmake/gptoss)
+set(pkgconfig_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+install(TARGETS gptoss EXPORT gptoss
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime NAMELINK_COMPONENT development)
+install(FILES include/gptoss.h include/gptoss.hpp DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development)
+
+install(EXPORT gptoss NAMESPACE gptoss:: FILE gptoss-targets.cmake DESTINATION ${cmake_dir} COMPONENT development)
+configure_package_config_file(cmake/gptoss-config.cmake.in ${PROJECT_BINARY_DIR}/gptoss-config.cmake
+  INSTALL_DESTINATION ${cmake_dir})
+# The rule of gptoss.h: within a major version, later minor versions serve programs of earlier ones.
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/gptoss-config-version.cmake COMPATIBILITY SameMajorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/gptoss-config.cmake ${PROJECT_BINARY_DIR}/gptoss-config-version.cmake
+  DESTINATION ${cmake_dir} COMPONENT development)
+
+# Paths relative to the file itself: an installed tree can be moved.
+file(RELATIVE_PATH pc_prefix /${pkgconfig_dir} /)
+configure_file(cmake/gptoss.pc.in ${PROJECT_BINARY_DIR}/gptoss.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/gptoss.pc DESTINATION ${pkgconfig_dir} COMPONENT development)
+
+set(runtime_package lib${PROJECT_NAME}${PROJECT_VERSION_MAJOR})
+set(development_package lib${PROJECT_NAME}-dev)
+foreach(component runtime development)
+  install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DATAROOTDIR}/doc/${${component}_package} RENAME copyright
+    COMPONENT ${component})
+  install(FILES NOTICE DESTINATION ${CMAKE_INSTALL_DATAROOTDIR}/doc/${${component}_package} COMPONENT ${component})
+endforeach()
+
+# Debian packages: configure with -DCMAKE_INSTALL_PREFIX=/usr, then `cpack` in the build directory.
+set(CPACK_GENERATOR DEB)
+set(CPACK_PACKAGE_NAME lib${PROJECT_NAME})
+set(CPACK_PACKAGE_VENDOR ${PROJECT_NAME})
+set(CPACK_PACKAGE_CONTACT "libgptoss developers <libgptoss@localhost>")
+set(CPACK_PACKAGING_INSTALL_PREFIX ${CMAKE_INSTALL_PREFIX})
+set(CPACK_COMPONENTS_ALL runtime development)
+set(CPACK_STRIP_FILES ON)
+set(CPACK_DEB_COMPONENT_INSTALL ON)
+set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
+set(CPACK_DEBIAN_RUNTIME_PACKAGE_NAME ${runtime_package})
+set(CPACK_DEBIAN_RUNTIME_PACKAGE_SECTION libs)
+set(CPACK_DEBIAN_RUNTIME_PACKAGE_SHLIBDEPS ON)
+set(CPACK_DEBIAN_RUNTIME_PACKAGE_GENERATE_SHLIBS ON)
+set(CPACK_DEBIAN_RUNTIME_PACKAGE_GENERATE_SHLIBS_POLICY ">=")
+# The loader is opened at run time, so that nothing of this fails without it.
+set(CPACK_DEBIAN_RUNTIME_PACKAGE_RECOMMENDS "libvulkan1, mesa-vulkan-drivers | vulkan-icd")
+set(CPACK_COMPONENT_RUNTIME_DESCRIPTION "${PROJECT_DESCRIPTION}: the shared library")
+set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_NAME ${development_package})
+set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
+set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS "${runtime_package} (= ${PROJECT_VERSION})")
+set(CPACK_COMPONENT_DEVELOPMENT_DESCRIPTION "${PROJECT_DESCRIPTION}: headers, pkg-config file and CMake package")
+include(CPack)

@@ -1,0 +1,427 @@
+// C++ over gptoss.h: owning handles, exceptions, spans. Header only; C++17, with std::span from C++20 on.
+//
+//     gptoss::Model model("gpt-oss-20b");
+//     gptoss::Context context(model);
+//     context.append("The capital of France is");
+//     context.generate([&](uint32_t token) { std::cout << model.tokenizer().decode(token); });
+//
+// Model and Tokenizer may be copied, which shares them, and used from any number of threads. Context, Sampler and
+// HarmonyParser move only, and belong to one thread at a time; Context::cancel may come from any. A handle that was
+// moved from throws Error, invalid_argument, when it is used.
+//
+// Nothing here allocates between the tokens of a generation.
+#ifndef GPTOSS_HPP
+#define GPTOSS_HPP
+
+#include <gptoss.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#if __cplusplus >= 202002L
+#include <span>
+#endif
+
+namespace gptoss {
+
+#if __cplusplus >= 202002L
+using std::span;
+#else
+// As much of std::span as this header needs.
+template <typename T>
+class span {
+  public:
+    constexpr span() = default;
+    constexpr span(T* data, std::size_t size) : data_(data), size_(size) {}
+    template <std::size_t N>
+    constexpr span(T (&array)[N]) : data_(array), size_(N) {}
+    template <typename C, typename = decltype(static_cast<T*>(std::declval<C&>().data()))>
+    constexpr span(C&& container) : data_(container.data()), size_(container.size()) {}
+
+    constexpr T* data() const { return data_; }
+    constexpr std::size_t size() const { return size_; }
+    constexpr T* begin() const { return data_; }
+    constexpr T* end() const { return data_ + size_; }
+
+  private:
+    T* data_ = nullptr;
+    std::size_t size_ = 0;
+};
+#endif
+
+// What the library reports: what() is its message.
+class Error : public std::runtime_error {
+  public:
+    Error(gptoss_status status, const std::string& message) : std::runtime_error(message), status_(status) {}
+
+    gptoss_status status() const noexcept { return status_; }
+
+  private:
+    gptoss_status status_;
+};
+
+inline void check(gptoss_status status) {
+    if (status == gptoss_status_success) return;
+    const char* message = gptoss_last_error();
+    throw Error(status, *message ? message : gptoss_status_string(status));
+}
+
+inline std::vector<gptoss_device_info> devices() {
+    uint32_t count = 0;
+    check(gptoss_device_count(&count));
+    std::vector<gptoss_device_info> devices(count);
+    for (uint32_t i = 0; i < count; i++) {
+        devices[i].struct_size = sizeof(gptoss_device_info);
+        check(gptoss_device_get_info(i, &devices[i]));
+    }
+    return devices;
+}
+
+// Owns one reference.
+template <typename T, gptoss_status (*Retain)(T), gptoss_status (*Release)(T)>
+class Handle {
+  public:
+    Handle() = default;
+    // Takes over a reference that the caller holds.
+    explicit Handle(T handle) : handle_(handle) {}
+    Handle(Handle&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+    Handle(const Handle& other) : handle_(other.handle_) {
+        if (handle_) Retain(handle_);
+    }
+    Handle& operator=(Handle other) noexcept {
+        std::swap(handle_, other.handle_);
+        return *this;
+    }
+    ~Handle() { Release(handle_); }
+
+    // For calls of the C interface; stays owned.
+    T get() const noexcept { return handle_; }
+    explicit operator bool() const noexcept { return handle_ != nullptr; }
+
+  private:
+    T handle_ = nullptr;
+};
+
+class Tokenizer {
+  public:
+    // The built-in o200k_harmony.
+    Tokenizer() : Tokenizer(static_cast<const char*>(nullptr)) {}
+    // A tokenizer.json, .tiktoken or .gguf file, or a directory that holds one.
+    explicit Tokenizer(const std::string& path) : Tokenizer(path.c_str()) {}
+    explicit Tokenizer(gptoss_tokenizer_t handle) : handle_(handle) {}
+
+    // allow_special: "<|start|>" and the like become special tokens.
+    std::vector<uint32_t> encode(std::string_view text, bool allow_special = false) const {
+        std::vector<uint32_t> tokens(text.size());  // no token is shorter than a byte
+        std::size_t n = 0;
+        check(
+            gptoss_tokenizer_encode(get(), text.data(), text.size(), allow_special, tokens.data(), tokens.size(), &n));
+        tokens.resize(n);
+        return tokens;
+    }
+    // The bytes of one text token, which live as long as the tokenizer; part of a character is normal.
+    std::string_view decode(uint32_t token) const {
+        const void* bytes = nullptr;
+        std::size_t size = 0;
+        check(gptoss_tokenizer_decode(get(), token, &bytes, &size));
+        return {static_cast<const char*>(bytes), size};
+    }
+    // Special tokens by name.
+    std::string decode(span<const uint32_t> tokens) const {
+        std::size_t size = 0;
+        check(gptoss_tokenizer_decode_tokens(get(), tokens.data(), tokens.size(), nullptr, 0, &size));
+        std::string text(size, '\0');
+        check(gptoss_tokenizer_decode_tokens(get(), tokens.data(), tokens.size(), text.data(), size, &size));
+        return text;
+    }
+    uint32_t special_token(gptoss_special_token type) const {
+        uint32_t token = 0;
+        check(gptoss_tokenizer_get_special_token_id(get(), type, &token));
+        return token;
+    }
+    uint32_t special_token(const std::string& name) const {
+        uint32_t token = 0;
+        check(gptoss_tokenizer_find_special_token(get(), name.c_str(), &token));
+        return token;
+    }
+    std::string_view special_token_name(uint32_t token) const {
+        const char* name = nullptr;
+        check(gptoss_tokenizer_get_special_token_name(get(), token, &name));
+        return name;
+    }
+    uint32_t num_text_tokens() const { return count(gptoss_tokenizer_get_num_text_tokens); }
+    uint32_t num_special_tokens() const { return count(gptoss_tokenizer_get_num_special_tokens); }
+    uint32_t num_tokens() const { return count(gptoss_tokenizer_get_num_tokens); }
+
+    // The tokens of a Harmony conversation in JSON, ready for the assistant's turn.
+    std::vector<uint32_t> render(std::string_view conversation_json) const {
+        std::vector<uint32_t> tokens;
+        std::size_t n = 0;
+        do {
+            tokens.resize(n);
+            check(gptoss_harmony_render(get(), conversation_json.data(), conversation_json.size(), tokens.data(),
+                                        tokens.size(), &n));
+        } while (n > tokens.size());
+        return tokens;
+    }
+
+    gptoss_tokenizer_t get() const noexcept { return handle_.get(); }
+
+  private:
+    explicit Tokenizer(const char* path) {
+        gptoss_tokenizer_t handle = nullptr;
+        check(gptoss_tokenizer_create(path, &handle));
+        handle_ = decltype(handle_)(handle);
+    }
+    uint32_t count(gptoss_status (*getter)(gptoss_tokenizer_t, uint32_t*)) const {
+        uint32_t n = 0;
+        check(getter(get(), &n));
+        return n;
+    }
+
+    Handle<gptoss_tokenizer_t, gptoss_tokenizer_retain, gptoss_tokenizer_release> handle_;
+};
+
+class Model {
+  public:
+    explicit Model(const std::string& path) { create(path, nullptr); }
+    Model(const std::string& path, gptoss_model_options options) {
+        options.struct_size = sizeof(options);
+        create(path, &options);
+    }
+
+    gptoss_model_info info() const {
+        gptoss_model_info info{};
+        info.struct_size = sizeof(info);
+        check(gptoss_model_get_info(get(), &info));
+        return info;
+    }
+    Tokenizer tokenizer() const {
+        gptoss_tokenizer_t tokenizer = nullptr;
+        check(gptoss_model_get_tokenizer(get(), &tokenizer));
+        return Tokenizer(tokenizer);
+    }
+    std::size_t max_context_length() const {
+        std::size_t n = 0;
+        check(gptoss_model_get_max_context_length(get(), &n));
+        return n;
+    }
+
+    gptoss_model_t get() const noexcept { return handle_.get(); }
+
+  private:
+    void create(const std::string& path, const gptoss_model_options* options) {
+        gptoss_model_t handle = nullptr;
+        check(gptoss_model_create(path.c_str(), options, &handle));
+        handle_ = decltype(handle_)(handle);
+    }
+
+    Handle<gptoss_model_t, gptoss_model_retain, gptoss_model_release> handle_;
+};
+
+class Sampler {
+  public:
+    Sampler() {
+        gptoss_sampler_t handle = nullptr;
+        check(gptoss_sampler_create(&handle));
+        handle_ = decltype(handle_)(handle);
+    }
+    Sampler(Sampler&&) = default;
+    Sampler& operator=(Sampler&&) = default;
+
+    // Each returns the sampler: sampler.temperature(0.7f).top_p(0.9f).
+    Sampler& temperature(float value) { return set(gptoss_sampler_set_temperature, value); }
+    Sampler& top_k(uint32_t value) { return set(gptoss_sampler_set_top_k, value); }
+    Sampler& top_p(float value) { return set(gptoss_sampler_set_top_p, value); }
+    Sampler& min_p(float value) { return set(gptoss_sampler_set_min_p, value); }
+    Sampler& presence_penalty(float value) { return set(gptoss_sampler_set_presence_penalty, value); }
+    Sampler& frequency_penalty(float value) { return set(gptoss_sampler_set_frequency_penalty, value); }
+    Sampler& repetition_penalty(float value) { return set(gptoss_sampler_set_repetition_penalty, value); }
+    Sampler& seed(uint64_t value) { return set(gptoss_sampler_set_seed, value); }
+
+    gptoss_sampler_t get() const noexcept { return handle_.get(); }
+
+  private:
+    template <typename V>
+    Sampler& set(gptoss_status (*setter)(gptoss_sampler_t, V), V value) {
+        check(setter(get(), value));
+        return *this;
+    }
+
+    Handle<gptoss_sampler_t, gptoss_sampler_retain, gptoss_sampler_release> handle_;
+};
+
+struct GenerateOptions {
+    const Sampler* sampler = nullptr;  // greedy without one
+    std::size_t max_tokens = 0;        // 0: until a stop token or until the context is full
+    // Without any: <|return|>, <|call|> and <|endoftext|>.
+    span<const uint32_t> stop_tokens;
+};
+
+struct Generated {
+    std::size_t num_tokens = 0;
+    gptoss_stop_reason stop_reason = gptoss_stop_reason_none;
+};
+
+class Context {
+  public:
+    explicit Context(const Model& model, std::size_t context_length = 0, std::size_t max_batch_tokens = 0) {
+        gptoss_context_t handle = nullptr;
+        check(gptoss_context_create(model.get(), context_length, max_batch_tokens, &handle));
+        handle_ = decltype(handle_)(handle);
+    }
+    Context(Context&&) = default;
+    Context& operator=(Context&&) = default;
+
+    std::size_t num_tokens() const {
+        std::size_t n = 0;
+        check(gptoss_context_get_num_tokens(get(), &n));
+        return n;
+    }
+    std::size_t max_tokens() const {
+        std::size_t n = 0;
+        check(gptoss_context_get_max_tokens(get(), &n));
+        return n;
+    }
+    std::vector<uint32_t> tokens() const {
+        std::vector<uint32_t> tokens(num_tokens());
+        std::size_t n = 0;
+        check(gptoss_context_get_tokens(get(), tokens.data(), tokens.size(), &n));
+        return tokens;
+    }
+
+    // Special tokens in the text count as such. Returns the number of tokens appended.
+    std::size_t append(std::string_view text) {
+        std::size_t n = 0;
+        check(gptoss_context_append_chars(get(), text.data(), text.size(), &n));
+        return n;
+    }
+    void append(span<const uint32_t> tokens) {
+        check(gptoss_context_append_tokens(get(), tokens.size(), tokens.data()));
+    }
+    void append(uint32_t token) { check(gptoss_context_append_tokens(get(), 1, &token)); }
+    // What was computed stays cached for tokens that come again.
+    void reset() { check(gptoss_context_reset(get())); }
+    void truncate(std::size_t num_tokens) { check(gptoss_context_truncate(get(), num_tokens)); }
+    // Computes what was appended; everything below does it too.
+    void process() { check(gptoss_context_process(get())); }
+
+    // Fills logits with those of the token that would follow, as many as fit; returns the size of the vocabulary.
+    std::size_t logits(span<float> logits) {
+        std::size_t n = 0;
+        check(gptoss_context_get_logits(get(), logits.data(), logits.size(), &n));
+        return n;
+    }
+
+    // Samples as many tokens as the span holds, or until the context is full, and appends them; returns how many.
+    std::size_t sample(span<uint32_t> tokens, float temperature = 1, uint64_t seed = 0) {
+        std::size_t n = 0;
+        check(gptoss_context_sample(get(), temperature, seed, tokens.size(), tokens.data(), &n));
+        return n;
+    }
+
+    // Generates, and hands each token to on_token(uint32_t), which may return true to stop, or throw.
+    template <typename F>
+    Generated generate(F&& on_token, const GenerateOptions& options = {}) {
+        using Callee = std::remove_reference_t<F>;
+        struct State {
+            Callee* on_token;
+            std::exception_ptr thrown;
+        } state{&on_token, nullptr};
+        gptoss_generate_options in{};
+        in.struct_size = sizeof(in);
+        in.max_tokens = options.max_tokens;
+        in.stop_tokens = options.stop_tokens.size() ? options.stop_tokens.data() : nullptr;
+        in.num_stop_tokens = options.stop_tokens.size();
+        in.user_data = &state;
+        // An exception must not cross the C code: it waits in the state until the call has returned.
+        in.callback = [](void* user_data, uint32_t token) -> int {
+            State& state = *static_cast<State*>(user_data);
+            try {
+                if constexpr (std::is_void_v<std::invoke_result_t<Callee&, uint32_t>>) {
+                    (*state.on_token)(token);
+                    return 0;
+                } else {
+                    return (*state.on_token)(token) ? 1 : 0;
+                }
+            } catch (...) {
+                state.thrown = std::current_exception();
+                return 1;
+            }
+        };
+        Generated out;
+        const gptoss_status status = gptoss_context_generate(get(), options.sampler ? options.sampler->get() : nullptr,
+                                                             &in, &out.num_tokens, &out.stop_reason);
+        if (state.thrown) std::rethrow_exception(state.thrown);
+        check(status);
+        return out;
+    }
+
+    // Makes the call that runs on this context throw Error, cancelled. From any thread.
+    void cancel() const { check(gptoss_context_cancel(get())); }
+
+    gptoss_context_t get() const noexcept { return handle_.get(); }
+
+  private:
+    Handle<gptoss_context_t, gptoss_context_retain, gptoss_context_release> handle_;
+};
+
+// What the assistant generates after Tokenizer::render, as messages.
+class HarmonyParser {
+  public:
+    explicit HarmonyParser(const Tokenizer& tokenizer) {
+        gptoss_harmony_parser_t handle = nullptr;
+        check(gptoss_harmony_parser_create(tokenizer.get(), &handle));
+        handle_ = decltype(handle_)(handle);
+    }
+    HarmonyParser(HarmonyParser&&) = default;
+    HarmonyParser& operator=(HarmonyParser&&) = default;
+
+    void process(uint32_t token) { check(gptoss_harmony_parser_process(get(), token)); }
+    void reset() { check(gptoss_harmony_parser_reset(get())); }
+
+    // Of the message being generated; valid until the next process() or reset().
+    std::string_view role() const { return text(gptoss_harmony_parser_get_role); }
+    std::string_view channel() const { return text(gptoss_harmony_parser_get_channel); }
+    std::string_view recipient() const { return text(gptoss_harmony_parser_get_recipient); }
+    std::string_view content_type() const { return text(gptoss_harmony_parser_get_content_type); }
+    std::string_view delta() const { return text(gptoss_harmony_parser_get_delta); }
+
+    bool is_malformed() const {
+        int malformed = 0;
+        check(gptoss_harmony_parser_is_malformed(get(), &malformed));
+        return malformed != 0;
+    }
+    // A JSON array, an unfinished message last.
+    std::string messages() const {
+        std::size_t size = 0;
+        check(gptoss_harmony_parser_get_messages(get(), nullptr, 0, &size));
+        std::string json(size, '\0');
+        check(gptoss_harmony_parser_get_messages(get(), json.data(), size, &size));
+        return json;
+    }
+
+    gptoss_harmony_parser_t get() const noexcept { return handle_.get(); }
+
+  private:
+    using Getter = gptoss_status (*)(gptoss_harmony_parser_t, const char**, std::size_t*);
+    std::string_view text(Getter getter) const {
+        const char* text = nullptr;
+        std::size_t size = 0;
+        check(getter(get(), &text, &size));
+        return {text, size};
+    }
+
+    Handle<gptoss_harmony_parser_t, gptoss_harmony_parser_retain, gptoss_harmony_parser_release> handle_;
+};
+
+}  // namespace gptoss
+
+#endif  // GPTOSS_HPP
