@@ -1,0 +1,64 @@
+"""OpenAI's gpt-oss models on any Vulkan GPU: bindings of libgptoss.
+
+    from gptoss import Chat, Context, Model
+
+    model = Model("gpt-oss-20b")
+    for delta in Chat(model).send("Why is the sky blue?"):
+        print(delta.text, end="", flush=True)
+
+Model, Context and Tokenizer have the interface of OpenAI's gpt_oss.metal. The shared library is the file named by
+load_library() or by the environment variable GPTOSS_LIBRARY, else one in this package's folder, else the system's.
+"""
+
+from ._library import library_version, load_library
+from .chat import Chat, Delta, HarmonyParser, Reply, ToolCall
+from .context import Context
+from .errors import (
+    CancelledError,
+    ContextOverflowError,
+    DeviceLostError,
+    FileError,
+    GptossError,
+    InsufficientMemoryError,
+    InsufficientResourcesError,
+    InternalError,
+    InvalidArgumentError,
+    InvalidStateError,
+    UnsupportedArgumentError,
+    UnsupportedSystemError,
+)
+from .generation import Generation
+from .model import DeviceInfo, Model, ModelInfo, Tokenizer, devices
+from .sampler import Sampler
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CancelledError",
+    "Chat",
+    "Context",
+    "ContextOverflowError",
+    "Delta",
+    "DeviceInfo",
+    "DeviceLostError",
+    "FileError",
+    "Generation",
+    "GptossError",
+    "HarmonyParser",
+    "InsufficientMemoryError",
+    "InsufficientResourcesError",
+    "InternalError",
+    "InvalidArgumentError",
+    "InvalidStateError",
+    "Model",
+    "ModelInfo",
+    "Reply",
+    "Sampler",
+    "Tokenizer",
+    "ToolCall",
+    "UnsupportedArgumentError",
+    "UnsupportedSystemError",
+    "devices",
+    "library_version",
+    "load_library",
+]

@@ -1,0 +1,229 @@
+"""Finds libgptoss, and declares its functions, structs and values exactly as gptoss.h does."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+from ctypes import CFUNCTYPE, POINTER, c_char, c_char_p, c_float, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from typing import Any, Optional, Union
+
+from .errors import BY_STATUS, GptossError
+
+VERSION = (0, 1)  # of gptoss.h: the library's major is the same, its minor not lower
+
+LogCallback = CFUNCTYPE(None, c_void_p, c_int, c_char_p)
+ProgressCallback = CFUNCTYPE(c_int, c_void_p, c_uint64, c_uint64)
+TokenCallback = CFUNCTYPE(c_int, c_void_p, c_uint32)
+
+
+class DeviceInfoStruct(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("name", c_char * 256),
+        ("driver", c_char * 256),
+        ("type", c_int),
+        ("tier", c_int),
+        ("memory_size", c_uint64),
+        ("memory_available", c_uint64),
+        ("supported", c_uint32),
+        ("subgroup_size", c_uint32),
+        ("max_allocation_size", c_uint64),
+    ]
+
+
+class ModelOptionsStruct(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("device", c_char_p),
+        ("weights", c_int),
+        ("kv", c_int),
+        ("tier", c_int),
+        ("memory_budget", c_uint64),
+        ("progress", ProgressCallback),
+        ("progress_user_data", c_void_p),
+        ("log", LogCallback),
+        ("log_user_data", c_void_p),
+    ]
+
+
+class ModelInfoStruct(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("num_layers", c_uint32),
+        ("hidden_size", c_uint32),
+        ("intermediate_size", c_uint32),
+        ("num_heads", c_uint32),
+        ("num_kv_heads", c_uint32),
+        ("head_size", c_uint32),
+        ("num_experts", c_uint32),
+        ("num_active_experts", c_uint32),
+        ("vocabulary_size", c_uint32),
+        ("sliding_window", c_uint32),
+        ("max_context_length", c_uint64),
+        ("weights", c_int),
+        ("kv", c_int),
+        ("tier", c_int),
+        ("device", c_uint32),
+        ("weight_bytes", c_uint64),
+        ("bytes_per_token", c_uint64),
+    ]
+
+
+class GenerateOptionsStruct(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("max_tokens", c_size_t),
+        ("stop_tokens", POINTER(c_uint32)),
+        ("num_stop_tokens", c_size_t),
+        ("callback", TokenCallback),
+        ("user_data", c_void_p),
+    ]
+
+
+STRUCTS = {
+    "gptoss_device_info": DeviceInfoStruct,
+    "gptoss_model_options": ModelOptionsStruct,
+    "gptoss_model_info": ModelInfoStruct,
+    "gptoss_generate_options": GenerateOptionsStruct,
+}
+
+_u32_out, _size_out, _handle_out = POINTER(c_uint32), POINTER(c_size_t), POINTER(c_void_p)
+_text_getter = (c_void_p, POINTER(c_void_p), _size_out)
+
+# Functions that return a status: all but those in _PLAIN.
+FUNCTIONS: dict[str, tuple[Any, ...]] = {
+    "gptoss_device_count": (_u32_out,),
+    "gptoss_device_get_info": (c_uint32, POINTER(DeviceInfoStruct)),
+    "gptoss_model_create_from_file": (c_char_p, _handle_out),
+    "gptoss_model_create": (c_char_p, POINTER(ModelOptionsStruct), _handle_out),
+    "gptoss_model_get_info": (c_void_p, POINTER(ModelInfoStruct)),
+    "gptoss_model_get_tokenizer": (c_void_p, _handle_out),
+    "gptoss_model_get_max_context_length": (c_void_p, _size_out),
+    "gptoss_model_retain": (c_void_p,),
+    "gptoss_model_release": (c_void_p,),
+    "gptoss_tokenizer_create": (c_char_p, _handle_out),
+    "gptoss_tokenizer_encode": (c_void_p, c_char_p, c_size_t, c_int, _u32_out, c_size_t, _size_out),
+    "gptoss_tokenizer_decode": (c_void_p, c_uint32, POINTER(c_void_p), _size_out),
+    "gptoss_tokenizer_decode_tokens": (c_void_p, _u32_out, c_size_t, c_char_p, c_size_t, _size_out),
+    "gptoss_tokenizer_get_special_token_id": (c_void_p, c_int, _u32_out),
+    "gptoss_tokenizer_find_special_token": (c_void_p, c_char_p, _u32_out),
+    "gptoss_tokenizer_get_special_token_name": (c_void_p, c_uint32, POINTER(c_char_p)),
+    "gptoss_tokenizer_get_num_text_tokens": (c_void_p, _u32_out),
+    "gptoss_tokenizer_get_num_special_tokens": (c_void_p, _u32_out),
+    "gptoss_tokenizer_get_num_tokens": (c_void_p, _u32_out),
+    "gptoss_tokenizer_retain": (c_void_p,),
+    "gptoss_tokenizer_release": (c_void_p,),
+    "gptoss_context_create": (c_void_p, c_size_t, c_size_t, _handle_out),
+    "gptoss_context_get_num_tokens": (c_void_p, _size_out),
+    "gptoss_context_get_max_tokens": (c_void_p, _size_out),
+    "gptoss_context_get_tokens": (c_void_p, _u32_out, c_size_t, _size_out),
+    "gptoss_context_append_chars": (c_void_p, c_char_p, c_size_t, _size_out),
+    "gptoss_context_append_tokens": (c_void_p, c_size_t, _u32_out),
+    "gptoss_context_reset": (c_void_p,),
+    "gptoss_context_truncate": (c_void_p, c_size_t),
+    "gptoss_context_process": (c_void_p,),
+    "gptoss_context_get_logits": (c_void_p, POINTER(c_float), c_size_t, _size_out),
+    "gptoss_context_sample": (c_void_p, c_float, c_uint64, c_size_t, _u32_out, _size_out),
+    "gptoss_context_generate": (c_void_p, c_void_p, POINTER(GenerateOptionsStruct), _size_out, POINTER(c_int)),
+    "gptoss_context_cancel": (c_void_p,),
+    "gptoss_context_retain": (c_void_p,),
+    "gptoss_context_release": (c_void_p,),
+    "gptoss_sampler_create": (_handle_out,),
+    "gptoss_sampler_set_temperature": (c_void_p, c_float),
+    "gptoss_sampler_set_top_k": (c_void_p, c_uint32),
+    "gptoss_sampler_set_top_p": (c_void_p, c_float),
+    "gptoss_sampler_set_min_p": (c_void_p, c_float),
+    "gptoss_sampler_set_presence_penalty": (c_void_p, c_float),
+    "gptoss_sampler_set_frequency_penalty": (c_void_p, c_float),
+    "gptoss_sampler_set_repetition_penalty": (c_void_p, c_float),
+    "gptoss_sampler_set_seed": (c_void_p, c_uint64),
+    "gptoss_sampler_retain": (c_void_p,),
+    "gptoss_sampler_release": (c_void_p,),
+    "gptoss_harmony_render": (c_void_p, c_char_p, c_size_t, _u32_out, c_size_t, _size_out),
+    "gptoss_harmony_parser_create": (c_void_p, _handle_out),
+    "gptoss_harmony_parser_process": (c_void_p, c_uint32),
+    "gptoss_harmony_parser_reset": (c_void_p,),
+    "gptoss_harmony_parser_get_role": _text_getter,
+    "gptoss_harmony_parser_get_channel": _text_getter,
+    "gptoss_harmony_parser_get_recipient": _text_getter,
+    "gptoss_harmony_parser_get_content_type": _text_getter,
+    "gptoss_harmony_parser_get_delta": _text_getter,
+    "gptoss_harmony_parser_is_malformed": (c_void_p, POINTER(c_int)),
+    "gptoss_harmony_parser_get_messages": (c_void_p, c_char_p, c_size_t, _size_out),
+    "gptoss_harmony_parser_retain": (c_void_p,),
+    "gptoss_harmony_parser_release": (c_void_p,),
+}
+_PLAIN: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "gptoss_version": (c_uint32, ()),
+    "gptoss_status_string": (c_char_p, (c_int,)),
+    "gptoss_last_error": (c_char_p, ()),
+}
+
+
+def _check(status: int, function: Any, arguments: Any) -> None:
+    if status:
+        message = lib.gptoss_last_error() or lib.gptoss_status_string(status)
+        raise BY_STATUS.get(status, GptossError)(message.decode("utf-8", "replace"))
+
+
+class _Library:
+    """The functions of libgptoss as attributes, each bound when it is first used."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._dll: Optional[ctypes.CDLL] = None
+
+    def load(self, path: Optional[str]) -> ctypes.CDLL:
+        with self._lock:
+            if self._dll is None:
+                self._dll = _open(path)
+            elif path is not None:
+                raise GptossError(f"cannot load {path}: {self._dll._name} is loaded")
+            return self._dll
+
+    def __getattr__(self, name: str) -> Any:
+        dll = self.load(None)
+        try:
+            function = dll[name]
+        except AttributeError:
+            raise GptossError(f"{dll._name} has no {name}: it is older than this package") from None
+        if name in _PLAIN:
+            function.restype, function.argtypes = _PLAIN[name]
+        else:
+            function.restype, function.argtypes, function.errcheck = c_int, FUNCTIONS[name], _check
+        setattr(self, name, function)
+        return function
+
+
+def _open(path: Optional[str]) -> ctypes.CDLL:
+    file = {"win32": "gptoss.dll", "darwin": "libgptoss.dylib"}.get(sys.platform, "libgptoss.so")
+    packaged = os.path.join(os.path.dirname(os.path.abspath(__file__)), file)
+    path = path or os.environ.get("GPTOSS_LIBRARY")
+    if not path:
+        path = packaged if os.path.exists(packaged) else file + (f".{VERSION[0]}" if file.endswith(".so") else "")
+    try:
+        dll = ctypes.CDLL(path)
+        dll.gptoss_version.restype = c_uint32
+        version = dll.gptoss_version()
+    except (OSError, AttributeError) as error:
+        raise GptossError(
+            f"cannot load libgptoss: {error}. Install it, or name the file in GPTOSS_LIBRARY or load_library()."
+        ) from None
+    if version // 10000 != VERSION[0] or version // 100 % 100 < VERSION[1]:
+        raise GptossError(f"{path} is version {version // 10000}.{version // 100 % 100}: {VERSION[0]}.{VERSION[1]} needed")
+    return dll
+
+
+lib: Any = _Library()
+
+
+def load_library(path: Union[str, os.PathLike[str]]) -> None:
+    """Loads libgptoss from a file, before anything else of this package is used."""
+    lib.load(os.fspath(path))
+
+
+def library_version() -> tuple[int, int, int]:
+    version = lib.gptoss_version()
+    return version // 10000, version // 100 % 100, version % 100

@@ -1,0 +1,149 @@
+"""A timeline of tokens over a model."""
+
+from __future__ import annotations
+
+import weakref
+from ctypes import byref, c_float, c_size_t, c_uint32, c_void_p
+from typing import Any, Iterable, Optional, Union, overload
+
+from ._handle import Handle
+from ._library import lib
+from .errors import ContextOverflowError
+from .generation import Generation, interruptible
+from .model import Model, token_array
+from .sampler import Sampler
+
+
+def _count(value: int, name: str) -> int:
+    if value < 0:
+        raise ValueError(f"{name} must not be negative")
+    return value
+
+
+class Context(Handle):
+    """One timeline of tokens; one thread at a time, except for cancel().
+
+    context_length: the most tokens it can hold; 0 for the model's maximum. max_batch_tokens: the most tokens of a
+    prompt that are computed at once; 0 for the default.
+    """
+
+    _exclusive = True
+
+    def __init__(self, model: Model, context_length: int = 0, max_batch_tokens: int = 0) -> None:
+        if not isinstance(model, Model):
+            raise TypeError(f"a Context is made from a Model, not from {type(model).__name__}")
+        handle = c_void_p()
+        length, batch = _count(context_length, "context_length"), _count(max_batch_tokens, "max_batch_tokens")
+        model._call(lib.gptoss_context_create, length, batch, byref(handle))
+        self._own(handle, lib.gptoss_context_release)
+        self._log = model._log
+        self._vocabulary_size = model.info.vocabulary_size
+        self._generation: Optional[weakref.ref[Generation]] = None
+
+    @property
+    def num_tokens(self) -> int:
+        return self._get(lib.gptoss_context_get_num_tokens, c_size_t)
+
+    @property
+    def max_tokens(self) -> int:
+        return self._get(lib.gptoss_context_get_max_tokens, c_size_t)
+
+    @property
+    def tokens(self) -> list[int]:
+        with self._use() as handle:
+            size = c_size_t()
+            lib.gptoss_context_get_num_tokens(handle, byref(size))
+            tokens = (c_uint32 * size.value)()
+            lib.gptoss_context_get_tokens(handle, tokens, size.value, byref(size))
+            return tokens[:]
+
+    def append(self, what: Union[str, bytes, int, Iterable[int]]) -> None:
+        """Appends text, in which special tokens count as such, a token, or several; all of it or, on an error, nothing."""
+        if isinstance(what, (str, bytes, bytearray)):
+            data = what.encode() if isinstance(what, str) else bytes(what)
+            self._call(lib.gptoss_context_append_chars, data, len(data), None)
+        else:
+            tokens = token_array(what if hasattr(what, "__iter__") else [what])
+            self._call(lib.gptoss_context_append_tokens, len(tokens), tokens)
+
+    def reset(self) -> None:
+        """Empties the context. What was computed stays cached, for tokens that come again."""
+        self._call(lib.gptoss_context_reset)
+
+    def truncate(self, num_tokens: int) -> None:
+        """Keeps the first num_tokens tokens."""
+        self._call(lib.gptoss_context_truncate, _count(num_tokens, "num_tokens"))
+
+    def process(self) -> None:
+        """Computes what was appended. Sampling does it too; this does it ahead of time."""
+        self._device_call(lib.gptoss_context_process)
+
+    def logits(self) -> memoryview:
+        """The float32 logits of the token that would follow; numpy.asarray() of it copies nothing."""
+        logits, size = (c_float * self._vocabulary_size)(), c_size_t()
+        self._device_call(lib.gptoss_context_get_logits, logits, len(logits), byref(size))
+        return memoryview(logits).cast("B").cast("f")
+
+    @overload
+    def sample(self, *, temperature: float = ..., seed: int = ...) -> int: ...
+    @overload
+    def sample(self, max_output_tokens: int, *, temperature: float = ..., seed: int = ...) -> list[int]: ...
+    def sample(
+        self, max_output_tokens: Optional[int] = None, *, temperature: float = 1.0, seed: int = 0
+    ) -> Union[int, list[int]]:
+        """Samples tokens and appends them; fewer than asked for when the context is full.
+
+        Without a count: one token, which is returned and not appended, for loops that append what they sampled.
+        """
+        one = max_output_tokens is None
+        count = 1 if max_output_tokens is None else _count(max_output_tokens, "max_output_tokens")
+        if not 0 <= seed < 2**64:
+            raise OverflowError("seed must be in [0, 2**64)")
+        tokens, size = (c_uint32 * count)(), c_size_t()
+        arguments = (temperature, seed, count, tokens, byref(size))
+        if not one:
+            self._device_call(lib.gptoss_context_sample, *arguments)
+            return tokens[: size.value]
+        with self._use() as handle:
+            before = c_size_t()
+            lib.gptoss_context_get_num_tokens(handle, byref(before))
+            lib.gptoss_context_sample(handle, *arguments)
+            lib.gptoss_context_truncate(handle, before)
+        if size.value == 0:
+            raise ContextOverflowError("the context is full")
+        return tokens[0]
+
+    def generate(
+        self,
+        sampler: Optional[Sampler] = None,
+        *,
+        max_tokens: Optional[int] = None,
+        stop_tokens: Optional[Iterable[int]] = None,
+    ) -> Generation:
+        """An iterator over tokens as they are generated, each of which is appended; the most likely ones without a
+        sampler. A stop token is the last; by default <|return|>, <|call|> and <|endoftext|> are.
+
+        Closing the iterator ends the generation, and the context then holds the tokens that were taken from it. Until
+        it has ended, the context is in use.
+        """
+        generation = Generation(self, sampler, max_tokens, stop_tokens)
+        self._generation = weakref.ref(generation)
+        return generation
+
+    def cancel(self) -> None:
+        """Makes the call that runs on this context, in another thread, raise CancelledError soon."""
+        shared = self._shared
+        if shared is not None:
+            with shared.lock:
+                if shared.owners or shared.users:
+                    lib.gptoss_context_cancel(shared.pointer)
+
+    def close(self) -> None:
+        generation = self._generation() if getattr(self, "_generation", None) is not None else None
+        if generation is not None:
+            generation.close()
+        super().close()
+
+    def _device_call(self, function: Any, *arguments: Any) -> None:
+        with self._use() as handle:
+            interruptible(lambda: function(handle, *arguments), lambda: lib.gptoss_context_cancel(handle))

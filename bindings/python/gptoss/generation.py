@@ -1,0 +1,186 @@
+"""Device work that the main thread can interrupt, and the iterator over a generation."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import threading
+import weakref
+from contextlib import ExitStack
+from ctypes import byref, c_int, c_size_t, c_void_p
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Optional
+
+from ._library import GenerateOptionsStruct, TokenCallback, lib
+from .errors import CancelledError
+from .model import token_array
+from .sampler import Sampler
+
+if TYPE_CHECKING:
+    from .context import Context
+
+AHEAD = 32  # tokens that may wait for the consumer: enough that the device does not
+STOP_REASONS = ("none", "max_tokens", "stop_token", "closed", "context_full")
+
+
+def _stop(thread: threading.Thread, cancel: Callable[[], None]) -> None:
+    # Again and again: a cancel that comes before the call has begun is lost.
+    while thread.is_alive() and thread is not threading.current_thread():
+        try:
+            cancel()
+            thread.join(0.01)
+        except KeyboardInterrupt:
+            pass  # one more: the thread must end first
+
+
+def interruptible(call: Callable[[], None], cancel: Callable[[], None]) -> None:
+    """Runs a call of the library. Python acts on a signal only between its own instructions, so on the main thread the
+    call runs in another, where KeyboardInterrupt can cancel it."""
+    if threading.current_thread() is not threading.main_thread():
+        return call()
+    result: SimpleQueue[Optional[BaseException]] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            call()
+            result.put(None)
+        except BaseException as error:
+            result.put(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        error = result.get()
+    except BaseException:
+        _stop(thread, cancel)
+        raise
+    if error is not None:
+        raise error
+
+
+class _Run:
+    """One call of gptoss_context_generate, in a thread of its own: the device goes on while Python code uses a token,
+    and the main thread stays open to KeyboardInterrupt. Refers to no Generation, so that a forgotten one is collected,
+    which closes it."""
+
+    def __init__(self, context: c_void_p, sampler: Optional[c_void_p], options: GenerateOptionsStruct, uses: ExitStack):
+        self.context, self.sampler, self.options, self.uses = context, sampler, options, uses
+        self.tokens: SimpleQueue[Optional[int]] = SimpleQueue()  # None at the end
+        self.room = threading.Semaphore(AHEAD)
+        self.left = threading.Event()  # the consumer takes no more
+        self.taken = 0
+        self.reason = c_int()
+        self.error: Optional[BaseException] = None
+
+    def on_token(self, _: Any, token: int) -> int:
+        self.tokens.put(token)
+        self.room.acquire()
+        return self.left.is_set()
+
+    def run(self) -> None:
+        start, size = c_size_t(), c_size_t()
+        self.options.callback = TokenCallback(self.on_token)
+        with self.uses:
+            lib.gptoss_context_get_num_tokens(self.context, byref(start))
+            try:
+                if not self.left.is_set():
+                    lib.gptoss_context_generate(self.context, self.sampler, byref(self.options), None, byref(self.reason))
+            except BaseException as error:
+                self.error = error
+            self.tokens.put(None)
+            self.left.wait()
+            # What the consumer did not take was not generated.
+            lib.gptoss_context_get_num_tokens(self.context, byref(size))
+            if size.value > start.value + self.taken:
+                lib.gptoss_context_truncate(self.context, start.value + self.taken)
+        del self.options  # the callback refers to self
+
+
+class Generation(Iterator[int]):
+    """The tokens of Context.generate(). Also a context manager, which closes it."""
+
+    def __init__(
+        self,
+        context: Context,
+        sampler: Optional[Sampler],
+        max_tokens: Optional[int],
+        stop_tokens: Optional[Iterable[int]],
+    ) -> None:
+        if sampler is not None and not isinstance(sampler, Sampler):
+            raise TypeError(f"a sampler is a Sampler, not {type(sampler).__name__}")
+        if max_tokens is not None and max_tokens < 1:
+            raise ValueError("max_tokens must be positive, or None")
+        options = GenerateOptionsStruct(struct_size=ctypes.sizeof(GenerateOptionsStruct), max_tokens=max_tokens or 0)
+        if stop_tokens is not None:
+            # An array of none at all still is an array: then nothing stops the generation but its length.
+            stops = token_array([*stop_tokens, 0])
+            options.stop_tokens = ctypes.cast(stops, type(options.stop_tokens))
+            options.num_stop_tokens = len(stops) - 1
+        with ExitStack() as uses:
+            handle = uses.enter_context(context._use())
+            sampling = uses.enter_context(sampler._use()) if sampler is not None else None
+            self._run: Optional[_Run] = _Run(handle, sampling, options, uses.pop_all())
+        self._reason: Optional[str] = None
+        self._thread = threading.Thread(target=self._run.run, name="gptoss generation", daemon=True)
+        self._thread.start()
+        _live.add(self)
+
+    def __iter__(self) -> Generation:
+        return self
+
+    def __next__(self) -> int:
+        run = self._run
+        if run is None:
+            raise StopIteration
+        try:
+            token = run.tokens.get()
+        except BaseException:
+            self.close()
+            raise
+        if token is not None:
+            run.taken += 1
+            run.room.release()
+            return token
+        run.tokens.put(None)
+        self._end(run)
+        if run.error is not None and not (isinstance(run.error, CancelledError) and self._reason == "closed"):
+            raise run.error
+        raise StopIteration
+
+    @property
+    def stop_reason(self) -> Optional[str]:
+        """Once it has ended: "max_tokens", "stop_token", "context_full", "closed", or "none" after an error."""
+        return self._reason
+
+    def close(self) -> None:
+        """Ends the generation; the context keeps what was taken."""
+        run = getattr(self, "_run", None)
+        if run is not None:
+            self._reason = "closed"
+            self._end(run)
+
+    def _end(self, run: _Run) -> None:
+        self._run = None
+        run.left.set()
+        run.room.release()
+        if self._reason is None:
+            self._reason = STOP_REASONS[run.reason.value]
+        _stop(self._thread, lambda: lib.gptoss_context_cancel(run.context))
+
+    def __enter__(self) -> Generation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+_live: weakref.WeakSet[Generation] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for generation in list(_live):
+        generation.close()
