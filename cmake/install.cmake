@@ -20,6 +20,7 @@ install(FILES ${PROJECT_BINARY_DIR}/gptoss-config.cmake ${PROJECT_BINARY_DIR}/gp
 
 # Paths relative to the file itself: an installed tree can be moved.
 file(RELATIVE_PATH pc_prefix /${pkgconfig_dir} /)
+string(REGEX REPLACE "/$" "" pc_prefix "${pc_prefix}")
 configure_file(cmake/gptoss.pc.in ${PROJECT_BINARY_DIR}/gptoss.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/gptoss.pc DESTINATION ${pkgconfig_dir} COMPONENT development)
 
