@@ -1,0 +1,146 @@
+use crate::error::{check, get, Result};
+use crate::generation::{self, GenerateOptions, Generated, Generation, Run};
+use crate::model::Model;
+use gptoss_sys as sys;
+use std::cell::RefCell;
+use std::ops::ControlFlow;
+use std::ptr;
+use std::sync::Arc;
+
+/// The reference to a context, with the model that it belongs to.
+pub(crate) struct Inner {
+    pub(crate) handle: sys::gptoss_context_t,
+    _model: Model, // its log callback lives as long as this
+}
+
+// Only gptoss_context_cancel is called from more than one thread, which the library allows.
+unsafe impl Send for Inner {}
+unsafe impl Sync for Inner {}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        unsafe { sys::gptoss_context_release(self.handle) };
+    }
+}
+
+/// One timeline of tokens over a model.
+pub struct Context {
+    inner: Arc<Inner>,
+    // A generation that was forgotten (mem::forget) goes on in its thread: it is stopped before the context is used.
+    pub(crate) run: RefCell<Option<Run>>,
+}
+
+impl Context {
+    /// Holds as many tokens as the model supports.
+    pub fn new(model: &Model) -> Result<Context> {
+        Context::with_limits(model, 0, 0)
+    }
+
+    /// `context_length`: the most tokens it can hold; 0 for the model's maximum. `max_batch_tokens`: the most tokens of
+    /// a prompt that are computed at once; 0 for the default.
+    pub fn with_limits(model: &Model, context_length: usize, max_batch_tokens: usize) -> Result<Context> {
+        let mut handle = ptr::null_mut();
+        check(unsafe { sys::gptoss_context_create(model.handle(), context_length, max_batch_tokens, &mut handle) })?;
+        Ok(Context { inner: Arc::new(Inner { handle, _model: model.clone() }), run: RefCell::new(None) })
+    }
+
+    /// The handle, while no generation runs on it.
+    pub(crate) fn idle(&self) -> sys::gptoss_context_t {
+        if let Some(run) = self.run.borrow_mut().take() {
+            run.stop();
+        }
+        self.inner.handle
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    pub fn num_tokens(&self) -> Result<usize> {
+        get(|n| unsafe { sys::gptoss_context_get_num_tokens(self.idle(), n) })
+    }
+
+    pub fn max_tokens(&self) -> Result<usize> {
+        get(|n| unsafe { sys::gptoss_context_get_max_tokens(self.idle(), n) })
+    }
+
+    pub fn tokens(&self) -> Result<Vec<u32>> {
+        let mut tokens = vec![0; self.num_tokens()?];
+        get(|n| unsafe { sys::gptoss_context_get_tokens(self.idle(), tokens.as_mut_ptr(), tokens.len(), n) })?;
+        Ok(tokens)
+    }
+
+    /// Special tokens in the text count as such. Returns the number of tokens appended.
+    pub fn append_text(&mut self, text: impl AsRef<[u8]>) -> Result<usize> {
+        let text = text.as_ref();
+        get(|n| unsafe { sys::gptoss_context_append_chars(self.idle(), text.as_ptr().cast(), text.len(), n) })
+    }
+
+    /// Appends all tokens or, on an error, none.
+    pub fn append(&mut self, tokens: &[u32]) -> Result<()> {
+        check(unsafe { sys::gptoss_context_append_tokens(self.idle(), tokens.len(), tokens.as_ptr()) })
+    }
+
+    /// Empties the context. What was computed stays cached, for tokens that come again.
+    pub fn reset(&mut self) -> Result<()> {
+        check(unsafe { sys::gptoss_context_reset(self.idle()) })
+    }
+
+    /// Keeps the first tokens.
+    pub fn truncate(&mut self, num_tokens: usize) -> Result<()> {
+        check(unsafe { sys::gptoss_context_truncate(self.idle(), num_tokens) })
+    }
+
+    /// Computes what was appended. Sampling does it too; this does it ahead of time.
+    pub fn process(&mut self) -> Result<()> {
+        check(unsafe { sys::gptoss_context_process(self.idle()) })
+    }
+
+    /// Fills `logits` with those of the token that would follow, as many as fit; returns the size of the vocabulary.
+    pub fn logits(&mut self, logits: &mut [f32]) -> Result<usize> {
+        get(|n| unsafe { sys::gptoss_context_get_logits(self.idle(), logits.as_mut_ptr(), logits.len(), n) })
+    }
+
+    /// Samples as many tokens as the slice holds, or until the context is full, and appends them; returns how many.
+    pub fn sample(&mut self, tokens: &mut [u32], temperature: f32, seed: u64) -> Result<usize> {
+        get(|n| unsafe {
+            sys::gptoss_context_sample(self.idle(), temperature, seed, tokens.len(), tokens.as_mut_ptr(), n)
+        })
+    }
+
+    /// An iterator over tokens as they are generated, each of which is appended. Dropping it ends the generation, and
+    /// the context then holds the tokens that were taken from it.
+    pub fn generate(&mut self, options: &GenerateOptions) -> Result<Generation<'_>> {
+        Generation::start(self, options)
+    }
+
+    /// Generates on this thread, and hands each token to `on_token`, which may stop.
+    pub fn generate_with(
+        &mut self,
+        options: &GenerateOptions,
+        on_token: impl FnMut(u32) -> ControlFlow<()>,
+    ) -> Result<Generated> {
+        generation::generate(self.idle(), options, on_token)
+    }
+
+    /// Stops what runs on this context, from any thread.
+    pub fn canceller(&self) -> Canceller {
+        Canceller(self.inner.clone())
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        self.idle();
+    }
+}
+
+/// Stops a context's running call, which then fails with [`Status::Cancelled`](crate::Status::Cancelled).
+#[derive(Clone)]
+pub struct Canceller(Arc<Inner>);
+
+impl Canceller {
+    pub fn cancel(&self) {
+        unsafe { sys::gptoss_context_cancel(self.0.handle) };
+    }
+}

@@ -1,0 +1,72 @@
+use gptoss_sys as sys;
+use std::{ffi::CStr, fmt};
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a call failed; gptoss.h says more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Status {
+    InvalidArgument,
+    UnsupportedArgument,
+    InvalidState,
+    IoError,
+    InsufficientMemory,
+    InsufficientResources,
+    UnsupportedSystem,
+    ContextOverflow,
+    DeviceLost,
+    Cancelled,
+    InternalError,
+}
+
+/// What the library reports.
+#[derive(Clone, Debug)]
+pub struct Error {
+    status: Status,
+    message: String,
+}
+
+impl Error {
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    pub(crate) fn invalid_argument(message: &str) -> Error {
+        Error { status: Status::InvalidArgument, message: message.to_string() }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+pub(crate) fn check(status: sys::gptoss_status) -> Result<()> {
+    let status = match status {
+        sys::gptoss_status_success => return Ok(()),
+        sys::gptoss_status_invalid_argument => Status::InvalidArgument,
+        sys::gptoss_status_unsupported_argument => Status::UnsupportedArgument,
+        sys::gptoss_status_invalid_state => Status::InvalidState,
+        sys::gptoss_status_io_error => Status::IoError,
+        sys::gptoss_status_insufficient_memory => Status::InsufficientMemory,
+        sys::gptoss_status_insufficient_resources => Status::InsufficientResources,
+        sys::gptoss_status_unsupported_system => Status::UnsupportedSystem,
+        sys::gptoss_status_context_overflow => Status::ContextOverflow,
+        sys::gptoss_status_device_lost => Status::DeviceLost,
+        sys::gptoss_status_cancelled => Status::Cancelled,
+        _ => Status::InternalError,
+    };
+    let message = unsafe { CStr::from_ptr(sys::gptoss_last_error()) };
+    Err(Error { status, message: message.to_string_lossy().into_owned() })
+}
+
+/// What a call stores in its last argument.
+pub(crate) fn get<T: Default>(call: impl FnOnce(*mut T) -> sys::gptoss_status) -> Result<T> {
+    let mut value = T::default();
+    check(call(&mut value))?;
+    Ok(value)
+}

@@ -1,0 +1,38 @@
+//! OpenAI's gpt-oss models on any Vulkan GPU, by libgptoss.
+//!
+//! ```no_run
+//! # fn main() -> gptoss::Result<()> {
+//! let model = gptoss::Model::open("gpt-oss-20b")?;
+//! let mut context = gptoss::Context::new(&model)?;
+//! context.append_text("The capital of France is")?;
+//! for token in context.generate(&gptoss::GenerateOptions { max_tokens: 16, ..Default::default() })? {
+//!     print!("{}", String::from_utf8_lossy(model.tokenizer()?.decode(token?)?));
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Model`] and [`Tokenizer`] are shared by threads and cheap to clone. A [`Context`] may move to another thread, and
+//! is used by one at a time, which the borrow checker sees to; a [`Canceller`] stops it from any other.
+
+mod context;
+mod error;
+mod generation;
+mod harmony;
+mod model;
+mod sampler;
+mod tokenizer;
+
+pub use context::{Canceller, Context};
+pub use error::{Error, Result, Status};
+pub use generation::{GenerateOptions, Generated, Generation, StopReason};
+pub use harmony::HarmonyParser;
+pub use model::{devices, DeviceInfo, DeviceType, KernelTier, KvType, LogLevel, Model, ModelInfo, ModelOptions, WeightType};
+pub use sampler::Sampler;
+pub use tokenizer::Tokenizer;
+
+/// The version of the library that is loaded: major, minor, patch.
+pub fn library_version() -> (u32, u32, u32) {
+    let version = unsafe { gptoss_sys::gptoss_version() };
+    (version / 10000, version / 100 % 100, version % 100)
+}

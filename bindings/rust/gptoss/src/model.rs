@@ -1,0 +1,285 @@
+use crate::error::{check, get, Result};
+use crate::tokenizer::{c_path, c_string, Tokenizer};
+use gptoss_sys as sys;
+use std::any::Any;
+use std::ffi::CStr;
+use std::mem::{size_of, zeroed};
+use std::ops::ControlFlow;
+use std::os::raw::{c_char, c_int, c_void};
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
+use std::path::Path;
+use std::ptr;
+use std::sync::Arc;
+
+/// An enum of gptoss.h, its values in order from 0.
+macro_rules! values {
+    ($(#[$meta:meta])* $name:ident { $($value:ident),* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum $name { $($value),* }
+
+        impl $name {
+            fn from_c(value: u32) -> $name {
+                *[$($name::$value),*].get(value as usize).unwrap_or(&[$($name::$value),*][0])
+            }
+        }
+    };
+}
+
+values!(DeviceType { Other, IntegratedGpu, DiscreteGpu, VirtualGpu, Cpu });
+values!(
+    /// Which kernels run the matrix products.
+    KernelTier { Default, Exact, Coopmat }
+);
+values!(
+    /// How the dense weights are held in device memory; the default is as in the file.
+    WeightType { Default, Bf16, Q8 }
+);
+values!(
+    /// The type of cached keys and values; the default is F16.
+    KvType { Default, F16, F32 }
+);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warning,
+    Info,
+}
+
+#[derive(Clone, Debug)]
+pub struct DeviceInfo {
+    pub name: String,
+    pub driver: String,
+    pub device_type: DeviceType,
+    pub tier: KernelTier,
+    pub memory_size: u64,
+    pub memory_available: u64,
+    pub supported: bool,
+    pub subgroup_size: u32,
+    pub max_allocation_size: u64,
+}
+
+/// The Vulkan devices of this machine; none without Vulkan.
+pub fn devices() -> Result<Vec<DeviceInfo>> {
+    let count = get(|count| unsafe { sys::gptoss_device_count(count) })?;
+    (0..count)
+        .map(|index| {
+            let mut info: sys::gptoss_device_info = unsafe { zeroed() };
+            info.struct_size = size_of::<sys::gptoss_device_info>();
+            check(unsafe { sys::gptoss_device_get_info(index, &mut info) })?;
+            let text = |field: &[c_char]| unsafe { CStr::from_ptr(field.as_ptr()) }.to_string_lossy().into_owned();
+            Ok(DeviceInfo {
+                name: text(&info.name),
+                driver: text(&info.driver),
+                device_type: DeviceType::from_c(info.r#type),
+                tier: KernelTier::from_c(info.tier),
+                memory_size: info.memory_size,
+                memory_available: info.memory_available,
+                supported: info.supported != 0,
+                subgroup_size: info.subgroup_size,
+                max_allocation_size: info.max_allocation_size,
+            })
+        })
+        .collect()
+}
+
+#[derive(Clone, Debug)]
+pub struct ModelInfo {
+    pub num_layers: u32,
+    pub hidden_size: u32,
+    pub intermediate_size: u32,
+    pub num_heads: u32,
+    pub num_kv_heads: u32,
+    pub head_size: u32,
+    pub num_experts: u32,
+    pub num_active_experts: u32,
+    pub vocabulary_size: u32,
+    pub sliding_window: u32,
+    pub max_context_length: u64,
+    pub weights: WeightType,
+    pub kv: KvType,
+    pub tier: KernelTier,
+    pub device: u32,
+    pub weight_bytes: u64,
+    pub bytes_per_token: u64,
+}
+
+type Progress<'a> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'a;
+type Log = dyn Fn(LogLevel, &str) + Send + Sync;
+
+/// How to load a model: `ModelOptions::new().device("RTX").open("gpt-oss-20b")`.
+#[derive(Default)]
+pub struct ModelOptions<'a> {
+    device: Option<String>,
+    weights: Option<WeightType>,
+    kv: Option<KvType>,
+    tier: Option<KernelTier>,
+    memory_budget: u64,
+    progress: Option<Box<Progress<'a>>>,
+    log: Option<Box<Log>>,
+}
+
+impl<'a> ModelOptions<'a> {
+    pub fn new() -> ModelOptions<'a> {
+        ModelOptions::default()
+    }
+    /// An index ("0") or a part of a name ("RTX").
+    pub fn device(mut self, device: impl Into<String>) -> Self {
+        self.device = Some(device.into());
+        self
+    }
+    pub fn weights(mut self, weights: WeightType) -> Self {
+        self.weights = Some(weights);
+        self
+    }
+    pub fn kv(mut self, kv: KvType) -> Self {
+        self.kv = Some(kv);
+        self
+    }
+    pub fn tier(mut self, tier: KernelTier) -> Self {
+        self.tier = Some(tier);
+        self
+    }
+    /// Device memory that the model may take, bytes.
+    pub fn memory_budget(mut self, bytes: u64) -> Self {
+        self.memory_budget = bytes;
+        self
+    }
+    /// Called with the bytes done and in all; `Break` cancels the load.
+    pub fn progress(mut self, progress: impl FnMut(u64, u64) -> ControlFlow<()> + 'a) -> Self {
+        self.progress = Some(Box::new(progress));
+        self
+    }
+    /// Called from any thread that uses the model.
+    pub fn log(mut self, log: impl Fn(LogLevel, &str) + Send + Sync + 'static) -> Self {
+        self.log = Some(Box::new(log));
+        self
+    }
+
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Model> {
+        let path = c_path(path.as_ref())?;
+        let device = self.device.as_deref().map(c_string).transpose()?;
+        let mut progress = ProgressState { call: self.progress, panic: None };
+        let log = self.log.map(Arc::new);
+        let options = sys::gptoss_model_options {
+            struct_size: size_of::<sys::gptoss_model_options>(),
+            device: device.as_ref().map_or(ptr::null(), |device| device.as_ptr()),
+            weights: self.weights.map_or(0, |value| value as u32),
+            kv: self.kv.map_or(0, |value| value as u32),
+            tier: self.tier.map_or(0, |value| value as u32),
+            memory_budget: self.memory_budget,
+            progress: progress.call.as_ref().map(|_| on_progress as _),
+            progress_user_data: (&mut progress as *mut ProgressState).cast(),
+            log: log.as_ref().map(|_| on_log as _),
+            // The Box within the Arc: it stays where it is.
+            log_user_data: log.as_ref().map_or(ptr::null_mut(), |log| Arc::as_ptr(log) as *mut c_void),
+        };
+        let mut handle = ptr::null_mut();
+        let status = unsafe { sys::gptoss_model_create(path.as_ptr(), &options, &mut handle) };
+        if let Some(panic) = progress.panic {
+            resume_unwind(panic);
+        }
+        check(status)?;
+        Ok(Model { handle, log })
+    }
+}
+
+struct ProgressState<'a> {
+    call: Option<Box<Progress<'a>>>,
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+unsafe extern "C" fn on_progress(state: *mut c_void, done: u64, total: u64) -> c_int {
+    let state = &mut *state.cast::<ProgressState>();
+    let call = &mut state.call;
+    match catch_unwind(AssertUnwindSafe(|| call.as_mut().map(|call| call(done, total)))) {
+        Ok(Some(ControlFlow::Break(()))) => 1,
+        Ok(_) => 0,
+        Err(panic) => {
+            state.panic = Some(panic); // goes on once the call of the library has returned
+            1
+        }
+    }
+}
+
+unsafe extern "C" fn on_log(log: *mut c_void, level: sys::gptoss_log_level, message: *const c_char) {
+    let log = &*log.cast::<Box<Log>>();
+    let level = match level {
+        sys::gptoss_log_level_error => LogLevel::Error,
+        sys::gptoss_log_level_warning => LogLevel::Warning,
+        _ => LogLevel::Info,
+    };
+    // A panic must not cross the C code; there is nobody to report one of a log callback to.
+    let _ = catch_unwind(AssertUnwindSafe(|| log(level, &CStr::from_ptr(message).to_string_lossy())));
+}
+
+/// A loaded checkpoint. A clone is another reference to the same.
+pub struct Model {
+    handle: sys::gptoss_model_t,
+    log: Option<Arc<Box<Log>>>,
+}
+
+// The library allows a model to be used from any number of threads at once, and Log is Send and Sync.
+unsafe impl Send for Model {}
+unsafe impl Sync for Model {}
+
+impl Model {
+    /// `path`: a Hugging Face directory, OpenAI's original/ directory, or a .gguf file.
+    pub fn open(path: impl AsRef<Path>) -> Result<Model> {
+        ModelOptions::new().open(path)
+    }
+
+    pub(crate) fn handle(&self) -> sys::gptoss_model_t {
+        self.handle
+    }
+
+    pub fn info(&self) -> Result<ModelInfo> {
+        let mut info: sys::gptoss_model_info = unsafe { zeroed() };
+        info.struct_size = size_of::<sys::gptoss_model_info>();
+        check(unsafe { sys::gptoss_model_get_info(self.handle, &mut info) })?;
+        Ok(ModelInfo {
+            num_layers: info.num_layers,
+            hidden_size: info.hidden_size,
+            intermediate_size: info.intermediate_size,
+            num_heads: info.num_heads,
+            num_kv_heads: info.num_kv_heads,
+            head_size: info.head_size,
+            num_experts: info.num_experts,
+            num_active_experts: info.num_active_experts,
+            vocabulary_size: info.vocabulary_size,
+            sliding_window: info.sliding_window,
+            max_context_length: info.max_context_length,
+            weights: WeightType::from_c(info.weights),
+            kv: KvType::from_c(info.kv),
+            tier: KernelTier::from_c(info.tier),
+            device: info.device,
+            weight_bytes: info.weight_bytes,
+            bytes_per_token: info.bytes_per_token,
+        })
+    }
+
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        let mut tokenizer = ptr::null_mut();
+        check(unsafe { sys::gptoss_model_get_tokenizer(self.handle, &mut tokenizer) })?;
+        Ok(Tokenizer::from_handle(tokenizer))
+    }
+
+    pub fn max_context_length(&self) -> Result<usize> {
+        get(|n| unsafe { sys::gptoss_model_get_max_context_length(self.handle, n) })
+    }
+}
+
+impl Clone for Model {
+    fn clone(&self) -> Model {
+        unsafe { sys::gptoss_model_retain(self.handle) };
+        Model { handle: self.handle, log: self.log.clone() }
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        unsafe { sys::gptoss_model_release(self.handle) };
+    }
+}

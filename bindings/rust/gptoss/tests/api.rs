@@ -1,0 +1,177 @@
+//! Against the small random checkpoint tests/golden/tiny, whose vocabulary has 512 tokens.
+use gptoss::*;
+use std::ops::ControlFlow;
+
+const PROMPT: [u32; 6] = [5, 400, 17, 81, 3, 256];
+
+fn model() -> Model {
+    Model::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/golden/tiny")).unwrap()
+}
+
+fn context(model: &Model) -> Context {
+    let mut context = Context::with_limits(model, 256, 0).unwrap();
+    context.append(&PROMPT).unwrap();
+    context
+}
+
+fn options(max_tokens: usize) -> GenerateOptions {
+    GenerateOptions { max_tokens, stop_tokens: Some(vec![]), ..Default::default() }
+}
+
+fn assert_send<T: Send>() {}
+fn assert_sync<T: Sync>() {}
+
+#[test]
+fn handles_go_where_they_may() {
+    assert_send::<Context>();
+    assert_send::<HarmonyParser>();
+    assert_send::<Model>();
+    assert_sync::<Model>();
+    assert_sync::<Tokenizer>();
+    assert_sync::<Canceller>();
+}
+
+#[test]
+fn iterator_callback_and_sample_agree() {
+    let model = model();
+    let mut c = context(&model);
+    let mut sampled = [0; 40];
+    assert_eq!(c.sample(&mut sampled, 0.0, 0).unwrap(), 40);
+    c.truncate(PROMPT.len()).unwrap();
+    let mut generation = c.generate(&options(40)).unwrap();
+    let iterated: Vec<u32> = generation.by_ref().map(|token| token.unwrap()).collect();
+    assert_eq!(generation.stop_reason(), Some(StopReason::MaxTokens));
+    assert_eq!(generation.next().map(|token| token.is_ok()), None);
+    drop(generation);
+    assert_eq!(iterated, sampled);
+    c.truncate(PROMPT.len()).unwrap();
+    let mut called = vec![];
+    let generated = c
+        .generate_with(&options(0), |token| {
+            called.push(token);
+            if called.len() < 40 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })
+        .unwrap();
+    assert_eq!(generated, Generated { num_tokens: 40, stop_reason: StopReason::Callback });
+    assert_eq!(called, sampled);
+}
+
+#[test]
+fn dropping_an_iterator_keeps_what_was_taken() {
+    let model = model();
+    let mut c = context(&model);
+    let taken: Vec<u32> = c.generate(&options(0)).unwrap().take(3).map(|token| token.unwrap()).collect();
+    assert_eq!(c.tokens().unwrap(), [&PROMPT[..], &taken].concat());
+    // Natural ends too: everything was computed, and two tokens taken.
+    let mut generation = c.generate(&options(10)).unwrap();
+    generation.next().unwrap().unwrap();
+    generation.next().unwrap().unwrap();
+    drop(generation);
+    assert_eq!(c.num_tokens().unwrap(), PROMPT.len() + 5);
+}
+
+#[test]
+fn a_forgotten_iterator_is_stopped_before_the_next_use() {
+    let model = model();
+    let mut c = context(&model);
+    std::mem::forget(c.generate(&options(0)).unwrap());
+    assert_eq!(c.num_tokens().unwrap(), PROMPT.len());
+    std::mem::forget(c.generate(&options(0)).unwrap());
+    drop(c);
+}
+
+#[test]
+fn a_canceller_stops_from_another_thread() {
+    let model = model();
+    let mut c = Context::new(&model).unwrap();
+    c.append(&PROMPT).unwrap();
+    let canceller = c.canceller();
+    let mut tokens = 0;
+    let result = c.generate_with(&options(0), |_| {
+        tokens += 1;
+        if tokens == 3 {
+            let canceller = canceller.clone();
+            std::thread::spawn(move || canceller.cancel());
+        }
+        ControlFlow::Continue(())
+    });
+    assert_eq!(result.unwrap_err().status(), Status::Cancelled);
+    assert_eq!(c.num_tokens().unwrap(), PROMPT.len() + tokens);
+}
+
+#[test]
+fn contexts_of_one_model_run_on_several_threads() {
+    let model = model();
+    let run = |model: Model| {
+        let mut tokens = [0; 16];
+        context(&model).sample(&mut tokens, 0.0, 0).unwrap();
+        tokens
+    };
+    let expected = run(model.clone());
+    let threads: Vec<_> = (0..3).map(|_| model.clone()).map(|model| std::thread::spawn(move || run(model))).collect();
+    drop(model);
+    for thread in threads {
+        assert_eq!(thread.join().unwrap(), expected);
+    }
+}
+
+#[test]
+fn errors_say_what_failed() {
+    let error = Model::open("/no/such/model").err().unwrap();
+    assert_eq!(error.status(), Status::IoError);
+    assert!(error.to_string().contains("/no/such/model"), "{error}");
+    let model = model();
+    let mut c = context(&model);
+    assert_eq!(c.append(&[200_000]).unwrap_err().status(), Status::InvalidArgument); // of another model
+    assert_eq!(c.append(&[1; 300]).unwrap_err().status(), Status::ContextOverflow);
+    let bad = GenerateOptions { sampler: Some(Sampler { top_p: 2.0, ..Default::default() }), ..options(1) };
+    assert_eq!(c.generate(&bad).err().unwrap().status(), Status::InvalidArgument);
+    let empty = Context::new(&model).unwrap().generate(&options(1)).unwrap().next().unwrap();
+    assert_eq!(empty.unwrap_err().status(), Status::InvalidState);
+}
+
+#[test]
+fn a_panic_in_a_callback_comes_through() {
+    let model = model();
+    let mut c = context(&model);
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _ = c.generate_with(&options(0), |_| panic!("expected"));
+    }));
+    assert!(caught.is_err());
+    assert_eq!(c.num_tokens().unwrap(), PROMPT.len() + 1);
+}
+
+#[test]
+fn loading_reports_progress_and_can_be_stopped() {
+    let mut calls = 0;
+    let result = ModelOptions::new()
+        .progress(|_, _| {
+            calls += 1;
+            ControlFlow::Break(())
+        })
+        .open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/golden/tiny"));
+    assert_eq!(result.err().unwrap().status(), Status::Cancelled);
+    assert_eq!(calls, 1);
+}
+
+#[test]
+fn text() {
+    let tokenizer = Tokenizer::o200k_harmony().unwrap();
+    let tokens = tokenizer.encode("Grüße<|end|>", true).unwrap();
+    assert_eq!(tokenizer.decode_tokens(&tokens).unwrap(), "Grüße<|end|>".as_bytes());
+    assert_eq!(*tokens.last().unwrap(), tokenizer.special_token("<|end|>").unwrap());
+    let prompt = tokenizer.render(r#"{"messages": [{"role": "user", "content": "hi"}]}"#).unwrap();
+    assert_eq!(tokenizer.special_token_name(prompt[0]).unwrap(), "<|start|>");
+    let mut parser = HarmonyParser::new(&tokenizer).unwrap();
+    for token in tokenizer.encode("<|channel|>final<|message|>Hello<|return|>", true).unwrap() {
+        parser.process(token).unwrap();
+    }
+    assert!(parser.messages().unwrap().contains("Hello"));
+    assert!(!parser.is_malformed().unwrap());
+}
+
+#[test]
+fn devices_are_described() {
+    assert!(devices().unwrap().iter().all(|device| !device.name.is_empty()));
+    assert!(library_version() >= (0, 1, 0));
+}
