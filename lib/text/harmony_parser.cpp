@@ -72,6 +72,24 @@ void take_channel(std::string& text, Header& header) {
     text.erase(at, end - at);
 }
 
+// A recipient, which may do without "to=", and a content type behind it. Of more words the best is made.
+void read_words(const std::vector<std::string>& words, Header& header) {
+    auto is_recipient = [](const std::string& word) { return word.starts_with("to="); };
+    auto name_of = [&](const std::string& word) { return is_recipient(word) ? word.substr(3) : word; };
+    if (words.size() == 1 || (words.size() == 2 && !is_recipient(words[1]))) {
+        header.recipient = name_of(words[0]);
+        if (words.size() == 2) header.content_type = words[1];
+    } else if (!words.empty()) {
+        header.malformed = true;
+        for (const std::string& word : words) {
+            if (header.recipient.empty() && is_recipient(word))
+                header.recipient = name_of(word);
+            else
+                header.content_type += (header.content_type.empty() ? "" : " ") + word;
+        }
+    }
+}
+
 // implied_role: of a header that need not name its role; "" for others. Of a header that has no end, only the role and
 // the channel count: the rest is text.
 Header parse_header(std::string text, const std::string& implied_role, bool has_end) {
@@ -100,19 +118,12 @@ Header parse_header(std::string text, const std::string& implied_role, bool has_
     }
     if (!words.empty() && words[0] == header.role) words.erase(words.begin());
 
-    if (has_end && !header.malformed && !words.empty()) {
-        std::string last = words.back();
-        words.pop_back();
-        const bool is_recipient = words.empty() || last.starts_with("to=");
-        if (!is_recipient) {
-            header.content_type = last;
-            last = words.back();
-            words.pop_back();
-        }
-        header.recipient = last.starts_with("to=") ? last.substr(3) : last;
+    if (has_end) {
+        read_words(words, header);
+    } else {
+        header.rest = join(words);
+        header.malformed = true;
     }
-    header.rest = join(words);
-    if (!header.rest.empty() || !has_end) header.malformed = true;
     // A second marker glued to the recipient: the model began its header anew.
     const std::string_view channel = special_name(Special::Channel);
     if (size_t at = header.recipient.find(channel); at != std::string::npos) {

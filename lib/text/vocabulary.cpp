@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <queue>
+#include <unordered_map>
 
 #include "error.h"
 
@@ -75,6 +77,9 @@ void Vocabulary::index_tokens() {
         std::string_view text = bytes(token);
         if (text.empty()) continue;
         ++num_tokens_;
+        if (text.size() > UINT16_MAX)
+            throw Error(Status::IoError, "token " + std::to_string(token) + " has " + std::to_string(text.size()) +
+                                             " bytes; " + std::to_string(UINT16_MAX) + " are allowed");
         if (text.size() == 1) byte_tokens_[static_cast<unsigned char>(text[0])] = token;
         const uint64_t hash = hash_bytes(text);
         size_t i = hash & mask;
@@ -84,6 +89,7 @@ void Vocabulary::index_tokens() {
                                                  std::to_string(token) + " are both " + as_text(text));
         by_bytes_[i] = {static_cast<uint32_t>(hash >> 32), token};
     }
+    has_all_bytes_ = std::find(std::begin(byte_tokens_), std::end(byte_tokens_), no_token) == std::end(byte_tokens_);
 }
 
 std::string_view Vocabulary::bytes(Token token) const {
@@ -160,14 +166,49 @@ void Vocabulary::set_merges_from_ranks() {
 }
 
 void Vocabulary::encode_piece(std::string_view piece, Token unknown, std::vector<Token>& out) const {
+    if (piece.size() > window_size && has_all_bytes_ && encode_by_windows(piece, out)) return;
+    append_merged(piece, unknown, out);
+}
+
+void Vocabulary::append_merged(std::string_view text, Token unknown, std::vector<Token>& out) const {
     const size_t begin = out.size();
-    for (unsigned char c : piece) {
-        Token token = byte_tokens_[c] != no_token ? byte_tokens_[c] : unknown;
-        if (token != no_token) out.push_back(token);
+    out.resize(begin + text.size());
+    size_t end = begin;
+    for (unsigned char c : text) {
+        const Token token = byte_tokens_[c] != no_token ? byte_tokens_[c] : unknown;
+        if (token != no_token) out[end++] = token;
     }
-    const std::span<Token> parts = std::span(out).subspan(begin);
-    const size_t count = parts.size() <= 64 ? merge_short(parts) : merge_long(parts);
-    out.resize(begin + count);
+    const std::span<Token> parts = std::span(out).subspan(begin, end - begin);
+    out.resize(begin + (parts.size() <= max_short ? merge_short(parts) : merge_long(parts)));
+}
+
+// Tokens are the encoding of what they spell if each two neighbours are the encoding of what those two spell: the first
+// merge across a boundary would happen between these two alone as well. So a long piece is encoded in windows that fit
+// the cache. The end of a window, where the text behind it may matter, is encoded again with the next one, and where
+// two windows meet the neighbours are checked. False, and nothing is appended, if they do not fit.
+bool Vocabulary::encode_by_windows(std::string_view piece, std::vector<Token>& out) const {
+    constexpr size_t overlap = window_size / 8;
+    const size_t begin = out.size();
+    std::vector<Token> window, pair;
+    for (size_t done = 0;;) {
+        window.clear();
+        append_merged(piece.substr(done, window_size), no_token, window);
+        if (done > 0) {
+            const std::vector<Token> neighbours = {out.back(), window[0]};
+            pair.clear();
+            append_merged(std::string(bytes(neighbours[0])).append(bytes(neighbours[1])), no_token, pair);
+            if (pair != neighbours) break;
+        }
+        const bool last = piece.size() - done <= window_size;
+        for (size_t again = 0; !last && !window.empty() && again < overlap; window.pop_back())
+            again += bytes(window.back()).size();
+        if (window.empty()) break;  // tokens as long as the window
+        out.insert(out.end(), window.begin(), window.end());
+        if (last) return true;
+        for (Token token : window) done += bytes(token).size();
+    }
+    out.resize(begin);
+    return false;
 }
 
 // Scans all neighbours for each merge: the fastest way for words.
@@ -175,7 +216,7 @@ size_t Vocabulary::merge_short(std::span<Token> parts) const {
     struct {
         uint32_t rank;
         Token token;
-    } next[64];  // the merge of part i and part i + 1
+    } next[max_short];  // the merge of part i and part i + 1
     auto look_up = [&](size_t i) {
         MergeSlot merge = find_merge(parts[i], parts[i + 1]);
         next[i] = {merge.rank, merge.token};
@@ -199,48 +240,61 @@ size_t Vocabulary::merge_short(std::span<Token> parts) const {
     return count;
 }
 
-// A heap of all possible merges, the first on top: near-linear for pieces of any length.
+// Possible merges wait in one bucket a rank, and a bucket is worked off from left to right: near-linear for pieces of
+// any length, and sequential in memory. A merge makes possible only later ones, so that a bucket is rarely left early.
 size_t Vocabulary::merge_long(std::span<Token> parts) const {
-    struct Part {
-        Token token;
-        uint32_t previous, next;  // neighbours
-        uint32_t rank;            // of the merge with the next part; no_rank also for a part that is gone
+    struct Bucket {
+        std::vector<uint32_t> positions;  // of the left part; void if it no longer begins such a merge
+        size_t done = 0;
+        bool sorted = true;
     };
-    constexpr uint32_t none = UINT32_MAX;
     const uint32_t count = static_cast<uint32_t>(parts.size());
-    std::vector<Part> list(count);
-    std::vector<uint64_t> heap;  // rank << 32 | part, the smallest on top; a merge is void once its part's rank differs
-    auto look_up = [&](uint32_t i) {
-        Part& part = list[i];
-        part.rank = part.next == none ? no_rank : find_merge(part.token, list[part.next].token).rank;
-        return part.rank != no_rank;
+    std::vector<uint16_t> extent(count, 1);  // at the first and at the last place of a part: how many places it takes
+    std::unordered_map<uint32_t, Bucket> buckets;
+    std::priority_queue<uint32_t, std::vector<uint32_t>, std::greater<>> ranks;  // of buckets with work left
+    auto merge_at = [&](uint32_t i) {
+        const uint32_t next = i + extent[i];
+        return next < count ? find_merge(parts[i], parts[next]) : MergeSlot();
     };
-    for (uint32_t i = 0; i < count; ++i) list[i] = {parts[i], i - 1, i + 1 < count ? i + 1 : none, no_rank};
-    for (uint32_t i = 0; i < count; ++i)
-        if (look_up(i)) heap.push_back(uint64_t{list[i].rank} << 32 | i);
-    std::make_heap(heap.begin(), heap.end(), std::greater<>());
     auto push = [&](uint32_t i) {
-        if (!look_up(i)) return;
-        heap.push_back(uint64_t{list[i].rank} << 32 | i);
-        std::push_heap(heap.begin(), heap.end(), std::greater<>());
+        const uint32_t rank = merge_at(i).rank;
+        if (rank == no_rank) return rank;
+        Bucket& bucket = buckets[rank];
+        if (bucket.done == bucket.positions.size())
+            ranks.push(rank);
+        else
+            bucket.sorted = bucket.sorted && bucket.positions.back() <= i;
+        bucket.positions.push_back(i);
+        return rank;
     };
-    while (!heap.empty()) {
-        std::pop_heap(heap.begin(), heap.end(), std::greater<>());
-        const uint32_t i = static_cast<uint32_t>(heap.back());
-        const uint32_t rank = static_cast<uint32_t>(heap.back() >> 32);
-        heap.pop_back();
-        Part& part = list[i];
-        if (part.rank != rank) continue;
-        Part& gone = list[part.next];
-        part.token = find_merge(part.token, gone.token).token;
-        part.next = gone.next;
-        gone.rank = no_rank;
-        if (part.next != none) list[part.next].previous = i;
-        push(i);
-        if (part.previous != none) push(part.previous);
+    for (uint32_t i = 0; i + 1 < count; ++i) push(i);
+    while (!ranks.empty()) {
+        const uint32_t rank = ranks.top();
+        ranks.pop();
+        Bucket& bucket = buckets[rank];
+        if (!bucket.sorted) std::sort(bucket.positions.begin() + bucket.done, bucket.positions.end());
+        bucket.sorted = true;
+        bool first = true;  // no merge of a lower rank has become possible
+        while (first && bucket.done < bucket.positions.size()) {
+            const uint32_t i = bucket.positions[bucket.done++];
+            if (parts[i] == no_token) continue;
+            const MergeSlot merge = merge_at(i);
+            if (merge.rank != rank) continue;
+            const uint32_t next = i + extent[i];
+            const uint16_t size = static_cast<uint16_t>(extent[i] + extent[next]);
+            parts[i] = merge.token;
+            parts[next] = no_token;
+            extent[i] = extent[i + size - 1] = size;
+            if (i > 0) first = push(i - extent[i - 1]) > rank;
+            first = push(i) > rank && first;
+        }
+        if (bucket.done < bucket.positions.size())
+            ranks.push(rank);
+        else
+            bucket = {};
     }
-    size_t left = 0;
-    for (uint32_t i = 0; i != none; i = list[i].next) parts[left++] = list[i].token;
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < count; i += extent[i]) parts[left++] = parts[i];
     return left;
 }
 

@@ -57,11 +57,15 @@ class Vocabulary {
         Token token = no_token;
     };
     static constexpr uint32_t no_rank = UINT32_MAX;
+    static constexpr size_t max_short = 64;      // parts
+    static constexpr size_t window_size = 4096;  // bytes
 
     void index_tokens();
     void reserve_merges(size_t count);
     void add_merge(const Merge& merge, uint32_t rank);
     MergeSlot find_merge(Token left, Token right) const;  // rank: no_rank if they do not merge
+    void append_merged(std::string_view text, Token unknown, std::vector<Token>& out) const;
+    bool encode_by_windows(std::string_view piece, std::vector<Token>& out) const;
     // Merge the parts of a piece in place; give how many are left.
     size_t merge_short(std::span<Token> parts) const;
     size_t merge_long(std::span<Token> parts) const;
@@ -70,6 +74,7 @@ class Vocabulary {
     std::vector<uint32_t> offsets_;
     uint32_t num_tokens_ = 0;
     Token byte_tokens_[256];
+    bool has_all_bytes_ = false;
     // Hash tables with open addressing; their sizes are powers of two, at least twice what they hold.
     std::vector<TokenSlot> by_bytes_;
     std::vector<MergeSlot> merges_{16};
