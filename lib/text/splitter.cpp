@@ -4,6 +4,7 @@
 #include <pcre2.h>
 
 #include "error.h"
+#include "text/pattern.h"
 
 namespace gptoss::text {
 
@@ -22,8 +23,10 @@ Splitter::Splitter(const std::vector<Rule>& rules) {
         int error;
         size_t offset;
         rules_.push_back({{}, rule.keep_matches, rule.keep_gaps});
-        rules_.back().code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(rule.pattern.data()), rule.pattern.size(),
-                                               PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &offset, nullptr));
+        const std::string pattern = portable_pattern(rule.pattern);
+        rules_.back().code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+                                               PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &offset,
+                                               nullptr));
         if (!rules_.back().code) {
             char reason[256];
             pcre2_get_error_message(error, reinterpret_cast<PCRE2_UCHAR*>(reason), sizeof reason);
