@@ -13,6 +13,18 @@ const char* const o200k_pattern =
     R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
     R"(|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
+namespace {
+
+// Alternatives to try before o200k's own, which match ASCII exactly as those do, but without looking up properties of
+// characters: words, numbers, punctuation, the end of a line before an indented one, and indentation. None of them
+// matches where what follows, such as a character beyond ASCII or an apostrophe after a word, could make it longer.
+const std::string o200k_ascii =
+    R"([\x00-\x09\x0B\x0C\x0E-/:-@\[-`{-\x7F]?[A-Z]*+[a-z]++(?![^\x00-&(-\x7F])|[0-9]{1,3}+(?![^\x00-\x7F]))"
+    R"(|(?: [!-/:-@\[-`{-~]|[!-/:-@\[-`{-~](?![A-Za-z]))[!-/:-@\[-`{-~]*+[\r\n/]*+(?![^\t-\r -~]))"
+    R"(|\n(?=[ \t]*+[!-~])|[ ]+(?= [!-~])|)";
+
+}  // namespace
+
 const char* const gpt2_pattern = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 void Splitter::Free::operator()(pcre2_code_8* code) const { pcre2_code_free(code); }
@@ -23,7 +35,7 @@ Splitter::Splitter(const std::vector<Rule>& rules) {
         int error;
         size_t offset;
         rules_.push_back({{}, rule.keep_matches, rule.keep_gaps});
-        const std::string pattern = portable_pattern(rule.pattern);
+        const std::string pattern = (rule.pattern == o200k_pattern ? o200k_ascii : "") + portable_pattern(rule.pattern);
         rules_.back().code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
                                                PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &offset,
                                                nullptr));

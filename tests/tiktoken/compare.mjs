@@ -77,6 +77,14 @@ function randomBytes(size) {
   return new TextDecoder().decode(bytes);
 }
 
+// What a keyboard types, in no order, and control characters.
+function ascii(size) {
+  const units = ["'s", "'LL", "\r\n", "  ", "//", "word", "Word", "WORD", "12", "\t"];
+  let text = "";
+  while (text.length < size) text += below(3) ? String.fromCharCode(below(128)) : pick(units);
+  return text;
+}
+
 function anyCharacters(size) {
   let text = "";
   while (text.length < size) {
@@ -99,6 +107,7 @@ const samples = {
   "source code": sourceCode(2500000),
   "many scripts": manyScripts(1000000),
   emoji: emoji(300000),
+  ASCII: ascii(1000000),
   "random bytes": randomBytes(700000),
   "any characters": anyCharacters(600000),
   "every character": everyCharacter(),
