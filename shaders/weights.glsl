@@ -22,16 +22,18 @@ layout(constant_id = 3) const uint WEIGHT = WEIGHT_BF16;
 const uint SPLITS = WORKGROUP / LANES;  // the columns of a tile are dealt to this many groups of lanes
 const uint ROWS = TILE_ROWS / LANES;    // rows of a lane: lane, and lane + 32
 
+// Groups of a block of 32 columns, and vectors that hold the scales of a chunk of four blocks.
+const uint GROUPS = WEIGHT == WEIGHT_MXFP4 ? 1 : WEIGHT == WEIGHT_Q8 ? 2 : WEIGHT == WEIGHT_F32 ? 8 : 4;
+const uint SCALE_VECTORS = WEIGHT == WEIGHT_MXFP4 ? 16 : WEIGHT == WEIGHT_Q8 ? 32 : 0;
+
+// Unrolling all four blocks of a chunk doubles the speed of one token on a CPU, and takes long to compile for many.
+const bool UNROLL = WEIGHT == WEIGHT_MXFP4 && TOKENS == 1;
+
 uint lane() { return gl_LocalInvocationID.x % LANES; }
 uint split() { return SPLITS == 1 ? 0 : subgroupBroadcastFirst(gl_LocalInvocationID.x / LANES); }
 
 // uvec4 vectors of one tile
-uint tile_vectors(uint cols) {
-    if (WEIGHT == WEIGHT_MXFP4) return (cols + 127) / 128 * 16 + cols / 32 * 64;
-    if (WEIGHT == WEIGHT_Q8) return (cols + 127) / 128 * 32 + cols / 16 * 64;
-    if (WEIGHT == WEIGHT_F32) return cols / 4 * 64;
-    return cols / 8 * 64;
-}
+uint tile_vectors(uint cols) { return (cols + 127) / 128 * SCALE_VECTORS + cols / 32 * GROUPS * 64; }
 
 vec2 unpack_bf16(uint two) { return uintBitsToFloat(uvec2(two << 16, two & 0xffff0000u)); }
 
@@ -55,27 +57,28 @@ void unpack_e2m1(uint eight, out vec4 low, out vec4 high) {
 // The scale of a block, 2^(e - 127), times the 2^14 that unpack_e2m1 leaves out.
 float mxfp4_scale(uint e) { return uintBitsToFloat(min(e + 14u, 254u) << 23); }
 
-// What a lane adds up: row r of the lane times token t at sums[r * TOKENS + t]. x_row: where each token's row of
-// activations begins, in vec4. Globals, because a function cannot take arrays sized by a specialization constant.
+// What a lane adds up: row r of the lane times token t at sums[r * TOKENS + t], and apart the block of 32 columns at
+// hand, which its scale is applied to as a whole. x_row: where each token's row of activations begins, in vec4. Globals, because a function cannot take arrays sized by a specialization constant.
 float sums[ROWS * TOKENS];
+float block_sums[ROWS * TOKENS];
 uint x_row[TOKENS];
 
-// sums += four weights of each of the lane's rows x the same four columns of every token
+// block_sums += four weights of each of the lane's rows x the same four columns of every token
 void multiply4(vec4 w[2], Vec4 x, uint column4) {
     [[unroll]] for (uint t = 0; t < TOKENS; t++) {
         vec4 a = x.v[x_row[t] + column4];
         [[unroll]] for (uint r = 0; r < ROWS; r++) {
-            float s = sums[r * TOKENS + t];
+            float s = block_sums[r * TOKENS + t];
             s = fma(w[r].x, a.x, s);
             s = fma(w[r].y, a.y, s);
             s = fma(w[r].z, a.z, s);
-            sums[r * TOKENS + t] = fma(w[r].w, a.w, s);
+            block_sums[r * TOKENS + t] = fma(w[r].w, a.w, s);
         }
     }
 }
 
-// Unpacks the group of vectors g (one of each row of the lane) and multiplies it; scale applies to all of it.
-void multiply_group(uvec4 g[2], float scale[2], Vec4 x, uint column4) {
+// Unpacks the group of vectors g (one of each row of the lane) and multiplies it.
+void multiply_group(uvec4 g[2], Vec4 x, uint column4) {
     vec4 w[2];
     if (WEIGHT == WEIGHT_F32) {
         [[unroll]] for (uint r = 0; r < ROWS; r++) w[r] = uintBitsToFloat(g[r]);
@@ -89,60 +92,64 @@ void multiply_group(uvec4 g[2], float scale[2], Vec4 x, uint column4) {
         }
     } else if (WEIGHT == WEIGHT_Q8) {
         [[unroll]] for (uint i = 0; i < 4; i++) {
-            [[unroll]] for (uint r = 0; r < ROWS; r++) w[r] = unpack_i8(g[r][i]) * scale[r];
+            [[unroll]] for (uint r = 0; r < ROWS; r++) w[r] = unpack_i8(g[r][i]);
             multiply4(w, x, column4 + i);
         }
     } else {
         [[unroll]] for (uint i = 0; i < 4; i++) {
             vec4 high[2];
-            [[unroll]] for (uint r = 0; r < ROWS; r++) {
-                unpack_e2m1(g[r][i], w[r], high[r]);
-                w[r] *= scale[r];
-                high[r] *= scale[r];
-            }
+            [[unroll]] for (uint r = 0; r < ROWS; r++) unpack_e2m1(g[r][i], w[r], high[r]);
             multiply4(w, x, column4 + 2 * i);
             multiply4(high, x, column4 + 2 * i + 1);
         }
     }
 }
 
+// The scale of each of the lane's rows for a chunk of 128 columns, as stored: 4 exponents, or 4 float16.
+uvec2 chunk_scales(Tiles w, uint at, uint row) {
+    if (WEIGHT == WEIGHT_MXFP4) return uvec2(U32(w).v[at * 4 + row], 0);
+    if (WEIGHT == WEIGHT_Q8) return uvec2(U32(w).v[at * 4 + 2 * row], U32(w).v[at * 4 + 2 * row + 1]);
+    return uvec2(0);
+}
+
+float block_scale(uvec2 scales, uint block) {
+    if (WEIGHT == WEIGHT_MXFP4) return mxfp4_scale(scales.x >> (8 * block) & 255u);
+    if (WEIGHT == WEIGHT_Q8) return unpackHalf2x16((block < 2 ? scales.x : scales.y) >> (16 * (block & 1))).x;
+    return 1;
+}
+
+// sums += block b of a chunk, which begins at vector `at` of w and at vec4 column4 of the activations' rows.
+void multiply_block(Tiles w, uint at, uint b, uvec2 scales[2], Vec4 x, uint column4) {
+    [[unroll]] for (uint s = 0; s < ROWS * TOKENS; s++) block_sums[s] = 0;
+    [[unroll]] for (uint i = 0; i < GROUPS; i++) {
+        uvec4 g[2];
+        uint group = at + SCALE_VECTORS + (b * GROUPS + i) * 64 + lane();
+        [[unroll]] for (uint r = 0; r < ROWS; r++) g[r] = w.v[group + r * LANES];
+        multiply_group(g, x, column4 + b * 8 + i * (8 / GROUPS));
+    }
+    [[unroll]] for (uint r = 0; r < ROWS; r++) {
+        float scale = block_scale(scales[r], b);
+        [[unroll]] for (uint t = 0; t < TOKENS; t++)
+            sums[r * TOKENS + t] = fma(block_sums[r * TOKENS + t], scale, sums[r * TOKENS + t]);
+    }
+}
+
 // sums += the rows of a tile x TOKENS rows of x, as much of it as falls to the lane's split.
 void multiply_tile(Tiles w, uint tile, uint cols, Vec4 x) {
     uint tile_start = tile * tile_vectors(cols);
-    uvec4 g[2];
-    float scale[2];
-    if (WEIGHT == WEIGHT_MXFP4 || WEIGHT == WEIGHT_Q8) {
-        const uint groups = WEIGHT == WEIGHT_MXFP4 ? 1 : 2;         // of a block of 32 columns
-        const uint scale_vectors = WEIGHT == WEIGHT_MXFP4 ? 16 : 32;  // of a chunk
-        const uint chunk_vectors = scale_vectors + 4 * groups * 64;
-        uint chunks = (cols + 127) / 128;
-        for (uint chunk = split(); chunk < chunks; chunk += SPLITS) {
-            uint at = tile_start + chunk * chunk_vectors;
-            uvec2 scales[2];
-            [[unroll]] for (uint r = 0; r < ROWS; r++) {
-                uint row = lane() + r * LANES;
-                if (WEIGHT == WEIGHT_MXFP4)
-                    scales[r].x = U32(w).v[at * 4 + row];
-                else
-                    scales[r] = uvec2(U32(w).v[at * 4 + 2 * row], U32(w).v[at * 4 + 2 * row + 1]);
+    uint chunks = (cols + 127) / 128;
+    for (uint chunk = split(); chunk < chunks; chunk += SPLITS) {
+        uint at = tile_start + chunk * (SCALE_VECTORS + 4 * GROUPS * 64);
+        uvec2 scales[2];
+        [[unroll]] for (uint r = 0; r < ROWS; r++) scales[r] = chunk_scales(w, at, lane() + r * LANES);
+        uint blocks = min(4, cols / 32 - chunk * 4);
+        if (UNROLL) {
+            [[unroll]] for (uint b = 0; b < 4; b++) {
+                if (b >= blocks) break;
+                multiply_block(w, at, b, scales, x, chunk * 32);
             }
-            uint blocks = min(4, cols / 32 - chunk * 4);
-            for (uint b = 0; b < blocks; b++) {
-                [[unroll]] for (uint r = 0; r < ROWS; r++)
-                    scale[r] = WEIGHT == WEIGHT_MXFP4 ? mxfp4_scale(scales[r].x >> (8 * b) & 255u)
-                                                      : unpackHalf2x16((b < 2 ? scales[r].x : scales[r].y) >> (16 * (b & 1))).x;
-                [[unroll]] for (uint i = 0; i < groups; i++) {
-                    uint group = at + scale_vectors + (b * groups + i) * 64 + lane();
-                    [[unroll]] for (uint r = 0; r < ROWS; r++) g[r] = w.v[group + r * LANES];
-                    multiply_group(g, scale, x, chunk * 32 + b * 8 + i * 4);
-                }
-            }
-        }
-    } else {
-        const uint columns4 = WEIGHT == WEIGHT_F32 ? 1 : 2;
-        for (uint i = split(); i < cols / 4 / columns4; i += SPLITS) {
-            [[unroll]] for (uint r = 0; r < ROWS; r++) g[r] = w.v[tile_start + i * 64 + lane() + r * LANES];
-            multiply_group(g, scale, x, i * columns4);
+        } else {
+            for (uint b = 0; b < blocks; b++) multiply_block(w, at, b, scales, x, chunk * 32);
         }
     }
 }
