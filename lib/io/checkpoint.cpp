@@ -243,7 +243,8 @@ void read_gguf_splits(const Gguf& first, const std::string& path, TensorTable& t
                        (count > max_count ? "" : format_ending(1)));
     const std::string stem = path.substr(0, path.size() - format_ending(1).size());
     for (uint64_t i = 2; i <= count; i++) {
-        const File& file = open_file(files, stem + format_ending(i));
+        const std::string name = stem + format_ending(i);
+        const File& file = open_file(files, name);
         table.add(read_gguf(file).tensors, &file);
     }
 }
