@@ -10,6 +10,10 @@ constexpr VkMemoryPropertyFlags kLocal = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT;
 constexpr VkMemoryPropertyFlags kHost = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
 constexpr VkMemoryPropertyFlags kCached = kHost | VK_MEMORY_PROPERTY_HOST_CACHED_BIT;
 
+// Room behind every buffer. llvmpipe ends a loop by masking the lanes off, and then runs its body once more; that of
+// Mesa 26 does not mask a load whose address is the same for all lanes. Kernels' loops step by at most 4 kB.
+constexpr uint64_t kSlack = 16 << 10;
+
 // The type with the flags and the largest heap (a card's small window of mapped memory loses); UINT32_MAX if none.
 uint32_t find_type(const VkPhysicalDeviceMemoryProperties& memory, uint32_t allowed, VkMemoryPropertyFlags flags) {
     uint32_t best = UINT32_MAX;
@@ -43,7 +47,7 @@ Buffer::Buffer(const Device& device, uint64_t size, Memory memory, const std::st
                                                        std::to_string(device.info().max_allocation));
     try {
         VkBufferCreateInfo create{VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO};
-        create.size = size;
+        create.size = size + kSlack;
         create.usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
                        VK_BUFFER_USAGE_TRANSFER_DST_BIT | VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT;
         check(device.vk.vkCreateBuffer(device.handle(), &create, nullptr, &buffer_), what);
