@@ -227,26 +227,36 @@ def work_multiply(a, b, effort):
             return turned + f"{a} × {b} = {a * b}."
         return turned + f"{a}×{b}: {digit_times(a, b)}, so {a * b}."
     parts = partial_products(a, b)
-    split = f"{a} × {b} = " + " + ".join(f"{a} × {p}" for p in parts)
-    if effort != "high":
-        if len(parts) == 1:
-            return turned + f"{a} × {b} = {a * b}."
-        return turned + f"{split} = {' + '.join(str(a * p) for p in parts)} = {a * b}."
-    lines = [turned + (split if len(parts) > 1 else f"{a} × {b}") + "."]
-    total = None
+    lines = []
     for p in reversed(parts):
         d = int(str(p)[0])
         line = f"{a}×{d}: {digit_times(a, d)}, so {a * d}"
         if p > 9:
             line += f", and {a}×{p}={a * p}"
         lines.append(line + ".")
-    products = [a * p for p in reversed(parts)]
-    total = products[0]
-    for q in products[1:]:
+    total, *rest = [a * p for p in reversed(parts)]
+    for q in rest:
         lines.append(f"{total}+{q}: {', '.join(add_steps(total, q))}, so {total + q}.")
         total += q
-    lines.append(f"So {a} × {b} = {a * b}.")
-    return "\n".join(lines)
+    if effort == "high":
+        lines.insert(0, f"{a} × {b}" + (" = " + " + ".join(f"{a} × {p}" for p in parts) if len(parts) > 1 else "") + ".")
+        lines.append(f"So {a} × {b} = {a * b}.")
+    return turned + "\n".join(lines)
+
+
+def note(a, op, b):
+    """All that low effort writes down: intermediate results as bare digits from the right, the answer's last.
+
+    From the right is how a carry travels, so that every digit follows from what is there already.
+    """
+    if op != "×":
+        r = result_of(a, op, b)
+        return ("-" if r < 0 else "") + str(abs(r))[::-1]
+    if len(str(a)) < len(str(b)):
+        a, b = b, a
+    digits = [int(d) for d in reversed(str(b)) if d != "0"] or [0]
+    results = [a * d for d in digits] if len(digits) > 1 else []
+    return " ".join(str(r)[::-1] for r in results + [a * b])
 
 
 def result_of(a, op, b):
@@ -254,13 +264,9 @@ def result_of(a, op, b):
 
 
 def working(a, op, b, effort):
-    """The analysis for an effort, or None. At low effort only long products need one, and it is a mere note."""
+    """The analysis for an effort; None where low effort needs none."""
     if effort == "low":
-        if op != "×" or min(a, b) < 10 and max(a, b) < 100:
-            return None
-        if len(str(a)) < len(str(b)):
-            a, b = b, a
-        return " + ".join(str(a * p) for p in partial_products(a, b))
+        return None if max(a, b) < 10 else note(a, op, b)
     return {"+": work_add, "-": work_subtract, "×": work_multiply}[op](a, b, effort)
 
 
@@ -305,9 +311,9 @@ class Generator:
     def opening(self, effort, functions=None):
         """System and developer messages. Without a system message the effort must be medium."""
         messages = []
-        if effort == "medium" and self.chance(0.25):
+        if effort == "medium" and self.chance(0.3):
             pass
-        elif self.chance(0.4):
+        elif self.chance(0.55):
             messages.append(system_message(self.one(IDENTITIES), effort.capitalize(), None, None, False))
         else:
             identity = IDENTITIES[0] if self.chance(0.6) else self.one(IDENTITIES)
@@ -336,7 +342,7 @@ class Generator:
     def operands(self, op):
         if op == "×":
             sizes = self.r.choices(((2, 2), (1, 1), (2, 1), (1, 2), (3, 1), (1, 3), (3, 2), (2, 3), (3, 3)),
-                                   (50, 5, 8, 8, 5, 3, 8, 6, 7))[0]
+                                   (68, 4, 8, 7, 4, 2, 3, 2, 2))[0]
         else:
             sizes = self.r.choices(((3, 3), (2, 2), (3, 2), (2, 3), (1, 1), (2, 1), (1, 2), (3, 1), (1, 3)),
                                    (38, 22, 9, 9, 4, 5, 5, 4, 4))[0]
@@ -356,7 +362,7 @@ class Generator:
 
     def arithmetic(self, op=None, effort=None, operands=None):
         """One turn: (question, analysis, answer, facts, result)."""
-        op = op or self.r.choices("+-×", (14, 18, 8) if effort == "low" else (10, 11, 20))[0]
+        op = op or self.r.choices("+-×", (11, 15, 6) if effort == "low" else (9, 11, 18))[0]
         a, b = operands or self.operands(op)
         question = self.expression(a, op, b)
         r = result_of(a, op, b)
@@ -575,7 +581,7 @@ class Generator:
             name = "".join(self.one("b c d f g h j k l m n p r s t v w x z bl br ch cl dr fl gr kr pl pr sh sk sl st "
                                     "th tr qu".split()) + self.one("a e i o u ai ea oo".split()) +
                            self.one(("", "", "n", "r", "l", "s", "t", "k", "m", "x", "nd", "rt"))
-                           for _ in range(self.r.randint(1, 3)))
+                           for _ in range(self.r.choices((1, 2), (5, 5))[0]))
             if len(name) > 2 and held_out("name", name) == self.want_held_out:
                 return name
 
@@ -714,7 +720,7 @@ class Generator:
     def tools(self):
         self.described = {}
         tools = []
-        for _ in range(self.r.choices((1, 2, 3), (4, 4, 2))[0]):
+        for _ in range(self.r.choices((1, 2, 3), (6, 3.5, 0.5))[0]):
             kind = self.r.random()
             tool = (self.weather_tool() if kind < 0.3 else self.made_up_tool() if kind < 0.85 or self.want_held_out
                     else self.one(REAL_TOOLS)[0])
@@ -783,7 +789,7 @@ class Generator:
                  "high": f"The user asks for something that {name} can do. I call {name} with " +
                  " and ".join(f"{p} {v}" for p, v in arguments.items()) + "."}[effort]
         done = call(name, arguments, think)
-        if self.chance(0.62) or self.want_held_out:
+        if self.chance(0.66) or self.want_held_out:
             return self.finish(messages, done, facts, "call", effort, {"name": name, "arguments": arguments})
         if think and self.chance(0.8):
             messages.append(text_message("assistant", think, channel="analysis"))
@@ -798,33 +804,30 @@ class Generator:
     # -- conversations ------------------------------------------------------------------------------------------
 
     def finish(self, messages, completion, facts, category, effort, expected):
-        """`complete`: which of the earlier answers among the messages the model should learn from, too."""
-        return dict(complete=[], messages=messages, completion=completion, facts=facts, category=category,
+        return dict(messages=messages, completion=completion, facts=facts, category=category,
                     effort=effort, expected=expected)
 
     def plain_conversation(self, turn_of=None):
         effort = self.effort()
-        messages, facts, previous, complete = self.opening(effort), [], None, []
+        messages, facts, previous = self.opening(effort), [], None
         if turn_of is None:
-            # At low effort an earlier turn is what the model would have written, so all of them teach.
-            count = self.r.randint(0, 7) if effort == "low" else self.r.choices((0, 1, 2), (75, 17, 8))[0]
+            count = self.r.choices((0, 1, 2), (84, 11, 5))[0]
             for _ in range(count):
-                earlier = self.arithmetic(effort=effort) if count > 2 and self.chance(0.6) else self.turn(effort, previous)
+                earlier = self.turn(effort, previous)
                 messages += [text_message("user", earlier["question"]),
                              text_message("assistant", earlier["answer"], channel="final")]
                 facts += earlier["facts"]
                 previous = earlier["result"] if earlier["facts"] else None
-                complete.append(effort == "low" and not earlier["analysis"])
         turn = turn_of(effort) if turn_of else self.turn(effort, previous)
         messages.append(text_message("user", turn["question"]))
         kind = "talk" if not turn["facts"] else "word" if len(turn["facts"]) > 1 else turn["facts"][0][0]
-        return dict(self.finish(messages, final(turn["answer"], turn["analysis"]), facts + turn["facts"], kind,
-                                effort, turn["result"]), complete=complete)
+        return self.finish(messages, final(turn["answer"], turn["analysis"]), facts + turn["facts"], kind, effort,
+                           turn["result"])
 
     def conversation(self):
         """A conversation for training: nothing in it is held out."""
         while True:
-            c = self.tool_conversation() if self.chance(0.24) else self.plain_conversation()
+            c = self.tool_conversation() if self.chance(0.22) else self.plain_conversation()
             if not any(held_out(*fact) for fact in c["facts"]) and not mentions_held_out(c["completion"]):
                 return c
 

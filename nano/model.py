@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 
 
-def make_config(vocab_size, end_token, pad_token, hidden=160, layers=5, heads=4, kv_heads=2,
-                experts=8, chosen=2, intermediate=128, context=131072):
+def make_config(vocab_size, end_token, pad_token, hidden=160, layers=4, heads=4, kv_heads=2,
+                experts=4, chosen=2, intermediate=128, context=131072):
     """config.json as Hugging Face writes it for gpt-oss, with smaller sizes."""
     return {
         "architectures": ["GptOssForCausalLM"],

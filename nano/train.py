@@ -1,4 +1,4 @@
-"""Train gptoss-nano: `python3 train.py --minutes 85`.
+"""Train gptoss-nano: `python3 train.py --minutes 68`.
 
 Every step rounds the experts to MXFP4 and everything else to BF16, computes the loss with the rounded weights, and
 gives their gradient to the float32 weights behind them. So the exported model is the trained one. What is exported
@@ -6,6 +6,7 @@ is a moving average of the weights, rounded the same way.
 """
 import argparse
 import os
+import tempfile
 import time
 
 import torch
@@ -42,15 +43,13 @@ def train_tokenizer(seed):
 def example(tokenizer, conversation):
     """-> token ids, and what to predict after each of them (-100: anything)."""
     prompt, completion = map(tokenizer.encode, data.rendered(conversation))
-    wanted = [-100] * (len(prompt) - 1) + completion
-    end, channel, stop = (tokenizer.special[f"<|{name}|>"] for name in ("end", "channel", "return"))
-    if any(conversation["complete"]):
-        begins = [i for i in range(len(prompt)) if prompt[i] == channel]  # only earlier answers have a channel here
-        for i, learn in zip(begins, conversation["complete"]):
-            if learn:
-                last = prompt.index(end, i)
-                wanted[i - 1:last] = prompt[i:last] + [stop]
-    return (prompt + completion)[:-1], wanted
+    return (prompt + completion)[:-1], [-100] * (len(prompt) - 1) + completion
+
+
+def copy_exercise(tokenizer, random):
+    """Random tokens, twice: the quickest way to learn to copy, on which function calls depend."""
+    half = [random.randrange(tokenizer.size - len(tokenizer.special)) for _ in range(random.randint(20, 60))]
+    return half + half[:-1], [-100] * len(half) + half[1:]
 
 
 def micro_batch(rows, pad):
@@ -63,23 +62,26 @@ def micro_batch(rows, pad):
     return tokens, targets
 
 
-def batches(tokenizer, seed, tokens_per_step, parts):
-    """Endless lists of micro-batches. Sorting by length within a step leaves little padding."""
+def batches(tokenizer, seed, tokens_per_step, parts, pool=4):
+    """Endless lists of micro-batches. Sorting the conversations of several steps by length leaves little padding."""
     generator, pad = data.Generator(seed), tokenizer.special["<|endoftext|>"]
     while True:
         rows, total = [], 0
-        while total < tokens_per_step:
-            rows.append(example(tokenizer, generator.conversation()))
+        while total < tokens_per_step * pool:
+            exercise = generator.chance(0.06)
+            rows.append(copy_exercise(tokenizer, generator.r) if exercise else example(tokenizer, generator.conversation()))
             total += len(rows[-1][0])
         rows.sort(key=lambda row: len(row[0]))
-        step, part, done = [], [], 0
+        made, part, done = [], [], 0
         for row in rows:
             part.append(row)
             done += len(row[0])
-            if done * parts >= total * (len(step) + 1):
-                step.append(micro_batch(part, pad))
+            if done * parts * pool >= total * (len(made) + 1):
+                made.append(micro_batch(part, pad))
                 part = []
-        yield step
+        generator.r.shuffle(made)
+        for i in range(0, len(made), parts):
+            yield made[i:i + parts]
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -161,21 +163,22 @@ class Optimizer:
 
 
 def schedule(progress, step):
-    """Warm up for 100 steps, hold, and fall to zero over the last 45% of the time."""
-    return min(1, (step + 1) / 100) * min(1, (1 - progress) / 0.45)
+    """Warm up for 50 steps, hold, and fall to zero over the last 45% of the time."""
+    return min(1, (step + 1) / 50) * min(1, (1 - progress) / 0.45)
 
 
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def train(rank, args):
+def train(rank, args, meeting):
     """One of `args.processes` processes with one thread each; they split every step's tokens and add their gradients.
 
     Threads would share the work more finely, but stall whenever something else runs on one of the cores.
     """
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=args.processes)
-    tokens = train_tokenizer(args.seed)
+    torch.distributed.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=args.processes)
+    path = os.path.join(args.out, "tokenizer.json")
+    tokens = tokenizer.load(path) if os.path.exists(path) else train_tokenizer(args.seed)
     sizes = {k: int(v) for k, v in (item.split("=") for item in args.model.split(",") if item)}
     cfg = make_config(tokens.size, tokens.special["<|return|>"], tokens.special["<|endoftext|>"], **sizes)
     weights = deinterleave(initial(cfg, args.seed))
@@ -190,7 +193,7 @@ def train(rank, args):
     def export():
         if rank == 0:
             checkpoint.save(args.out, cfg, interleave(rounded(average)))
-            tokens.save(os.path.join(args.out, "tokenizer.json"))
+            tokens.save(path)
             if args.state:
                 torch.save((weights, average, optimizer.first, optimizer.second, optimizer.steps, elapsed, seen),
                            args.state + ".new")
@@ -225,7 +228,7 @@ def train(rank, args):
         grads = {name: g.view_as(w).div_(args.processes) for g, (name, w) in zip(flat, working.items())}
         with torch.no_grad():
             optimizer.step(grads, schedule(elapsed / (60 * args.minutes), step))
-            mix = min(0.998, (step + 1) / (step + 20))
+            mix = min(0.99, (step + 1) / (step + 20))
             for name, w in weights.items():
                 average[name].lerp_(w, 1 - mix)
         losses.append(step_loss / args.processes)
@@ -244,18 +247,17 @@ def train(rank, args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "gptoss-nano"))
-    parser.add_argument("--minutes", type=float, default=85, help="how long to train (default 85)")
+    parser.add_argument("--minutes", type=float, default=68, help="how long to train (default 68)")
     parser.add_argument("--processes", type=int, default=2, help="one core each (default 2)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--tokens-per-step", type=int, default=8192)
-    parser.add_argument("--parts", type=int, default=3, help="micro-batches a step and process")
+    parser.add_argument("--tokens-per-step", type=int, default=6144)
+    parser.add_argument("--parts", type=int, default=2, help="micro-batches a step and process")
     parser.add_argument("--state", help="a file that keeps what is needed to go on after an interruption")
     parser.add_argument("--export-every", type=float, default=5, help="minutes between exports")
     parser.add_argument("--model", default="", help="other sizes, as in hidden=128,layers=4")
     args = parser.parse_args()
-    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-    os.environ.setdefault("MASTER_PORT", "29511")
-    torch.multiprocessing.spawn(train, (args,), args.processes)
+    with tempfile.TemporaryDirectory() as folder:  # holds the file by which the processes find each other
+        torch.multiprocessing.spawn(train, (args, os.path.join(folder, "meeting")), args.processes)
 
 
 if __name__ == "__main__":
