@@ -46,9 +46,10 @@ def example(tokenizer, conversation):
     return (prompt + completion)[:-1], [-100] * (len(prompt) - 1) + completion
 
 
-def copy_exercise(tokenizer, random):
-    """Random tokens, twice: the quickest way to learn to copy, on which function calls depend."""
-    half = [random.randrange(tokenizer.size - len(tokenizer.special)) for _ in range(random.randint(20, 60))]
+def copy_exercise(tokenizer, generator):
+    """Made-up words, twice: the quickest way to learn to copy, on which function calls depend."""
+    words = [generator.one((" ", "_", ", ", '": "', ".")) + generator.made_up() for _ in range(generator.r.randint(4, 10))]
+    half = tokenizer.encode("".join(words))
     return half + half[:-1], [-100] * len(half) + half[1:]
 
 
@@ -62,14 +63,14 @@ def micro_batch(rows, pad):
     return tokens, targets
 
 
-def batches(tokenizer, seed, tokens_per_step, parts, pool=4):
+def batches(tokenizer, seed, tokens_per_step, parts, pool=8):
     """Endless lists of micro-batches. Sorting the conversations of several steps by length leaves little padding."""
     generator, pad = data.Generator(seed), tokenizer.special["<|endoftext|>"]
     while True:
         rows, total = [], 0
         while total < tokens_per_step * pool:
             exercise = generator.chance(0.06)
-            rows.append(copy_exercise(tokenizer, generator.r) if exercise else example(tokenizer, generator.conversation()))
+            rows.append(copy_exercise(tokenizer, generator) if exercise else example(tokenizer, generator.conversation()))
             total += len(rows[-1][0])
         rows.sort(key=lambda row: len(row[0]))
         made, part, done = [], [], 0
@@ -250,8 +251,8 @@ def main():
     parser.add_argument("--minutes", type=float, default=68, help="how long to train (default 68)")
     parser.add_argument("--processes", type=int, default=2, help="one core each (default 2)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--tokens-per-step", type=int, default=6144)
-    parser.add_argument("--parts", type=int, default=2, help="micro-batches a step and process")
+    parser.add_argument("--tokens-per-step", type=int, default=3072)
+    parser.add_argument("--parts", type=int, default=1, help="micro-batches a step and process")
     parser.add_argument("--state", help="a file that keeps what is needed to go on after an interruption")
     parser.add_argument("--export-every", type=float, default=5, help="minutes between exports")
     parser.add_argument("--model", default="", help="other sizes, as in hidden=128,layers=4")
