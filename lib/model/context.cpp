@@ -12,6 +12,16 @@ namespace {
 constexpr uint32_t kSnapshotTokens = 64;  // computing fewer again costs less than a copy of the ring
 constexpr uint32_t kDefaultBatch = 256;  // tokens: enough rows for every expert to be worth its weights' read
 
+constexpr double kSubmitWork = 5e10;  // multiply-adds of a submit: a quarter of a second on a slow laptop's GPU
+
+// Multiply-adds of a layer for n tokens from position `first` on.
+double layer_work(const io::Config& c, uint32_t first, uint32_t n) {
+    const double attention_rows = c.qkv_rows() + 1.0 * HEAD_DIM * c.n_heads;
+    const double experts = 3.0 * c.n_active_experts * c.intermediate;
+    const double keys = 2.0 * HEAD_DIM * c.n_heads * (static_cast<double>(first) + n);
+    return n * (c.hidden * (attention_rows + experts) + keys);
+}
+
 uint32_t checked_max_tokens(const Model& model, uint64_t wanted) {
     const uint32_t most = model.config.max_context;
     if (wanted > most)
@@ -38,7 +48,8 @@ Context::Context(std::shared_ptr<const Model> model, uint64_t max_tokens, uint64
       sampler_(*model_),
       token_staging_(model_->device, max_batch_ * sizeof(args::Token), vk::Memory::Upload, "tokens"),
       logits_staging_(model_->device, model_->config.vocab * 4ull, vk::Memory::Readback, "logits"),
-      commands_(model_->device, model_->kernels) {
+      commands_(model_->device, model_->kernels),
+      batch_commands_{vk::Commands(model_->device, model_->kernels), vk::Commands(model_->device, model_->kernels)} {
     // kernels sum whole vectors of this table, also where no tile writes
     commands_.begin();
     commands_.zero(activations_.squares);
@@ -91,7 +102,12 @@ void Context::process() {
     while (start < end) {
         check_cancelled();
         const uint32_t n = std::min(end - start, max_batch_);
-        run_batch(commands_, start, n, start + n == end);
+        try {
+            run_batch(start, n, start + n == end);
+        } catch (...) {
+            drain();
+            throw;
+        }
         computed_.insert(computed_.end(), tokens_.begin() + start, tokens_.begin() + start + n);
         start += n;
     }
@@ -99,17 +115,29 @@ void Context::process() {
     if (end - first >= kSnapshotTokens) cache_.save(end);
 }
 
-void Context::run_batch(vk::Commands& commands, uint32_t first, uint32_t n, bool want_logits) {
+// In several submits where the work is long: a display's GPU resets a job of more than about two seconds.
+void Context::run_batch(uint32_t first, uint32_t n, bool want_logits) {
+    const uint32_t n_layers = model_->config.n_layers;
+    const auto layers = static_cast<uint32_t>(std::clamp(kSubmitWork / layer_work(model_->config, first, n), 1.0, 1e6));
+    cache_.will_write(first, n);
+    for (uint32_t layer = 0, i = 0; layer < n_layers; layer += layers, i++) {
+        vk::Commands& commands = batch_commands_[i % batch_commands_.size()];
+        commands.begin();
+        if (layer == 0) record_tokens(commands, first, n);
+        const uint32_t end = std::min(layer + layers, n_layers);
+        record_forward(commands, *model_, activations_, cache_, n, layer, end, want_logits && end == n_layers);
+        commands.end();
+        check_cancelled();
+        commands.submit();
+    }
+    for (vk::Commands& commands : batch_commands_) commands.wait();
+}
+
+void Context::record_tokens(vk::Commands& commands, uint32_t first, uint32_t n) {
     auto* staged = token_staging_.as<args::Token>();
     for (uint32_t i = 0; i < n; i++) staged[i] = {tokens_[first + i], first + i, 0, 0};
-    cache_.will_write(first, n);
-    commands.begin();
     commands.barrier();
     commands.copy(token_staging_, 0, activations_.tokens, 0, n * sizeof(args::Token));
-    record_forward(commands, *model_, activations_, cache_, n, 0, model_->config.n_layers, want_logits);
-    commands.end();
-    commands.submit();
-    commands.wait();
 }
 
 std::vector<vk::KernelTime> Context::profile(uint32_t n) {
@@ -118,10 +146,14 @@ std::vector<vk::KernelTime> Context::profile(uint32_t n) {
                                                  std::to_string(tokens_.size()) + " tokens, a batch " +
                                                  std::to_string(max_batch_));
     process();
-    const auto size = static_cast<uint32_t>(tokens_.size());
     vk::Commands commands(model_->device, model_->kernels);
     commands.enable_profile();
-    run_batch(commands, size - n, n, true);
+    commands.begin();
+    record_tokens(commands, static_cast<uint32_t>(tokens_.size()) - n, n);
+    record_forward(commands, *model_, activations_, cache_, n, 0, model_->config.n_layers, true);
+    commands.end();
+    commands.submit();
+    commands.wait();
     return commands.profile();
 }
 
@@ -229,6 +261,7 @@ void Context::drain() noexcept {
         }
     };
     wait(commands_);
+    for (vk::Commands& commands : batch_commands_) wait(commands);
     for (Step& step : steps_)
         if (step.commands) wait(*step.commands);
 }

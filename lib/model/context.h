@@ -62,7 +62,8 @@ class Context {
   private:
     static constexpr uint32_t kAhead = 3;  // steps in flight: the device never waits for the host
 
-    void run_batch(vk::Commands& commands, uint32_t first, uint32_t n, bool want_logits);
+    void run_batch(uint32_t first, uint32_t n, bool want_logits);
+    void record_tokens(vk::Commands& commands, uint32_t first, uint32_t n);
     void run_steps(const GenerateRequest& request, uint64_t limit, uint64_t* n_tokens, StopReason* reason);
     void submit_first_draw(const SamplerSettings& settings);
     void submit_step(uint32_t step, const SamplerSettings& settings);
@@ -85,6 +86,7 @@ class Context {
     vk::Buffer token_staging_;
     vk::Buffer logits_staging_;
     vk::Commands commands_;
+    std::array<vk::Commands, 2> batch_commands_;  // one is recorded while the other runs
     // A decode step, recorded once for its settings and submitted for every token: all that changes from token to token
     // lies in device memory.
     struct Step {
