@@ -124,8 +124,13 @@ std::optional<TokenizerParts> parse_gguf(std::string_view bytes) {
     }
     Vocabulary vocabulary(tokens);
     std::vector<Vocabulary::Merge> merges;
-    for (std::string_view merge : metadata.merges)
-        merges.push_back(read_merge(vocabulary, merge, "merge " + std::to_string(merges.size())));
+    for (size_t i = 0; i < metadata.merges.size(); ++i) {
+        std::string whole(metadata.merges[i]);
+        if (const size_t space = whole.find(' '); space != std::string::npos) whole.erase(space, 1);
+        // As in llama.cpp, a merge that makes no token of the vocabulary is none.
+        if (vocabulary.find(from_byte_level(whole)) != no_token)
+            merges.push_back(read_merge(vocabulary, metadata.merges[i], "merge " + std::to_string(i)));
+    }
     vocabulary.set_merges(merges);
     return TokenizerParts{.vocabulary = std::move(vocabulary),
                           .splitter = Splitter({{gpt2 ? gpt2_pattern : o200k_pattern}}),
