@@ -35,6 +35,15 @@ gptoss_status guard(F&& f) noexcept {
 // Throws InvalidArgument "<name> must not be NULL".
 void require(const void* pointer, const char* name);
 
+// What a caller stored in an enum, which need not be one of its values.
+template <typename E>
+int enum_value(const E& given) {
+    static_assert(std::is_enum_v<E> && sizeof(E) == sizeof(int));
+    int value;
+    std::memcpy(&value, &given, sizeof value);
+    return value;
+}
+
 // A reference-counted handle: struct gptoss_x : Handle<gptoss_x>.
 template <typename T>
 struct Handle {
@@ -59,7 +68,8 @@ T read_struct(const T* from, const char* name) {
     out.struct_size = sizeof(T);
     if (!from) return out;
     if (from->struct_size < sizeof(size_t))
-        throw Error(Status::InvalidArgument, std::string(name) + ".struct_size is " + std::to_string(from->struct_size) +
+        throw Error(Status::InvalidArgument, std::string(name) + ".struct_size is " +
+                                                 std::to_string(from->struct_size) +
                                                  ": set it to sizeof of the struct");
     std::memcpy(&out, from, std::min(from->struct_size, sizeof(T)));
     out.struct_size = sizeof(T);
@@ -69,6 +79,7 @@ T read_struct(const T* from, const char* name) {
 // Fills a caller's struct of any version: only what its struct_size covers is written.
 template <typename T>
 void write_struct(const T& value, T* to, const char* name) {
+    static_assert(std::is_trivially_copyable_v<T>);
     require(to, name);
     size_t size = to->struct_size;
     if (size < sizeof(size_t))

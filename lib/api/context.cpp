@@ -30,6 +30,7 @@ gptoss_status gptoss_context_create(gptoss_model_t model, size_t context_length,
 }
 
 gptoss_status gptoss_context_get_num_tokens(gptoss_context_t context, size_t* num_tokens_out) {
+    if (num_tokens_out) *num_tokens_out = 0;
     return guard([&] {
         require(context, "context");
         require(num_tokens_out, "num_tokens_out");
@@ -38,6 +39,7 @@ gptoss_status gptoss_context_get_num_tokens(gptoss_context_t context, size_t* nu
 }
 
 gptoss_status gptoss_context_get_max_tokens(gptoss_context_t context, size_t* max_tokens_out) {
+    if (max_tokens_out) *max_tokens_out = 0;
     return guard([&] {
         require(context, "context");
         require(max_tokens_out, "max_tokens_out");
@@ -47,6 +49,7 @@ gptoss_status gptoss_context_get_max_tokens(gptoss_context_t context, size_t* ma
 
 gptoss_status gptoss_context_get_tokens(gptoss_context_t context, uint32_t* tokens_out, size_t max_tokens,
                                         size_t* num_tokens_out) {
+    if (num_tokens_out) *num_tokens_out = 0;
     return guard([&] {
         require(context, "context");
         require(num_tokens_out, "num_tokens_out");
@@ -143,14 +146,14 @@ gptoss_status gptoss_context_generate(gptoss_context_t context, gptoss_sampler_t
         request.settings.temperature = 0;
         if (sampler) request.settings = sampler->settings;
         request.max_tokens = in.max_tokens;
+        if (in.num_stop_tokens) require(in.stop_tokens, "options.stop_tokens");
         if (in.stop_tokens) {
             request.stop_tokens.assign(in.stop_tokens, in.stop_tokens + in.num_stop_tokens);
         } else {
             for (const char* name : {"<|return|>", "<|call|>", "<|endoftext|>"})
                 if (const auto token = context->tokenizer->find_special(name)) request.stop_tokens.push_back(*token);
         }
-        if (in.callback)
-            request.on_token = [&](uint32_t token) { return in.callback(in.user_data, token) != 0; };
+        if (in.callback) request.on_token = [&](uint32_t token) { return in.callback(in.user_data, token) != 0; };
         const model::StopReason reason = context->context.generate(request, &n);
         if (stop_reason_out) *stop_reason_out = static_cast<gptoss_stop_reason>(reason);
     });

@@ -11,11 +11,16 @@ namespace {
 
 gptoss_device_type type_of(VkPhysicalDeviceType type) {
     switch (type) {
-        case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU: return gptoss_device_type_integrated_gpu;
-        case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU: return gptoss_device_type_discrete_gpu;
-        case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU: return gptoss_device_type_virtual_gpu;
-        case VK_PHYSICAL_DEVICE_TYPE_CPU: return gptoss_device_type_cpu;
-        default: return gptoss_device_type_other;
+        case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU:
+            return gptoss_device_type_integrated_gpu;
+        case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU:
+            return gptoss_device_type_discrete_gpu;
+        case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU:
+            return gptoss_device_type_virtual_gpu;
+        case VK_PHYSICAL_DEVICE_TYPE_CPU:
+            return gptoss_device_type_cpu;
+        default:
+            return gptoss_device_type_other;
     }
 }
 
@@ -31,11 +36,11 @@ gptoss_status gptoss_device_count(uint32_t* count_out) {
 
 gptoss_status gptoss_device_get_info(uint32_t index, gptoss_device_info* info_out) {
     return guard([&] {
-        require(info_out, "info_out");
+        write_struct(gptoss_device_info{}, info_out, "info_out");
         const auto devices = vk::enumerate_devices();
         if (index >= devices.size())
-            throw Error(Status::InvalidArgument, "device " + std::to_string(index) + ": there are " +
-                                                     std::to_string(devices.size()));
+            throw Error(Status::InvalidArgument,
+                        "device " + std::to_string(index) + ": there are " + std::to_string(devices.size()));
         const vk::DeviceInfo& device = devices[index];
         gptoss_device_info info{};
         std::snprintf(info.name, sizeof info.name, "%s", device.name.c_str());

@@ -11,21 +11,33 @@ model::ModelOptions read_options(const gptoss_model_options* given) {
     const gptoss_model_options in = read_struct(given, "options");
     model::ModelOptions out;
     out.device = in.device;
-    switch (in.weights) {
-        case gptoss_weight_type_default: break;
-        case gptoss_weight_type_bf16: out.load.dense = WEIGHT_BF16; break;
-        case gptoss_weight_type_q8: out.load.dense = WEIGHT_Q8; break;
-        default: throw Error(Status::InvalidArgument, "options.weights is " + std::to_string(in.weights));
+    switch (enum_value(in.weights)) {
+        case gptoss_weight_type_default:
+            break;
+        case gptoss_weight_type_bf16:
+            out.load.dense = WEIGHT_BF16;
+            break;
+        case gptoss_weight_type_q8:
+            out.load.dense = WEIGHT_Q8;
+            break;
+        default:
+            throw Error(Status::InvalidArgument, "options.weights is " + std::to_string(enum_value(in.weights)));
     }
-    switch (in.kv) {
+    switch (enum_value(in.kv)) {
         case gptoss_kv_type_default:
-        case gptoss_kv_type_f16: out.kv_f16 = true; break;
-        case gptoss_kv_type_f32: out.kv_f16 = false; break;
-        default: throw Error(Status::InvalidArgument, "options.kv is " + std::to_string(in.kv));
+        case gptoss_kv_type_f16:
+            out.kv_f16 = true;
+            break;
+        case gptoss_kv_type_f32:
+            out.kv_f16 = false;
+            break;
+        default:
+            throw Error(Status::InvalidArgument, "options.kv is " + std::to_string(enum_value(in.kv)));
     }
-    if (in.tier != gptoss_kernel_tier_default && in.tier != gptoss_kernel_tier_exact)
-        throw Error(in.tier == gptoss_kernel_tier_coopmat ? Status::UnsupportedArgument : Status::InvalidArgument,
-                    "options.tier is " + std::to_string(in.tier) + ": the device has no such kernels");
+    const int tier = enum_value(in.tier);
+    if (tier != gptoss_kernel_tier_default && tier != gptoss_kernel_tier_exact)
+        throw Error(tier == gptoss_kernel_tier_coopmat ? Status::UnsupportedArgument : Status::InvalidArgument,
+                    "options.tier is " + std::to_string(tier) + ": the device has no such kernels");
     out.load.memory_budget = in.memory_budget;
     if (in.progress)
         out.load.progress = [call = in.progress, data = in.progress_user_data](uint64_t done, uint64_t total) {
@@ -40,9 +52,12 @@ model::ModelOptions read_options(const gptoss_model_options* given) {
 
 gptoss_weight_type weight_type(uint32_t weight) {
     switch (weight) {
-        case WEIGHT_BF16: return gptoss_weight_type_bf16;
-        case WEIGHT_Q8: return gptoss_weight_type_q8;
-        default: return gptoss_weight_type_default;
+        case WEIGHT_BF16:
+            return gptoss_weight_type_bf16;
+        case WEIGHT_Q8:
+            return gptoss_weight_type_q8;
+        default:
+            return gptoss_weight_type_default;
     }
 }
 
@@ -66,6 +81,7 @@ gptoss_status gptoss_model_create(const char* path, const gptoss_model_options* 
 
 gptoss_status gptoss_model_get_info(gptoss_model_t handle, gptoss_model_info* info_out) {
     return guard([&] {
+        write_struct(gptoss_model_info{}, info_out, "info_out");
         require(handle, "model");
         const model::Model& m = *handle->model;
         const io::Config& c = m.config;
@@ -101,6 +117,7 @@ gptoss_status gptoss_model_get_tokenizer(gptoss_model_t model, gptoss_tokenizer_
 }
 
 gptoss_status gptoss_model_get_max_context_length(gptoss_model_t model, size_t* max_context_length_out) {
+    if (max_context_length_out) *max_context_length_out = 0;
     return guard([&] {
         require(model, "model");
         require(max_context_length_out, "max_context_length_out");

@@ -46,19 +46,31 @@ uint32_t gptoss_version(void) {
 const char* gptoss_last_error(void) { return last_error.c_str(); }
 
 const char* gptoss_status_string(enum gptoss_status status) {
-    switch (status) {
-        case gptoss_status_success: return "success";
-        case gptoss_status_invalid_argument: return "invalid argument";
-        case gptoss_status_unsupported_argument: return "unsupported argument";
-        case gptoss_status_invalid_state: return "invalid state";
-        case gptoss_status_io_error: return "io error";
-        case gptoss_status_insufficient_memory: return "insufficient memory";
-        case gptoss_status_insufficient_resources: return "insufficient resources";
-        case gptoss_status_unsupported_system: return "unsupported system";
-        case gptoss_status_context_overflow: return "context overflow";
-        case gptoss_status_device_lost: return "device lost";
-        case gptoss_status_cancelled: return "cancelled";
-        case gptoss_status_internal_error: return "internal error";
+    switch (enum_value(status)) {
+        case gptoss_status_success:
+            return "success";
+        case gptoss_status_invalid_argument:
+            return "invalid argument";
+        case gptoss_status_unsupported_argument:
+            return "unsupported argument";
+        case gptoss_status_invalid_state:
+            return "invalid state";
+        case gptoss_status_io_error:
+            return "io error";
+        case gptoss_status_insufficient_memory:
+            return "insufficient memory";
+        case gptoss_status_insufficient_resources:
+            return "insufficient resources";
+        case gptoss_status_unsupported_system:
+            return "unsupported system";
+        case gptoss_status_context_overflow:
+            return "context overflow";
+        case gptoss_status_device_lost:
+            return "device lost";
+        case gptoss_status_cancelled:
+            return "cancelled";
+        case gptoss_status_internal_error:
+            return "internal error";
     }
     return "unknown status";
 }

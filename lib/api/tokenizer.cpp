@@ -73,7 +73,7 @@ enum gptoss_status gptoss_tokenizer_get_special_token_id(gptoss_tokenizer_t toke
     return guard([&] {
         require(token_id_out, "token_id_out");
         *token_id_out = 0;
-        std::string_view name = text::special_name(static_cast<text::Special>(token_type));
+        std::string_view name = text::special_name(static_cast<text::Special>(enum_value(token_type)));
         std::optional<text::Token> token = get(tokenizer).find_special(name);
         if (!token) throw Error(Status::InvalidArgument, "the vocabulary has no " + std::string(name));
         *token_id_out = *token;

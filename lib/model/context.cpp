@@ -166,7 +166,7 @@ void Context::read_logits(std::span<float> out) {
     commands_.end();
     commands_.submit();
     commands_.wait();
-    std::memcpy(out.data(), logits_staging_.data(), std::min<uint64_t>(out.size() * 4, size));
+    if (!out.empty()) std::memcpy(out.data(), logits_staging_.data(), std::min<uint64_t>(out.size() * 4, size));
 }
 
 StopReason Context::generate(const GenerateRequest& request, uint64_t* n_tokens) {
