@@ -213,8 +213,10 @@ TEST_CASE("the cache grows while a prompt is read and while tokens are generated
     model::GenerateRequest request{.max_tokens = 45};  // over the first 512 slots
     request.settings.temperature = 0;
     uint64_t n = 0;
+    const uint64_t held = context.cache().bytes();
     context.generate(request, &n);
     REQUIRE(n == 45);
+    CHECK(context.cache().bytes() > held);
     check_same(*model, logits_of(context), fresh_logits(model, context.tokens()));
     context.truncate(480);
     context.append(part(tokens, 480, 1040));

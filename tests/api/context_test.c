@@ -1,0 +1,472 @@
+/* Contexts: tokens, logits, sampling and generation through the C interface. */
+#define _POSIX_C_SOURCE 200809L
+#include <math.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "check.h"
+
+enum { VOCABULARY = 512 };
+
+static size_t num_tokens(gptoss_context_t context) {
+    size_t n = 999;
+    CHECK_OK(gptoss_context_get_num_tokens(context, &n));
+    return n;
+}
+
+static void get_logits(gptoss_context_t context, float* logits) {
+    size_t n = 0;
+    CHECK_OK(gptoss_context_get_logits(context, logits, VOCABULARY, &n));
+    CHECK(n == VOCABULARY);
+}
+
+static uint32_t likeliest(gptoss_context_t context) {
+    float logits[VOCABULARY];
+    get_logits(context, logits);
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < VOCABULARY; i++)
+        if (logits[i] > logits[best]) best = i;
+    return best;
+}
+
+TEST(a_context_holds_tokens) {
+    gptoss_context_t context;
+    CHECK_OK(gptoss_context_create(tiny_model(), 12, 4, &context));
+    size_t n = 999;
+    CHECK_OK(gptoss_context_get_max_tokens(context, &n));
+    CHECK(n == 12);
+    CHECK(num_tokens(context) == 0);
+    const uint32_t tokens[] = {5, 0, 511, 7, 7};
+    CHECK_OK(gptoss_context_append_tokens(context, 3, tokens));
+    CHECK_OK(gptoss_context_append_tokens(context, 2, tokens + 3));
+    CHECK_OK(gptoss_context_append_tokens(context, 0, NULL));
+    uint32_t back[8] = {9, 9, 9, 9, 9, 9, 9, 9};
+    CHECK_OK(gptoss_context_get_tokens(context, back, 3, &n));
+    CHECK(n == 5 && memcmp(back, tokens, 12) == 0 && back[3] == 9);
+    CHECK_OK(gptoss_context_get_tokens(context, back, 8, &n));
+    CHECK(n == 5 && memcmp(back, tokens, 20) == 0 && back[5] == 9);
+    CHECK_OK(gptoss_context_get_tokens(context, NULL, 0, &n));
+    CHECK(n == 5);
+
+    const uint32_t outside[] = {1, 512};
+    CHECK_FAILS(gptoss_status_invalid_argument, "512", gptoss_context_append_tokens(context, 2, outside));
+    const uint32_t many[8] = {0};
+    CHECK_FAILS(gptoss_status_context_overflow, "12", gptoss_context_append_tokens(context, 8, many));
+    CHECK_FAILS(gptoss_status_context_overflow, "12", gptoss_context_append_tokens(context, SIZE_MAX / 8, many));
+    CHECK(num_tokens(context) == 5);
+
+    CHECK_FAILS(gptoss_status_invalid_argument, "6", gptoss_context_truncate(context, 6));
+    CHECK_FAILS(gptoss_status_invalid_argument, "5", gptoss_context_truncate(context, SIZE_MAX));
+    CHECK_OK(gptoss_context_truncate(context, 5));
+    CHECK_OK(gptoss_context_truncate(context, 2));
+    CHECK(num_tokens(context) == 2);
+    CHECK_OK(gptoss_context_reset(context));
+    CHECK(num_tokens(context) == 0);
+    CHECK_OK(gptoss_context_retain(context));
+    CHECK_OK(gptoss_context_release(context));
+    CHECK(num_tokens(context) == 0);
+    CHECK_OK(gptoss_context_release(context));
+    CHECK_OK(gptoss_context_release(NULL));
+}
+
+TEST(sizes_of_a_context) {
+    gptoss_context_t context = (gptoss_context_t)&context;
+    CHECK_FAILS(gptoss_status_invalid_argument, "131073", gptoss_context_create(tiny_model(), 131073, 0, &context));
+    CHECK(!context);
+    CHECK_FAILS(gptoss_status_invalid_argument, "context_length",
+                gptoss_context_create(tiny_model(), SIZE_MAX, 0, &context));
+    CHECK_FAILS(gptoss_status_invalid_argument, "max_batch_tokens",
+                gptoss_context_create(tiny_model(), 10, 11, &context));
+    CHECK_FAILS(gptoss_status_invalid_argument, "max_batch_tokens",
+                gptoss_context_create(tiny_model(), 0, SIZE_MAX, &context));
+    CHECK_FAILS(gptoss_status_invalid_argument, "model", gptoss_context_create(NULL, 0, 0, &context));
+    CHECK_FAILS(gptoss_status_invalid_argument, "context_out", gptoss_context_create(tiny_model(), 0, 0, NULL));
+    CHECK_OK(gptoss_context_create(tiny_model(), 0, 0, &context));
+    size_t n = 0;
+    CHECK_OK(gptoss_context_get_max_tokens(context, &n));
+    CHECK(n == 131072);
+    CHECK_OK(gptoss_context_release(context));
+    CHECK_OK(gptoss_context_create(tiny_model(), 1, 1, &context));
+    CHECK_OK(gptoss_context_release(context));
+}
+
+TEST(null_is_refused_and_outputs_are_defined) {
+    gptoss_context_t context = tiny_context();
+    size_t n = 77;
+    uint32_t token = 0;
+    float logit = 0;
+#define NAMES_CONTEXT(call) CHECK_FAILS(gptoss_status_invalid_argument, "context", call)
+    NAMES_CONTEXT(gptoss_context_get_num_tokens(NULL, &n));
+    CHECK(n == 0);
+    n = 77;
+    NAMES_CONTEXT(gptoss_context_get_max_tokens(NULL, &n));
+    CHECK(n == 0);
+    n = 77;
+    NAMES_CONTEXT(gptoss_context_get_tokens(NULL, &token, 1, &n));
+    CHECK(n == 0);
+    n = 77;
+    NAMES_CONTEXT(gptoss_context_append_chars(NULL, "a", 1, &n));
+    CHECK(n == 0);
+    NAMES_CONTEXT(gptoss_context_append_tokens(NULL, 1, &token));
+    NAMES_CONTEXT(gptoss_context_reset(NULL));
+    NAMES_CONTEXT(gptoss_context_truncate(NULL, 0));
+    NAMES_CONTEXT(gptoss_context_process(NULL));
+    n = 77;
+    NAMES_CONTEXT(gptoss_context_get_logits(NULL, &logit, 1, &n));
+    CHECK(n == 0);
+    n = 77;
+    NAMES_CONTEXT(gptoss_context_sample(NULL, 0, 0, 1, &token, &n));
+    CHECK(n == 0);
+    n = 77;
+    enum gptoss_stop_reason reason = gptoss_stop_reason_callback;
+    NAMES_CONTEXT(gptoss_context_generate(NULL, NULL, NULL, &n, &reason));
+    CHECK(n == 0 && reason == gptoss_stop_reason_none);
+    NAMES_CONTEXT(gptoss_context_cancel(NULL));
+    CHECK_FAILS(gptoss_status_invalid_argument, "NULL", gptoss_context_retain(NULL));
+
+    CHECK_FAILS(gptoss_status_invalid_argument, "num_tokens_out", gptoss_context_get_num_tokens(context, NULL));
+    CHECK_FAILS(gptoss_status_invalid_argument, "max_tokens_out", gptoss_context_get_max_tokens(context, NULL));
+    CHECK_FAILS(gptoss_status_invalid_argument, "num_tokens_out", gptoss_context_get_tokens(context, &token, 1, NULL));
+    n = 77;
+    CHECK_FAILS(gptoss_status_invalid_argument, "tokens_out", gptoss_context_get_tokens(context, NULL, 1, &n));
+    CHECK(n == 0);
+    CHECK_FAILS(gptoss_status_invalid_argument, "text", gptoss_context_append_chars(context, NULL, 1, &n));
+    CHECK_FAILS(gptoss_status_invalid_argument, "tokens", gptoss_context_append_tokens(context, 1, NULL));
+    CHECK_FAILS(gptoss_status_invalid_argument, "logits_out", gptoss_context_get_logits(context, NULL, 1, &n));
+    CHECK_FAILS(gptoss_status_invalid_argument, "num_logits_out", gptoss_context_get_logits(context, &logit, 1, NULL));
+    CHECK_FAILS(gptoss_status_invalid_argument, "tokens_out", gptoss_context_sample(context, 0, 0, 1, NULL, &n));
+    CHECK_FAILS(gptoss_status_invalid_argument, "num_tokens_out",
+                gptoss_context_sample(context, 0, 0, 1, &token, NULL));
+    CHECK(num_tokens(context) == 5);
+    CHECK_OK(gptoss_context_append_chars(context, NULL, 0, NULL));
+    CHECK_OK(gptoss_context_release(context));
+}
+
+TEST(text_is_tokenized_with_the_model_s_vocabulary) {
+    const struct gptoss_model_options options = model_options();
+    gptoss_model_t model;
+    gptoss_context_t context;
+    CHECK_OK(gptoss_model_create(golden("tiny-q8.gguf"), &options, &model)); /* 256 bytes, then special tokens */
+    CHECK_OK(gptoss_context_create(model, 10, 0, &context));
+    size_t n = 77;
+    CHECK_OK(gptoss_context_append_chars(context, "Hello", 5, &n));
+    CHECK(n == 5 && num_tokens(context) == 5);
+    CHECK_OK(gptoss_context_append_chars(context, "", 0, &n));
+    CHECK(n == 0);
+    CHECK_FAILS(gptoss_status_context_overflow, "10", gptoss_context_append_chars(context, "Hello!", 6, &n));
+    CHECK(n == 0 && num_tokens(context) == 5);
+    CHECK_OK(gptoss_context_append_chars(context, "\xff\0z", 3, NULL));
+    CHECK(num_tokens(context) == 8);
+    CHECK_OK(gptoss_context_release(context));
+    CHECK_OK(gptoss_model_release(model));
+    /* o200k's tokens of this text lie outside the small model */
+    context = tiny_context();
+    CHECK_FAILS(gptoss_status_invalid_argument, "outside the vocabulary",
+                gptoss_context_append_chars(context, "Hello", 5, &n));
+    CHECK(num_tokens(context) == 5);
+    CHECK_OK(gptoss_context_release(context));
+}
+
+TEST(logits_of_the_next_token) {
+    float all[VOCABULARY], some[4] = {0, 0, 0, -77};
+    size_t n = 77;
+    gptoss_context_t context;
+    CHECK_OK(gptoss_context_create(tiny_model(), 20, 0, &context));
+    CHECK_OK(gptoss_context_process(context));
+    CHECK_FAILS(gptoss_status_invalid_state, "empty", gptoss_context_get_logits(context, all, VOCABULARY, &n));
+    CHECK(n == 0);
+    uint32_t token = 9;
+    CHECK_FAILS(gptoss_status_invalid_state, "empty", gptoss_context_sample(context, 0, 0, 1, &token, &n));
+    CHECK_FAILS(gptoss_status_invalid_state, "empty", gptoss_context_generate(context, NULL, NULL, &n, NULL));
+    CHECK_OK(gptoss_context_release(context));
+
+    context = tiny_context();
+    CHECK_OK(gptoss_context_process(context));
+    CHECK_OK(gptoss_context_process(context));
+    get_logits(context, all);
+    double sum = 0;
+    for (int i = 0; i < VOCABULARY; i++) {
+        CHECK(isfinite(all[i]));
+        sum += fabs(all[i]);
+    }
+    CHECK(sum > 1);
+    CHECK_OK(gptoss_context_get_logits(context, some, 3, &n));
+    CHECK(n == VOCABULARY && memcmp(some, all, 12) == 0 && some[3] == -77);
+    CHECK_OK(gptoss_context_get_logits(context, NULL, 0, &n));
+    CHECK(n == VOCABULARY);
+    CHECK_OK(gptoss_context_release(context));
+}
+
+TEST(sampling_is_reproducible) {
+    gptoss_context_t context = tiny_context();
+    uint32_t greedy[6], first[6], second[6], other[6];
+    size_t n = 0;
+    CHECK_OK(gptoss_context_sample(context, 0, 1, 6, greedy, &n));
+    CHECK(n == 6 && num_tokens(context) == 11);
+    for (int i = 0; i < 6; i++) {
+        CHECK_OK(gptoss_context_truncate(context, 5 + (size_t)i));
+        CHECK(likeliest(context) == greedy[i]);
+        CHECK_OK(gptoss_context_append_tokens(context, 1, greedy + i));
+    }
+    CHECK_OK(gptoss_context_truncate(context, 5));
+    CHECK_OK(gptoss_context_sample(context, 1.5f, 42, 6, first, &n));
+    CHECK_OK(gptoss_context_truncate(context, 5));
+    for (int i = 0; i < 6; i++) CHECK_OK(gptoss_context_sample(context, 1.5f, 42, 1, second + i, &n));
+    CHECK(memcmp(first, second, sizeof first) == 0);
+    CHECK_OK(gptoss_context_truncate(context, 5));
+    CHECK_OK(gptoss_context_sample(context, 1.5f, UINT64_MAX, 6, other, &n));
+    CHECK(memcmp(first, other, sizeof first) != 0);
+    CHECK_OK(gptoss_context_sample(context, 1, 0, 0, NULL, &n));
+    CHECK(n == 0);
+
+    const float wrong[] = {-1, NAN, INFINITY, -INFINITY, -1e-30f};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        n = 77;
+        CHECK_FAILS(gptoss_status_invalid_argument, "temperature",
+                    gptoss_context_sample(context, wrong[i], 0, 1, first, &n));
+        CHECK(n == 0);
+    }
+    CHECK(num_tokens(context) == 11);
+    CHECK_OK(gptoss_context_release(context));
+}
+
+TEST(sampling_ends_where_the_context_is_full) {
+    gptoss_context_t context;
+    const uint32_t token = 3;
+    uint32_t tokens[10];
+    size_t n = 0;
+    CHECK_OK(gptoss_context_create(tiny_model(), 4, 0, &context));
+    CHECK_OK(gptoss_context_append_tokens(context, 1, &token));
+    CHECK_OK(gptoss_context_sample(context, 1, 0, 10, tokens, &n));
+    CHECK(n == 3 && num_tokens(context) == 4);
+    CHECK_OK(gptoss_context_sample(context, 1, 0, 10, tokens, &n));
+    CHECK(n == 0);
+    CHECK_FAILS(gptoss_status_context_overflow, "4", gptoss_context_append_tokens(context, 1, &token));
+    CHECK_OK(gptoss_context_release(context));
+}
+
+struct stream {
+    uint32_t tokens[300];
+    size_t n, stop_after;
+};
+
+static int receive(void* user_data, uint32_t token) {
+    struct stream* s = user_data;
+    if (s->n < 300) s->tokens[s->n] = token;
+    return ++s->n == s->stop_after ? 5 : 0;
+}
+
+static struct gptoss_generate_options generate_options(size_t max_tokens, struct stream* stream) {
+    struct gptoss_generate_options options;
+    memset(&options, 0, sizeof options);
+    memset(stream, 0, sizeof *stream);
+    options.struct_size = sizeof options;
+    options.max_tokens = max_tokens;
+    options.callback = receive;
+    options.user_data = stream;
+    return options;
+}
+
+TEST(generation_streams_and_stops) {
+    gptoss_context_t context = tiny_context();
+    gptoss_sampler_t sampler;
+    struct stream stream;
+    struct gptoss_generate_options options = generate_options(12, &stream);
+    size_t n = 0;
+    enum gptoss_stop_reason reason = gptoss_stop_reason_none;
+    CHECK_OK(gptoss_sampler_create(&sampler));
+    CHECK_OK(gptoss_sampler_set_seed(sampler, 11));
+    CHECK_OK(gptoss_context_generate(context, sampler, &options, &n, &reason));
+    CHECK(n == 12 && stream.n == 12 && reason == gptoss_stop_reason_max_tokens && num_tokens(context) == 17);
+    uint32_t expected[12], tokens[17];
+    memcpy(expected, stream.tokens, sizeof expected);
+    CHECK_OK(gptoss_context_get_tokens(context, tokens, 17, &n));
+    CHECK(memcmp(tokens + 5, expected, sizeof expected) == 0);
+
+    /* the callback stops */
+    CHECK_OK(gptoss_context_truncate(context, 5));
+    options = generate_options(12, &stream);
+    stream.stop_after = 4;
+    CHECK_OK(gptoss_context_generate(context, sampler, &options, &n, &reason));
+    CHECK(n == 4 && stream.n == 4 && reason == gptoss_stop_reason_callback && num_tokens(context) == 9);
+    CHECK(memcmp(stream.tokens, expected, 16) == 0);
+
+    /* a stop token: appended, handed over, and the last */
+    CHECK_OK(gptoss_context_truncate(context, 5));
+    options = generate_options(12, &stream);
+    const uint32_t stops[] = {100000, expected[6]};
+    options.stop_tokens = stops;
+    options.num_stop_tokens = 2;
+    CHECK_OK(gptoss_context_generate(context, sampler, &options, &n, &reason));
+    CHECK(n >= 1 && n <= 7 && stream.n == n && reason == gptoss_stop_reason_stop_token);
+    CHECK(stream.tokens[n - 1] == expected[6]);
+
+    /* greedy without a sampler; the context ends it */
+    CHECK_OK(gptoss_context_truncate(context, 5));
+    options = generate_options(0, &stream);
+    CHECK_OK(gptoss_context_generate(context, NULL, &options, NULL, &reason));
+    const uint32_t first_greedy = stream.tokens[0];
+    CHECK(reason == gptoss_stop_reason_context_full && stream.n == 195 && num_tokens(context) == 200);
+    CHECK_OK(gptoss_context_truncate(context, 198));
+    CHECK_OK(gptoss_context_generate(context, sampler, NULL, &n, NULL));
+    CHECK(n == 2);
+    CHECK_OK(gptoss_context_generate(context, sampler, NULL, &n, &reason));
+    CHECK(n == 0 && reason == gptoss_stop_reason_context_full);
+    CHECK_OK(gptoss_context_truncate(context, 5));
+    CHECK(likeliest(context) == first_greedy);
+
+    options = generate_options(1, &stream);
+    options.struct_size = 0;
+    CHECK_FAILS(gptoss_status_invalid_argument, "struct_size",
+                gptoss_context_generate(context, NULL, &options, &n, &reason));
+    CHECK(n == 0 && reason == gptoss_stop_reason_none && stream.n == 0);
+    options = generate_options(1, &stream);
+    options.num_stop_tokens = 3;
+    CHECK_FAILS(gptoss_status_invalid_argument, "stop_tokens",
+                gptoss_context_generate(context, NULL, &options, &n, &reason));
+    /* a caller that knows no callback yet */
+    CHECK_OK(gptoss_context_truncate(context, 5));
+    options = generate_options(2, &stream);
+    options.struct_size = offsetof(struct gptoss_generate_options, stop_tokens);
+    CHECK_OK(gptoss_context_generate(context, NULL, &options, &n, NULL));
+    CHECK(n == 2 && stream.n == 0);
+    CHECK_OK(gptoss_sampler_release(sampler));
+    CHECK_OK(gptoss_context_release(context));
+}
+
+TEST(sampler_settings_change_what_is_drawn) {
+    gptoss_context_t context = tiny_context();
+    struct stream stream;
+    struct gptoss_generate_options options;
+    uint32_t greedy[8];
+    size_t n = 0;
+    CHECK_OK(gptoss_context_sample(context, 0, 0, 8, greedy, &n));
+    for (int setting = 0; setting < 9; setting++) {
+        gptoss_sampler_t sampler;
+        CHECK_OK(gptoss_sampler_create(&sampler));
+        CHECK_OK(gptoss_sampler_set_seed(sampler, 4));
+        if (setting >= 4) CHECK_OK(gptoss_sampler_set_temperature(sampler, 0));
+        switch (setting) {
+            case 0:
+                CHECK_OK(gptoss_sampler_set_temperature(sampler, 0));
+                break;
+            case 1:
+                CHECK_OK(gptoss_sampler_set_top_k(sampler, 1));
+                break;
+            case 2:
+                CHECK_OK(gptoss_sampler_set_top_p(sampler, 1e-6f));
+                break;
+            case 3:
+                CHECK_OK(gptoss_sampler_set_min_p(sampler, 1));
+                break;
+            case 4:
+                CHECK_OK(gptoss_sampler_set_presence_penalty(sampler, 2));
+                break;
+            case 5:
+                CHECK_OK(gptoss_sampler_set_frequency_penalty(sampler, 2));
+                break;
+            case 6:
+                CHECK_OK(gptoss_sampler_set_repetition_penalty(sampler, 4));
+                break;
+            default:
+                break;
+        }
+        CHECK_OK(gptoss_context_truncate(context, 5));
+        options = generate_options(8, &stream);
+        CHECK_OK(gptoss_context_generate(context, sampler, &options, &n, NULL));
+        const bool same = memcmp(stream.tokens, greedy, sizeof greedy) == 0;
+        if (setting <= 3 || setting >= 7) CHECK(same);
+        CHECK_OK(gptoss_sampler_release(sampler));
+    }
+    /* the token that a greedy run repeats, if it repeats one, is what a penalty avoids: see tests/model */
+    CHECK_OK(gptoss_context_release(context));
+}
+
+struct canceller {
+    gptoss_context_t context;
+    struct stream* stream;
+};
+
+static void* cancel_after_three(void* argument) {
+    const struct canceller* c = argument;
+    while (__atomic_load_n(&c->stream->n, __ATOMIC_ACQUIRE) < 3) sched_yield();
+    CHECK_OK(gptoss_context_cancel(c->context));
+    return NULL;
+}
+
+static int receive_atomically(void* user_data, uint32_t token) {
+    struct stream* s = user_data;
+    if (s->n < 300) s->tokens[s->n] = token;
+    __atomic_add_fetch(&s->n, 1, __ATOMIC_RELEASE);
+    return 0;
+}
+
+TEST(another_thread_cancels) {
+    gptoss_context_t context;
+    const uint32_t token = 3;
+    CHECK_OK(gptoss_context_create(tiny_model(), 2000, 0, &context));
+    CHECK_OK(gptoss_context_append_tokens(context, 1, &token));
+    CHECK_OK(gptoss_context_cancel(context)); /* nothing runs: nothing to cancel */
+    struct stream stream;
+    struct gptoss_generate_options options = generate_options(0, &stream);
+    options.callback = receive_atomically;
+    struct canceller canceller = {context, &stream};
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, cancel_after_three, &canceller) == 0);
+    size_t n = 0;
+    enum gptoss_stop_reason reason = gptoss_stop_reason_callback;
+    CHECK_FAILS(gptoss_status_cancelled, "cancelled", gptoss_context_generate(context, NULL, &options, &n, &reason));
+    pthread_join(thread, NULL);
+    CHECK(n >= 3 && n < 1999 && n == stream.n && reason == gptoss_stop_reason_none);
+    CHECK(num_tokens(context) == 1 + n);
+    /* what was generated is what a run that is not cancelled generates */
+    uint32_t tokens[8];
+    size_t sampled = 0;
+    const size_t compared = n < 8 ? n : 8;
+    CHECK_OK(gptoss_context_truncate(context, 1));
+    CHECK_OK(gptoss_context_sample(context, 0, 0, compared, tokens, &sampled));
+    CHECK(sampled == compared && memcmp(tokens, stream.tokens, compared * 4) == 0);
+    CHECK_OK(gptoss_context_release(context));
+}
+
+static void* last_error_of_a_thread(void* argument) {
+    (void)argument;
+    CHECK(strcmp(gptoss_last_error(), "") == 0);
+    CHECK_FAILS(gptoss_status_invalid_argument, "model_out", gptoss_model_create_from_file("x", NULL));
+    return NULL;
+}
+
+TEST(each_thread_has_its_last_error) {
+    CHECK_FAILS(gptoss_status_invalid_argument, "context", gptoss_context_process(NULL));
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, last_error_of_a_thread, NULL) == 0);
+    pthread_join(thread, NULL);
+    CHECK(strstr(gptoss_last_error(), "context") != NULL);
+    CHECK(gptoss_version() > 0);
+    CHECK_OK(gptoss_model_release(NULL));
+    CHECK(strstr(gptoss_last_error(), "context") != NULL); /* a success does not clear it */
+}
+
+TEST(too_little_memory_for_a_context) {
+    /* everything that a context needs is built and allocated once, so that what fails is what is larger */
+    gptoss_context_t context = tiny_context(), large = (gptoss_context_t)&context;
+    float before[VOCABULARY], after[VOCABULARY];
+    get_logits(context, before);
+    struct rlimit limit, tight;
+    CHECK(getrlimit(RLIMIT_AS, &limit) == 0);
+    tight = limit;
+    tight.rlim_cur = 1 << 20; /* less than is in use: no mapping succeeds any more */
+    CHECK(setrlimit(RLIMIT_AS, &tight) == 0);
+    const enum gptoss_status status = gptoss_context_create(tiny_model(), 0, 60000, &large);
+    CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
+    CHECK_FAILS(gptoss_status_insufficient_memory, "memory", status);
+    CHECK(!large);
+    CHECK_OK(gptoss_context_create(tiny_model(), 0, 600, &large));
+    CHECK_OK(gptoss_context_release(large));
+    get_logits(context, after);
+    CHECK(memcmp(before, after, sizeof before) == 0);
+    CHECK_OK(gptoss_context_release(context));
+}

@@ -1,0 +1,289 @@
+/* Models: loading, options, information, and files that are not what they should be. */
+#define _POSIX_C_SOURCE 200809L
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "check.h"
+
+TEST(a_model_describes_itself) {
+    struct gptoss_model_info info;
+    memset(&info, 'x', sizeof info);
+    info.struct_size = sizeof info;
+    CHECK_OK(gptoss_model_get_info(tiny_model(), &info));
+    CHECK(info.num_layers == 4 && info.hidden_size == 96 && info.intermediate_size == 64);
+    CHECK(info.num_heads == 8 && info.num_kv_heads == 2 && info.head_size == 64);
+    CHECK(info.num_experts == 8 && info.num_active_experts == 4);
+    CHECK(info.vocabulary_size == 512 && info.sliding_window == 128 && info.max_context_length == 131072);
+    CHECK(info.weights == gptoss_weight_type_bf16 && info.kv == gptoss_kv_type_f16);
+    CHECK(info.tier != gptoss_kernel_tier_default);
+    CHECK(info.weight_bytes >= 500000 && info.weight_bytes < 10000000);
+    CHECK(info.bytes_per_token > 0 && info.bytes_per_token < info.weight_bytes);
+    size_t length = 0;
+    CHECK_OK(gptoss_model_get_max_context_length(tiny_model(), &length));
+    CHECK(length == 131072);
+
+    CHECK_FAILS(gptoss_status_invalid_argument, "model", gptoss_model_get_info(NULL, &info));
+    CHECK(info.num_layers == 0 && info.struct_size == sizeof info);
+    CHECK_FAILS(gptoss_status_invalid_argument, "info_out", gptoss_model_get_info(tiny_model(), NULL));
+    CHECK_FAILS(gptoss_status_invalid_argument, "model", gptoss_model_get_max_context_length(NULL, &length));
+    CHECK(length == 0);
+    CHECK_FAILS(gptoss_status_invalid_argument, "max_context_length_out",
+                gptoss_model_get_max_context_length(tiny_model(), NULL));
+}
+
+TEST(an_older_caller_s_model_info_is_filled_as_far_as_it_goes) {
+    struct gptoss_model_info info;
+    memset(&info, 'x', sizeof info);
+    info.struct_size = offsetof(struct gptoss_model_info, num_heads);
+    CHECK_OK(gptoss_model_get_info(tiny_model(), &info));
+    CHECK(info.intermediate_size == 64 && info.num_heads == 0x78787878);
+    info.struct_size = 3;
+    CHECK_FAILS(gptoss_status_invalid_argument, "struct_size", gptoss_model_get_info(tiny_model(), &info));
+}
+
+TEST(references_keep_a_model_alive) {
+    const struct gptoss_model_options options = model_options();
+    gptoss_model_t model;
+    CHECK_OK(gptoss_model_create(golden("tiny-bf16.gguf"), &options, &model));
+    CHECK_OK(gptoss_model_retain(model));
+    CHECK_OK(gptoss_model_release(model));
+    gptoss_tokenizer_t tokenizer = NULL;
+    CHECK_OK(gptoss_model_get_tokenizer(model, &tokenizer));
+    gptoss_context_t context;
+    CHECK_OK(gptoss_context_create(model, 10, 0, &context));
+    CHECK_OK(gptoss_model_release(model));
+    /* the context keeps it */
+    const uint32_t token = 3;
+    CHECK_OK(gptoss_context_append_tokens(context, 1, &token));
+    CHECK_OK(gptoss_context_process(context));
+    CHECK_OK(gptoss_context_release(context));
+    /* the file's own vocabulary */
+    uint32_t n = 0;
+    CHECK_OK(gptoss_tokenizer_get_num_tokens(tokenizer, &n));
+    CHECK(n == 512);
+    CHECK_OK(gptoss_tokenizer_release(tokenizer));
+    CHECK_OK(gptoss_model_release(NULL));
+    CHECK_FAILS(gptoss_status_invalid_argument, "NULL", gptoss_model_retain(NULL));
+    CHECK_FAILS(gptoss_status_invalid_argument, "model", gptoss_model_get_tokenizer(NULL, &tokenizer));
+    CHECK(!tokenizer);
+    CHECK_FAILS(gptoss_status_invalid_argument, "tokenizer_out", gptoss_model_get_tokenizer(tiny_model(), NULL));
+}
+
+TEST(weights_and_cache_by_option) {
+    const enum gptoss_weight_type weights[] = {gptoss_weight_type_bf16, gptoss_weight_type_q8};
+    const enum gptoss_kv_type kv[] = {gptoss_kv_type_f16, gptoss_kv_type_f32};
+    for (int i = 0; i < 2; i++) {
+        struct gptoss_model_options options = model_options();
+        options.weights = weights[i];
+        options.kv = kv[i];
+        options.tier = gptoss_kernel_tier_exact;
+        gptoss_model_t model;
+        struct gptoss_model_info info;
+        info.struct_size = sizeof info;
+        CHECK_OK(gptoss_model_create(golden("tiny"), &options, &model));
+        CHECK_OK(gptoss_model_get_info(model, &info));
+        CHECK(info.weights == weights[i] && info.kv == kv[i] && info.tier == gptoss_kernel_tier_exact);
+        CHECK_OK(gptoss_model_release(model));
+    }
+}
+
+TEST(options_out_of_range) {
+    const int wrong[] = {3, 99, -1, 2000000000};
+    for (int i = 0; i < 4; i++) {
+        struct gptoss_model_options options = model_options();
+        gptoss_model_t model = (gptoss_model_t)&options;
+        options.weights = (enum gptoss_weight_type)wrong[i];
+        CHECK_FAILS(gptoss_status_invalid_argument, "options.weights",
+                    gptoss_model_create(golden("tiny"), &options, &model));
+        CHECK(!model);
+        options = model_options();
+        options.kv = (enum gptoss_kv_type)wrong[i];
+        CHECK_FAILS(gptoss_status_invalid_argument, "options.kv",
+                    gptoss_model_create(golden("tiny"), &options, &model));
+        options = model_options();
+        options.tier = (enum gptoss_kernel_tier)wrong[i];
+        CHECK_FAILS(gptoss_status_invalid_argument, "options.tier",
+                    gptoss_model_create(golden("tiny"), &options, &model));
+        options = model_options();
+        options.struct_size = (size_t)i;
+        CHECK_FAILS(gptoss_status_invalid_argument, "struct_size",
+                    gptoss_model_create(golden("tiny"), &options, &model));
+    }
+    gptoss_model_t model = NULL;
+    CHECK_FAILS(gptoss_status_invalid_argument, "path", gptoss_model_create_from_file(NULL, &model));
+    CHECK_FAILS(gptoss_status_invalid_argument, "model_out", gptoss_model_create_from_file(golden("tiny"), NULL));
+    CHECK_FAILS(gptoss_status_invalid_argument, "path", gptoss_model_create(NULL, NULL, &model));
+}
+
+TEST(older_and_newer_options) {
+    struct {
+        struct gptoss_model_options options;
+        char newer[64];
+    } larger;
+    memset(&larger, 0, sizeof larger);
+    larger.options = model_options();
+    larger.options.struct_size = sizeof larger;
+    gptoss_model_t model;
+    CHECK_OK(gptoss_model_create(golden("tiny"), &larger.options, &model));
+    CHECK_OK(gptoss_model_release(model));
+    /* what the size leaves out is not read */
+    struct gptoss_model_options options = model_options();
+    options.struct_size = offsetof(struct gptoss_model_options, kv);
+    options.kv = (enum gptoss_kv_type)99;
+    options.memory_budget = 1;
+    CHECK_OK(gptoss_model_create(golden("tiny"), &options, &model));
+    CHECK_OK(gptoss_model_release(model));
+}
+
+struct progress {
+    uint64_t last, total;
+    int calls, cancel_at;
+    bool monotonic;
+};
+
+static int follow(void* user_data, uint64_t done, uint64_t total) {
+    struct progress* p = user_data;
+    if (done < p->last || done > total || (p->calls > 0 && total != p->total)) p->monotonic = false;
+    p->last = done;
+    p->total = total;
+    return ++p->calls == p->cancel_at;
+}
+
+TEST(progress_is_reported_and_cancels) {
+    struct gptoss_model_options options = model_options();
+    struct progress p = {0, 0, 0, 0, true};
+    gptoss_model_t model;
+    options.progress = follow;
+    options.progress_user_data = &p;
+    CHECK_OK(gptoss_model_create(golden("tiny"), &options, &model));
+    CHECK(p.monotonic && p.calls >= 1 && p.last == p.total && p.total > 500000);
+    struct gptoss_model_info info;
+    info.struct_size = sizeof info;
+    CHECK_OK(gptoss_model_get_info(model, &info));
+    CHECK(info.weight_bytes == p.total);
+    CHECK_OK(gptoss_model_release(model));
+
+    const struct progress first = {0, 0, 0, 1, true};
+    p = first;
+    model = (gptoss_model_t)&p;
+    CHECK_FAILS(gptoss_status_cancelled, "progress callback", gptoss_model_create(golden("tiny"), &options, &model));
+    CHECK(!model && p.calls == 1);
+}
+
+TEST(a_memory_budget_is_kept) {
+    struct gptoss_model_info info;
+    info.struct_size = sizeof info;
+    CHECK_OK(gptoss_model_get_info(tiny_model(), &info));
+    struct gptoss_model_options options = model_options();
+    gptoss_model_t model = (gptoss_model_t)&options;
+    options.memory_budget = info.weight_bytes - 1;
+    char budget[30];
+    snprintf(budget, sizeof budget, "%llu", (unsigned long long)options.memory_budget);
+    CHECK_FAILS(gptoss_status_insufficient_memory, budget, gptoss_model_create(golden("tiny"), &options, &model));
+    CHECK(!model);
+    options.memory_budget++;
+    CHECK_OK(gptoss_model_create(golden("tiny"), &options, &model));
+    CHECK_OK(gptoss_model_release(model));
+}
+
+/* Loads a path that is wrong; the message must name both. */
+static void check_file(const char* path, const char* names, const char* also_names) {
+    const struct gptoss_model_options options = model_options();
+    gptoss_model_t model = (gptoss_model_t)&options;
+    CHECK_FAILS(gptoss_status_io_error, names, gptoss_model_create(path, &options, &model));
+    CHECK(strstr(gptoss_last_error(), also_names) != NULL);
+    CHECK(!model);
+}
+
+TEST(files_that_are_not_there) {
+    check_file("/nonexistent/model", "/nonexistent/model", "No such file");
+    check_file("/nonexistent/model.gguf", "/nonexistent/model.gguf", "No such file");
+    check_file("", "", "");
+    check_file("/dev/null", "/dev/null", "");
+    const char* directory = temporary("empty");
+    mkdir(directory, 0700);
+    check_file(directory, directory, "config.json");
+    copy_file(golden("tiny/config.json"), temporary("empty/config.json"));
+    check_file(directory, directory, "safetensors");
+    write_file(temporary("empty/model.safetensors"), "", 0);
+    check_file(directory, "model.safetensors", "");
+    write_file(temporary("empty.gguf"), "", 0);
+    check_file(temporary("empty.gguf"), "empty.gguf", "");
+    write_file(temporary("text.gguf"), "this is no model", 16);
+    check_file(temporary("text.gguf"), "text.gguf", "GGUF");
+    check_file(golden("tiny/config.json"), "config.json", "");
+}
+
+TEST(files_that_end_early) {
+    const char* path = temporary("truncated");
+    mkdir(path, 0700);
+    copy_file(golden("tiny/config.json"), temporary("truncated/config.json"));
+    const char* weights = temporary("truncated/model.safetensors");
+    const long whole = file_size(golden("tiny/model.safetensors"));
+    const long sizes[] = {whole - 1, whole / 2, 3000, 100, 8, 7, 1};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        copy_file(golden("tiny/model.safetensors"), weights);
+        CHECK(truncate(weights, sizes[i]) == 0);
+        check_file(path, "model.safetensors", "");
+    }
+    const long gguf = file_size(golden("tiny-q8.gguf"));
+    const long gguf_sizes[] = {gguf - 1, gguf / 2, 10000, 1000, 24, 5, 3};
+    for (size_t i = 0; i < sizeof gguf_sizes / sizeof *gguf_sizes; i++) {
+        copy_file(golden("tiny-q8.gguf"), temporary("truncated.gguf"));
+        CHECK(truncate(temporary("truncated.gguf"), gguf_sizes[i]) == 0);
+        check_file(temporary("truncated.gguf"), "truncated.gguf", "");
+    }
+    copy_file(golden("tiny/model.safetensors"), weights);
+    copy_file(golden("tiny/config.json"), temporary("truncated/config.json"));
+    CHECK(truncate(temporary("truncated/config.json"), 300) == 0);
+    check_file(path, "config.json", "");
+}
+
+TEST(tensors_of_another_type_or_shape) {
+    const char* path = temporary("mistyped");
+    mkdir(path, 0700);
+    const char *config = temporary("mistyped/config.json"), *weights = temporary("mistyped/model.safetensors");
+    const char *good_config = golden("tiny/config.json"), *good_weights = golden("tiny/model.safetensors");
+    const struct {
+        const char *old, *replacement, *names;
+    } tensors[] = {
+        {"\"BF16\", \"shape\": [512, 96]", "\"I16\",  \"shape\": [512, 96]", "model.embed_tokens.weight"},
+        {"[512, 96]", "[96, 512]", "model.embed_tokens.weight"},
+        {"model.norm.weight", "model.nope.weight", "model.norm.weight"},
+        {"model.layers.2.self_attn.sinks", "model.layers.2.self_attn.stink", "model.layers.2.self_attn.sinks"},
+        {"[0, 98304]", "[0, 98305]", "model.embed_tokens.weight"},
+        {"[0, 98304]", "[98304, 0]", "model.embed_tokens.weight"},
+    };
+    copy_file(good_config, config);
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
+        copy_replacing(good_weights, weights, tensors[i].old, tensors[i].replacement);
+        check_file(path, "mistyped", tensors[i].names);
+    }
+    const struct {
+        const char *old, *replacement, *names;
+    } sizes[] = {
+        {"\"hidden_size\": 96", "\"hidden_size\": 64", "model."},
+        {"\"hidden_size\": 96", "\"hidden_size\": 97", "hidden_size"},
+        {"\"hidden_size\": 96", "\"hidden_size\": -1", "hidden_size"},
+        {"\"head_dim\": 64", "\"head_dim\": 63", "head_dim"},
+        {"\"num_attention_heads\": 8", "\"num_attention_heads\": 7", "heads"},
+        {"\"rms_norm_eps\": 1e-05", "\"rms_norm_eps\": -1.05", "rms_norm_eps"},
+        {"\"vocab_size\": 512", "\"vocab_size\": \"a\"", "vocab_size"},
+        {"\"num_hidden_layers\": 4", "\"num_hidden_layers\": 5", "layer"},
+        {"\"model_type\": \"gpt_oss\"", "\"model_type\": \"llama_2\"", "model_type"},
+        {"\"sliding_window\": 128", "\"sliding_window\": 0  ", "sliding_window"},
+    };
+    copy_file(good_weights, weights);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        copy_replacing(good_config, config, sizes[i].old, sizes[i].replacement);
+        check_file(path, path, sizes[i].names);
+    }
+    /* and the files as they were load */
+    copy_file(good_config, config);
+    const struct gptoss_model_options options = model_options();
+    gptoss_model_t model;
+    CHECK_OK(gptoss_model_create(path, &options, &model));
+    CHECK_OK(gptoss_model_release(model));
+}
