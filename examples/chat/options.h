@@ -1,0 +1,38 @@
+// What the command line asks for; what it leaves open takes the model's own defaults.
+#pragma once
+
+#include <gptoss.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace chat {
+
+struct Options {
+    std::string model;
+    std::optional<std::string> prompt;  // one shot; "-" for standard input
+    std::string reasoning = "medium", instructions, tools;
+    bool hide_reasoning = false;
+
+    std::string device;  // "" for the most capable one
+    gptoss_weight_type weights = gptoss_weight_type_default;
+    uint64_t context_length = 0;  // 0 for the model's
+    uint64_t max_tokens = 0;      // of an answer; 0 for no limit but the context
+
+    std::optional<float> temperature, top_p;
+    std::optional<uint32_t> top_k;
+    float min_p = 0, presence_penalty = 0, frequency_penalty = 0, repetition_penalty = 1;
+    std::optional<uint64_t> seed;  // a random one
+
+    // Fills what is still open from the generation_config.json in the model's directory, if there is one.
+    void take_model_defaults();
+};
+
+// The model that comes with the source, where this program finds it. Throws if it doesn't.
+std::string default_model();
+
+// Parses the command line; for --help, --list-devices and mistakes returns the exit status in its place.
+std::optional<int> parse_options(int argc, char** argv, Options& options);
+
+}  // namespace chat
