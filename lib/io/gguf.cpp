@@ -94,7 +94,7 @@ class Reader {
     }
     void refill() {
         begin_ = position_;
-        window_.resize(static_cast<size_t>(std::min<uint64_t>(left(), 1 << 18)));
+        window_.resize(static_cast<size_t>(std::min<uint64_t>(left(), 1 << 16)));
         read_(begin_, window_.data(), window_.size());
     }
 
