@@ -92,7 +92,7 @@ uint nth_key(bool ids, float tied, uint low, uint high, inout uint rank, out uin
         low += found << shift;
         barrier();
         if (shift == 0) return low;
-        high = min(high, low + (1u << shift) - 1);
+        high = low + min(high - low, (1u << shift) - 1);
     }
 }
 
