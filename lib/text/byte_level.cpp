@@ -1,6 +1,5 @@
 #include <array>
 
-#include "error.h"
 #include "text/sources.h"
 
 namespace gptoss::text {
@@ -35,22 +34,9 @@ std::string from_byte_level(std::string_view text) {
     return out;
 }
 
-Vocabulary::Merge make_merge(const Vocabulary& vocabulary, std::string_view left, std::string_view right,
-                             const std::string& where) {
-    auto find = [&](std::string_view name) {
-        Token token = vocabulary.find(from_byte_level(name));
-        if (token == no_token)
-            throw Error(Status::IoError, where + ": there is no token \"" + std::string(name) + "\"");
-        return token;
-    };
-    return {find(left), find(right), find(std::string(left) + std::string(right))};
-}
-
-Vocabulary::Merge read_merge(const Vocabulary& vocabulary, std::string_view text, const std::string& where) {
-    const size_t space = text.find(' ');
-    if (space == std::string_view::npos)
-        throw Error(Status::IoError, where + ": \"" + std::string(text) + "\" is no pair");
-    return make_merge(vocabulary, text.substr(0, space), text.substr(space + 1), where);
+Vocabulary::Merge find_merge(const Vocabulary& vocabulary, std::string_view left, std::string_view right) {
+    const std::string a = from_byte_level(left), b = from_byte_level(right);
+    return {vocabulary.find(a), vocabulary.find(b), vocabulary.find(a + b)};
 }
 
 }  // namespace gptoss::text

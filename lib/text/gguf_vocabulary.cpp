@@ -111,6 +111,9 @@ std::optional<TokenizerParts> parse_gguf(std::string_view bytes) {
         throw Error(Status::IoError, "tokenizer.ggml.token_type has " + std::to_string(metadata.types.size()) +
                                          " elements for " + std::to_string(metadata.tokens.size()) + " tokens");
 
+    if (metadata.unknown != no_token && metadata.unknown >= metadata.tokens.size())
+        throw Error(Status::IoError, "tokenizer.ggml.unknown_token_id is " + std::to_string(metadata.unknown));
+
     constexpr int32_t control = 3, user_defined = 4, unused = 5;
     std::vector<std::string> tokens(metadata.tokens.size());
     std::vector<SpecialToken> specials;
@@ -124,12 +127,12 @@ std::optional<TokenizerParts> parse_gguf(std::string_view bytes) {
     }
     Vocabulary vocabulary(tokens);
     std::vector<Vocabulary::Merge> merges;
-    for (size_t i = 0; i < metadata.merges.size(); ++i) {
-        std::string whole(metadata.merges[i]);
-        if (const size_t space = whole.find(' '); space != std::string::npos) whole.erase(space, 1);
+    for (std::string_view merge : metadata.merges) {
         // As in llama.cpp, a merge that makes no token of the vocabulary is none.
-        if (vocabulary.find(from_byte_level(whole)) != no_token)
-            merges.push_back(read_merge(vocabulary, metadata.merges[i], "merge " + std::to_string(i)));
+        const size_t space = merge.find(' ', 1);
+        if (space == std::string_view::npos) continue;
+        const Vocabulary::Merge pair = find_merge(vocabulary, merge.substr(0, space), merge.substr(space + 1));
+        if (pair.left != no_token && pair.right != no_token && pair.token != no_token) merges.push_back(pair);
     }
     vocabulary.set_merges(merges);
     return TokenizerParts{.vocabulary = std::move(vocabulary),

@@ -114,6 +114,7 @@ Header parse_header(std::string text, const std::string& implied_role, bool has_
             words.erase(words.begin());
         } else {
             header.malformed = true;
+            if (has_end) words.clear();  // a role that is none is no recipient either
         }
     }
     if (!words.empty() && words[0] == header.role) words.erase(words.begin());

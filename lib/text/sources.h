@@ -23,13 +23,7 @@ std::vector<SpecialToken> harmony_specials(Token first);
 // What a token in GPT-2's byte-level alphabet stands for; the text itself if it is not all in that alphabet.
 std::string from_byte_level(std::string_view text);
 
-// A merge of two tokens in that alphabet; throws IoError, naming `where`, if one of the three tokens does not exist.
-Vocabulary::Merge make_merge(const Vocabulary& vocabulary, std::string_view left, std::string_view right,
-                             const std::string& where);
-// The same from "left right".
-Vocabulary::Merge read_merge(const Vocabulary& vocabulary, std::string_view text, const std::string& where);
-
-// No vocabulary file may ask for more.
-inline constexpr uint32_t max_vocabulary = 1 << 21;
+// The merge of two tokens in that alphabet; no_token for each of the three that does not exist.
+Vocabulary::Merge find_merge(const Vocabulary& vocabulary, std::string_view left, std::string_view right);
 
 }  // namespace gptoss::text

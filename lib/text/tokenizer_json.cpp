@@ -123,20 +123,29 @@ Vocabulary read_vocabulary(const json& model, const std::vector<SpecialToken>& s
     return Vocabulary(tokens);
 }
 
+// A merge is "a b" or ["a", "b"].
+std::pair<std::string, std::string> read_pair(const json& node, const std::string& where) {
+    if (node.is_string()) {
+        const std::string& text = node.get_ref<const std::string&>();
+        if (const size_t space = text.find(' '); space != std::string::npos)
+            return {text.substr(0, space), text.substr(space + 1)};
+    } else if (node.is_array() && node.size() == 2 && node[0].is_string() && node[1].is_string()) {
+        return {node[0].get<std::string>(), node[1].get<std::string>()};
+    }
+    throw Error(Status::IoError, where + R"( is neither "a b" nor ["a", "b"])");
+}
+
 void read_merges(const json& model, Vocabulary& vocabulary) {
     const json& list = get(model, "merges", "the model");
     if (!list.is_array()) throw Error(Status::IoError, "the model's \"merges\" is not an array");
     std::vector<Vocabulary::Merge> merges;
     for (const json& node : list) {
         const std::string where = "merge " + std::to_string(merges.size());
-        if (node.is_string()) {
-            merges.push_back(read_merge(vocabulary, node.get_ref<const std::string&>(), where));
-        } else if (node.is_array() && node.size() == 2 && node[0].is_string() && node[1].is_string()) {
-            merges.push_back(make_merge(vocabulary, node[0].get_ref<const std::string&>(),
-                                        node[1].get_ref<const std::string&>(), where));
-        } else {
-            throw Error(Status::IoError, where + " is neither \"a b\" nor [\"a\", \"b\"]");
-        }
+        const auto [left, right] = read_pair(node, where);
+        merges.push_back(find_merge(vocabulary, left, right));
+        const Vocabulary::Merge& merge = merges.back();
+        for (auto& [token, name] : {std::pair(merge.left, left), {merge.right, right}, {merge.token, left + right}})
+            if (token == no_token) throw Error(Status::IoError, where + ": there is no token \"" + name + "\"");
     }
     vocabulary.set_merges(merges);
 }

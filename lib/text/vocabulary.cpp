@@ -29,8 +29,12 @@ uint64_t hash_bytes(std::string_view bytes) {
     return hash ^ (hash >> 29);
 }
 
-uint64_t hash_pair(Token left, Token right) {
-    uint64_t hash = ((uint64_t{left} << 32) | right) * mix;
+constexpr uint64_t no_merge = UINT64_MAX;
+
+uint64_t pair_of(Token left, Token right) { return uint64_t{left} << 21 | right; }
+
+uint64_t hash_pair(uint64_t pair) {
+    const uint64_t hash = pair * mix;
     return hash ^ (hash >> 32);
 }
 
@@ -53,7 +57,8 @@ std::string as_text(std::string_view bytes) {
 Vocabulary::Vocabulary(std::span<const std::string> bytes_of) {
     size_t size = 0;
     for (const std::string& bytes : bytes_of) size += bytes.size();
-    if (size > UINT32_MAX || bytes_of.size() >= no_token) throw Error(Status::IoError, "the vocabulary is too large");
+    if (size > UINT32_MAX || bytes_of.size() > max_vocabulary)
+        throw Error(Status::IoError, "the vocabulary is too large");
     arena_.reserve(size);
     offsets_.reserve(bytes_of.size() + 1);
     offsets_.push_back(0);
@@ -105,25 +110,36 @@ Token Vocabulary::find(std::string_view text) const {
     return no_token;
 }
 
-void Vocabulary::reserve_merges(size_t count) { merges_.assign(table_size(count), {}); }
-
-void Vocabulary::add_merge(const Merge& merge, uint32_t rank) {
-    const size_t mask = merges_.size() - 1;
-    size_t i = hash_pair(merge.left, merge.right) & mask;
-    while (merges_[i].left != no_token && (merges_[i].left != merge.left || merges_[i].right != merge.right))
-        i = (i + 1) & mask;
-    merges_[i] = {merge.left, merge.right, rank, merge.token};
+void Vocabulary::reserve_merges(size_t count, size_t num_ranks) {
+    if (num_ranks > max_vocabulary) throw Error(Status::IoError, std::to_string(num_ranks) + " merges are too many");
+    merges_.assign(table_size(count), no_merge);
+    merged_.assign(num_ranks, no_token);
 }
 
-Vocabulary::MergeSlot Vocabulary::find_merge(Token left, Token right) const {
+void Vocabulary::add_merge(const Merge& merge, uint32_t rank) {
+    const uint64_t pair = pair_of(merge.left, merge.right);
     const size_t mask = merges_.size() - 1;
-    for (size_t i = hash_pair(left, right) & mask; merges_[i].left != no_token; i = (i + 1) & mask)
-        if (merges_[i].left == left && merges_[i].right == right) return merges_[i];
-    return {};
+    size_t i = hash_pair(pair) & mask;
+    while (merges_[i] != no_merge && merges_[i] >> 21 != pair) i = (i + 1) & mask;
+    merges_[i] = pair << 21 | rank;
+    merged_[rank] = merge.token;
+}
+
+uint32_t Vocabulary::find_merge(Token left, Token right) const {
+    const uint64_t pair = pair_of(left, right);
+    const size_t mask = merges_.size() - 1;
+    for (size_t i = hash_pair(pair) & mask; merges_[i] != no_merge; i = (i + 1) & mask)
+        if (merges_[i] >> 21 == pair) return merges_[i] & (max_vocabulary - 1);
+    return no_rank;
+}
+
+Token Vocabulary::merge(Token left, Token right) const {
+    const uint32_t rank = find_merge(left, right);
+    return rank == no_rank ? no_token : merged_[rank];
 }
 
 void Vocabulary::set_merges(std::span<const Merge> merges) {
-    reserve_merges(merges.size());
+    reserve_merges(merges.size(), merges.size());
     for (size_t i = 0; i < merges.size(); ++i) add_merge(merges[i], static_cast<uint32_t>(i));
 }
 
@@ -135,7 +151,7 @@ void Vocabulary::set_merges_from_ranks() {
         size_t begin;
         Token with_next;  // what it and the next part spell
     };
-    reserve_merges(num_tokens_);
+    reserve_merges(num_tokens_, id_limit());
     std::vector<Part> parts;
     for (Token token = 0; token < id_limit(); ++token) {
         const std::string_view text = bytes(token);
@@ -213,29 +229,20 @@ bool Vocabulary::encode_by_windows(std::string_view piece, std::vector<Token>& o
 
 // Scans all neighbours for each merge: the fastest way for words.
 size_t Vocabulary::merge_short(std::span<Token> parts) const {
-    struct {
-        uint32_t rank;
-        Token token;
-    } next[max_short];  // the merge of part i and part i + 1
-    auto look_up = [&](size_t i) {
-        MergeSlot merge = find_merge(parts[i], parts[i + 1]);
-        next[i] = {merge.rank, merge.token};
-    };
+    uint32_t ranks[max_short];  // of the merge of part i and part i + 1
     size_t count = parts.size();
-    for (size_t i = 0; i + 1 < count; ++i) look_up(i);
+    for (size_t i = 0; i + 1 < count; ++i) ranks[i] = find_merge(parts[i], parts[i + 1]);
     while (count > 1) {
-        size_t best = 0;
-        for (size_t i = 1; i + 1 < count; ++i)
-            if (next[i].rank < next[best].rank) best = i;
-        if (next[best].rank == no_rank) break;
-        parts[best] = next[best].token;
+        const size_t best = std::min_element(ranks, ranks + count - 1) - ranks;
+        if (ranks[best] == no_rank) break;
+        parts[best] = merged_[ranks[best]];
         --count;
         for (size_t i = best + 1; i < count; ++i) {
             parts[i] = parts[i + 1];
-            next[i] = next[i + 1];
+            ranks[i] = ranks[i + 1];
         }
-        if (best + 1 < count) look_up(best);
-        if (best > 0) look_up(best - 1);
+        if (best + 1 < count) ranks[best] = find_merge(parts[best], parts[best + 1]);
+        if (best > 0) ranks[best - 1] = find_merge(parts[best - 1], parts[best]);
     }
     return count;
 }
@@ -254,10 +261,10 @@ size_t Vocabulary::merge_long(std::span<Token> parts) const {
     std::priority_queue<uint32_t, std::vector<uint32_t>, std::greater<>> ranks;  // of buckets with work left
     auto merge_at = [&](uint32_t i) {
         const uint32_t next = i + extent[i];
-        return next < count ? find_merge(parts[i], parts[next]) : MergeSlot();
+        return next < count ? find_merge(parts[i], parts[next]) : no_rank;
     };
     auto push = [&](uint32_t i) {
-        const uint32_t rank = merge_at(i).rank;
+        const uint32_t rank = merge_at(i);
         if (rank == no_rank) return rank;
         Bucket& bucket = buckets[rank];
         if (bucket.done == bucket.positions.size())
@@ -278,11 +285,10 @@ size_t Vocabulary::merge_long(std::span<Token> parts) const {
         while (first && bucket.done < bucket.positions.size()) {
             const uint32_t i = bucket.positions[bucket.done++];
             if (parts[i] == no_token) continue;
-            const MergeSlot merge = merge_at(i);
-            if (merge.rank != rank) continue;
+            if (merge_at(i) != rank) continue;
             const uint32_t next = i + extent[i];
             const uint16_t size = static_cast<uint16_t>(extent[i] + extent[next]);
-            parts[i] = merge.token;
+            parts[i] = merged_[rank];
             parts[next] = no_token;
             extent[i] = extent[i + size - 1] = size;
             if (i > 0) first = push(i - extent[i - 1]) > rank;

@@ -12,6 +12,8 @@ namespace gptoss::text {
 
 using Token = uint32_t;
 inline constexpr Token no_token = UINT32_MAX;
+// Ids and ranks of merges are below this; files that ask for more are refused.
+inline constexpr uint32_t max_vocabulary = 1 << 21;
 
 class Vocabulary {
   public:
@@ -41,6 +43,9 @@ class Vocabulary {
     // no_token if no token has these bytes.
     Token find(std::string_view bytes) const;
 
+    // What two neighbours become; no_token if they do not merge.
+    Token merge(Token left, Token right) const;
+
     // Appends the tokens of one piece of text. Bytes that the vocabulary lacks give unknown, or nothing if that is
     // no_token. Time grows as n log n at worst, whatever the text.
     void encode_piece(std::string_view piece, Token unknown, std::vector<Token>& out) const;
@@ -50,20 +55,14 @@ class Vocabulary {
         uint32_t hash = 0;
         Token token = no_token;
     };
-    struct MergeSlot {
-        Token left = no_token;
-        Token right = no_token;
-        uint32_t rank = no_rank;
-        Token token = no_token;
-    };
     static constexpr uint32_t no_rank = UINT32_MAX;
     static constexpr size_t max_short = 64;      // parts
     static constexpr size_t window_size = 4096;  // bytes
 
     void index_tokens();
-    void reserve_merges(size_t count);
+    void reserve_merges(size_t count, size_t num_ranks);
     void add_merge(const Merge& merge, uint32_t rank);
-    MergeSlot find_merge(Token left, Token right) const;  // rank: no_rank if they do not merge
+    uint32_t find_merge(Token left, Token right) const;  // its rank; no_rank if they do not merge
     void append_merged(std::string_view text, Token unknown, std::vector<Token>& out) const;
     bool encode_by_windows(std::string_view piece, std::vector<Token>& out) const;
     // Merge the parts of a piece in place; give how many are left.
@@ -77,7 +76,8 @@ class Vocabulary {
     bool has_all_bytes_ = false;
     // Hash tables with open addressing; their sizes are powers of two, at least twice what they hold.
     std::vector<TokenSlot> by_bytes_;
-    std::vector<MergeSlot> merges_{16};
+    std::vector<uint64_t> merges_{UINT64_MAX};  // left << 42 | right << 21 | rank
+    std::vector<Token> merged_;                 // by rank
 };
 
 }  // namespace gptoss::text

@@ -71,3 +71,112 @@ TEST_CASE("completions parse as OpenAI's harmony library parses them") {
         CHECK(!parser.is_malformed());
     }
 }
+
+namespace {
+
+struct Parsed {
+    Json messages;
+    bool malformed;
+    std::string deltas;
+};
+
+Parsed parse(const std::vector<Token>& tokens) {
+    HarmonyParser parser(o200k());
+    std::string deltas;
+    for (Token token : tokens) {
+        parser.process(token);
+        deltas += parser.delta();
+    }
+    return {Json::parse(parser.messages_json()), parser.is_malformed(), deltas};
+}
+
+Parsed parse(std::string_view text) { return parse(o200k()->encode(text, true)); }
+
+}  // namespace
+
+TEST_CASE("a malformed turn comes back as text, flagged, with its tokens") {
+    struct {
+        const char* text;
+        const char* messages;  // without the tokens
+        int malformed_message;
+    } const examples[] = {
+        // No header at all.
+        {"Hello.<|return|>", R"([{"role":"assistant","content":"Hello."}])", 0},
+        // A header without its end.
+        {"<|channel|>final Hello<|end|>", R"([{"role":"assistant","content":"Hello","channel":"final"}])", 0},
+        {"<|channel|>commentary to=functions.f {\"a\":1}<|call|>",
+         R"([{"role":"assistant","content":"to=functions.f {\"a\":1}","channel":"commentary"}])", 0},
+        {"<|channel|>analysis x<|start|>assistant<|channel|>final<|message|>y<|return|>",
+         R"([{"role":"assistant","content":"x","channel":"analysis"},{"role":"assistant","content":"y","channel":"final"}])",
+         0},
+        // The channel twice, without a name, or beside words that are none of a header.
+        {"<|channel|>commentary to=functions.f<|channel|>commentary<|message|>{}<|call|>",
+         R"([{"role":"assistant","recipient":"functions.f","content":"{}","channel":"commentary"}])", 0},
+        {"<|channel|><|message|>x<|end|>", R"([{"role":"assistant","content":"x"}])", 0},
+        {"<|channel|>commentary to=functions.f <|constrain|> json<|message|>{}<|call|>",
+         R"([{"role":"assistant","recipient":"functions.f","content":"{}","channel":"commentary","content_type":"<|constrain|> json"}])",
+         0},
+        // Special tokens inside the text.
+        {"<|channel|>final<|message|>a<|channel|>b<|return|>",
+         R"([{"role":"assistant","content":"a<|channel|>b","channel":"final"}])", 0},
+        {"<|channel|>final<|message|>a<|endoftext|>", R"([{"role":"assistant","content":"a","channel":"final"}])", 0},
+        // A message without its start, a role that is none.
+        {"<|channel|>final<|message|>a<|end|><|channel|>final<|message|>b<|end|>",
+         R"([{"role":"assistant","content":"a","channel":"final"},{"role":"assistant","content":"b","channel":"final"}])",
+         1},
+        {"<|channel|>final<|message|>a<|end|><|start|>bard<|message|>b<|end|>",
+         R"([{"role":"assistant","content":"a","channel":"final"},{"role":"assistant","content":"b"}])", 1},
+    };
+    for (auto& example : examples) {
+        CAPTURE(example.text);
+        Parsed parsed = parse(example.text);
+        CHECK(parsed.malformed);
+        REQUIRE(parsed.messages[example.malformed_message].contains("raw_tokens"));
+        std::vector<Token> tokens = parsed.messages[example.malformed_message]["raw_tokens"];
+        CHECK(std::string(example.text).find(o200k()->decode(tokens)) != std::string::npos);
+        for (Json& message : parsed.messages) message.erase("raw_tokens");
+        CHECK(parsed.messages == Json::parse(example.messages));
+    }
+}
+
+TEST_CASE("a whole turn may begin with its start token") {
+    Parsed parsed = parse("<|start|>assistant<|channel|>final<|message|>x<|return|>");
+    CHECK(parsed.messages == Json::parse(R"([{"role":"assistant","content":"x","channel":"final"}])"));
+    CHECK(!parsed.malformed);
+}
+
+TEST_CASE("deltas are whole characters, and what is no UTF-8 becomes U+FFFD") {
+    std::vector<Token> tokens = o200k()->encode("<|channel|>final<|message|>", true);
+    const size_t begin = tokens.size();
+    for (Token token : o200k()->encode("a\xF0\x9F\x92z\xC3", false)) tokens.push_back(token);
+    CHECK(parse(tokens).deltas == "a\xEF\xBF\xBDz");
+    CHECK(parse(tokens).messages[0]["content"] == "a\xEF\xBF\xBDz\xEF\xBF\xBD");
+    tokens.resize(begin);
+    tokens.push_back(4000000000u);
+    tokens.push_back(o200k()->encode("b", false)[0]);
+    CHECK(parse(tokens).deltas ==
+          "\xEF\xBF\xBD"
+          "b");
+    CHECK(parse(tokens).malformed);
+}
+
+TEST_CASE("built-in tools are named in a word, and numbers keep their form") {
+    auto with_tools = [](const char* tools) {
+        return render(
+            Json::parse(std::string(R"({"messages":[{"role":"system","content":[{"type":"system_content","tools":)") +
+                        tools + "}]}]}"));
+    };
+    Json browser;
+    for (const Json& example : golden("harmony_render"))
+        if (example["name"] == "browser") browser = example["messages"][0]["content"][0]["tools"];
+    CHECK(with_tools(R"({"browser":{}})") == with_tools(browser.dump().c_str()));
+    CHECK(with_tools(R"({"python":{}})")
+              .starts_with("<|start|>system<|message|># Tools\n\n## python\n\nUse this tool to execute Python code in "
+                           "your chain of thought."));
+    const std::string numbers = with_tools(
+        R"({"t":{"name":"t","tools":[{"name":"f","description":"","parameters":{"type":"object","properties":{
+            "a":{"default":10.0},"b":{"default":1e15},"c":{"default":1e16},"d":{"default":-1.25e-5},"e":{"default":18446744073709551615}
+        }}}]}})");
+    for (const char* line : {"10.0", "1000000000000000.0", "1e16", "-0.0000125", "18446744073709551615"})
+        CHECK(numbers.find(std::string("// default: ") + line + "\n") != std::string::npos);
+}
