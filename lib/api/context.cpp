@@ -170,6 +170,7 @@ gptoss_status gptoss_context_cancel(gptoss_context_t context) {
 
 gptoss_status gptoss_context_get_stats(gptoss_context_t context, gptoss_context_stats* stats_out) {
     return guard([&] {
+        write_struct(gptoss_context_stats{}, stats_out, "stats_out");
         require(context, "context");
         const model::Context& c = context->context;
         gptoss_context_stats stats{};

@@ -93,17 +93,28 @@ void Context::process() {
         if (logits_of_ == start) return;
         start--;  // only the last token's logits are missing
     }
-    logits_of_ = 0;
-    start = cache_.rewind(start);
-    computed_.resize(start);
+    const uint32_t first = go_back(start);
     const auto end = static_cast<uint32_t>(tokens_.size());
     cache_.reserve(end);
-    const uint32_t first = start;
-    while (start < end) {
+    compute_until(end);
+    logits_of_ = end;
+    if (end - first >= kSnapshotTokens) cache_.save(end);
+}
+
+// To `position` computed tokens, or fewer: returns how many.
+uint32_t Context::go_back(uint32_t position) {
+    logits_of_ = 0;
+    position = cache_.rewind(position);
+    computed_.resize(position);
+    return position;
+}
+
+void Context::compute_until(uint32_t end) {
+    for (auto start = static_cast<uint32_t>(computed_.size()); start < end;) {
         check_cancelled();
         const uint32_t n = std::min(end - start, max_batch_);
         try {
-            run_batch(start, n, start + n == end);
+            run_batch(start, n, start + n == tokens_.size());
         } catch (...) {
             drain();
             throw;
@@ -111,8 +122,6 @@ void Context::process() {
         computed_.insert(computed_.end(), tokens_.begin() + start, tokens_.begin() + start + n);
         start += n;
     }
-    logits_of_ = end;
-    if (end - first >= kSnapshotTokens) cache_.save(end);
 }
 
 // In several submits where the work is long: a display's GPU resets a job of more than about two seconds.
@@ -146,14 +155,20 @@ std::vector<vk::KernelTime> Context::profile(uint32_t n) {
                                                  std::to_string(tokens_.size()) + " tokens, a batch " +
                                                  std::to_string(max_batch_));
     process();
+    const auto end = static_cast<uint32_t>(tokens_.size());
+    go_back(end - n);
+    compute_until(end - n);
     vk::Commands commands(model_->device, model_->kernels);
     commands.enable_profile();
+    cache_.will_write(end - n, n);
     commands.begin();
-    record_tokens(commands, static_cast<uint32_t>(tokens_.size()) - n, n);
+    record_tokens(commands, end - n, n);
     record_forward(commands, *model_, activations_, cache_, n, 0, model_->config.n_layers, true);
     commands.end();
     commands.submit();
     commands.wait();
+    computed_ = tokens_;
+    logits_of_ = end;
     return commands.profile();
 }
 

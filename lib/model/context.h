@@ -62,6 +62,8 @@ class Context {
   private:
     static constexpr uint32_t kAhead = 3;  // steps in flight: the device never waits for the host
 
+    uint32_t go_back(uint32_t position);
+    void compute_until(uint32_t end);
     void run_batch(uint32_t first, uint32_t n, bool want_logits);
     void record_tokens(vk::Commands& commands, uint32_t first, uint32_t n);
     void run_steps(const GenerateRequest& request, uint64_t limit, uint64_t* n_tokens, StopReason* reason);
