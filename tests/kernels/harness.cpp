@@ -3,6 +3,8 @@
 #include <cstdlib>
 #include <memory>
 
+#include "at_end.h"
+
 namespace gptoss::test {
 
 Gpu::Gpu() : device(vk::choose_device(std::getenv("GPTOSS_TEST_DEVICE"))), kernels(device), commands(device, kernels) {}
@@ -11,28 +13,13 @@ namespace {
 
 std::unique_ptr<Gpu> the_gpu;
 
-// Lets the device go before main returns: after that, drivers and layers may have destroyed what they need for it.
-struct Teardown : doctest::IReporter {
-    explicit Teardown(const doctest::ContextOptions&) {}
-    void test_run_end(const doctest::TestRunStats&) override { the_gpu.reset(); }
-    void report_query(const doctest::QueryData&) override {}
-    void test_run_start() override {}
-    void test_case_start(const doctest::TestCaseData&) override {}
-    void test_case_reenter(const doctest::TestCaseData&) override {}
-    void test_case_end(const doctest::CurrentTestCaseStats&) override {}
-    void test_case_exception(const doctest::TestCaseException&) override {}
-    void subcase_start(const doctest::SubcaseSignature&) override {}
-    void subcase_end() override {}
-    void log_assert(const doctest::AssertData&) override {}
-    void log_message(const doctest::MessageData&) override {}
-    void test_case_skipped(const doctest::TestCaseData&) override {}
-};
-REGISTER_LISTENER("teardown", 1, Teardown);
-
 }  // namespace
 
 Gpu& gpu() {
-    if (!the_gpu) the_gpu = std::make_unique<Gpu>();
+    if (!the_gpu) {
+        the_gpu = std::make_unique<Gpu>();
+        at_end().push_back([] { the_gpu.reset(); });
+    }
     return *the_gpu;
 }
 

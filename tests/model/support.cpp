@@ -6,6 +6,8 @@
 #include <limits>
 #include <random>
 
+#include "at_end.h"
+
 namespace gptoss::test {
 
 std::string golden(const std::string& name) { return GPTOSS_SOURCE_DIR "/tests/golden/" + name; }
@@ -16,8 +18,11 @@ std::shared_ptr<model::Model> load(const std::string& path, model::ModelOptions 
 }
 
 const std::shared_ptr<model::Model>& small_model() {
-    // never destroyed: drivers and layers may be gone before a static of ours
-    static const auto& model = *new std::shared_ptr(load(SyntheticCheckpoint(Shape{}, 1).path()));
+    static std::shared_ptr<model::Model> model;
+    if (!model) {
+        model = load(SyntheticCheckpoint(Shape{}, 1).path());
+        at_end().push_back([] { model.reset(); });
+    }
     return model;
 }
 
