@@ -385,6 +385,58 @@ TEST(sampler_settings_change_what_is_drawn) {
     CHECK_OK(gptoss_context_release(context));
 }
 
+TEST(a_context_says_what_it_holds_and_costs) {
+    gptoss_context_t context = tiny_context();
+    struct gptoss_context_stats stats;
+    memset(&stats, 'x', sizeof stats);
+    stats.struct_size = sizeof stats;
+    CHECK_OK(gptoss_context_get_stats(context, &stats));
+    CHECK(stats.cache_bytes > 0 && stats.activation_bytes > 0 && stats.step_dispatches == 0);
+    uint32_t tokens[2];
+    size_t n = 0;
+    CHECK_OK(gptoss_context_sample(context, 0, 0, 2, tokens, &n));
+    CHECK_OK(gptoss_context_get_stats(context, &stats));
+    CHECK(stats.step_dispatches >= 4 * 4 && stats.step_barriers <= stats.step_dispatches + 2);
+    /* the next token sees 8 tokens: 2 key-value heads of 64 float16 keys and values in 4 layers */
+    CHECK(stats.cache_bytes_per_token == 8 * 2 * 64 * 2 * 2 * 4);
+    stats.struct_size = 1;
+    CHECK_FAILS(gptoss_status_invalid_argument, "struct_size", gptoss_context_get_stats(context, &stats));
+    CHECK_FAILS(gptoss_status_invalid_argument, "stats_out", gptoss_context_get_stats(context, NULL));
+    stats.struct_size = sizeof stats;
+    CHECK_FAILS(gptoss_status_invalid_argument, "context", gptoss_context_get_stats(NULL, &stats));
+    CHECK(stats.cache_bytes == 0);
+    CHECK_OK(gptoss_context_release(context));
+}
+
+TEST(a_profile_leaves_the_context_as_it_is) {
+    gptoss_context_t context = tiny_context();
+    float before[VOCABULARY], after[VOCABULARY];
+    get_logits(context, before);
+    struct gptoss_kernel_time times[40];
+    size_t n = 77;
+    for (size_t tokens = 1; tokens <= 5; tokens += 4) {
+        CHECK_OK(gptoss_context_profile(context, tokens, times, 40, &n));
+        CHECK(n <= 40);
+        for (size_t i = 0; i < n; i++)
+            CHECK(times[i].name[0] && strlen(times[i].name) < sizeof times[i].name && times[i].dispatches > 0 &&
+                  times[i].microseconds >= 0);
+    }
+    CHECK_OK(gptoss_context_profile(context, 1, NULL, 0, &n));
+    CHECK_FAILS(gptoss_status_invalid_argument, "0", gptoss_context_profile(context, 0, times, 40, &n));
+    CHECK(n == 0);
+    CHECK_FAILS(gptoss_status_invalid_argument, "5 tokens", gptoss_context_profile(context, 6, times, 40, &n));
+    CHECK_FAILS(gptoss_status_invalid_argument, "5 tokens", gptoss_context_profile(context, SIZE_MAX, times, 40, &n));
+    CHECK_FAILS(gptoss_status_invalid_argument, "times_out", gptoss_context_profile(context, 1, NULL, 1, &n));
+    CHECK_FAILS(gptoss_status_invalid_argument, "num_times_out", gptoss_context_profile(context, 1, times, 40, NULL));
+    CHECK_FAILS(gptoss_status_invalid_argument, "context", gptoss_context_profile(NULL, 1, times, 40, &n));
+    CHECK(num_tokens(context) == 5);
+    CHECK_OK(gptoss_context_truncate(context, 4));
+    CHECK_OK(gptoss_context_append_tokens(context, 1, (const uint32_t[]){511}));
+    get_logits(context, after);
+    CHECK(memcmp(before, after, sizeof before) == 0);
+    CHECK_OK(gptoss_context_release(context));
+}
+
 struct canceller {
     gptoss_context_t context;
     struct stream* stream;

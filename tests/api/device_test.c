@@ -90,6 +90,15 @@ TEST(an_older_caller_s_device_info_is_filled_as_far_as_it_goes) {
     CHECK(larger.newer[0] == 'x');
 }
 
+TEST(bandwidth_is_measured) {
+    double rate = -1;
+    CHECK_OK(gptoss_device_measure_bandwidth(0, &rate));
+    CHECK(rate > 1e8 && rate < 1e14);
+    CHECK_FAILS(gptoss_status_invalid_argument, "4000000000", gptoss_device_measure_bandwidth(4000000000u, &rate));
+    CHECK(rate == 0);
+    CHECK_FAILS(gptoss_status_invalid_argument, "bytes_per_second_out", gptoss_device_measure_bandwidth(0, NULL));
+}
+
 TEST(machines_without_vulkan) {
     run_alone("without_vulkan", "GPTOSS_TEST_NO_LOADER", "1");
     run_alone("without_vulkan", "VK_ICD_FILENAMES", "/nonexistent.json");

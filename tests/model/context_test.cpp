@@ -141,6 +141,20 @@ TEST_CASE("going back beyond the ring starts from a snapshot, or from the beginn
     }
 }
 
+TEST_CASE("a profile leaves the timeline as it is, after going back too") {
+    const auto& model = small_model();
+    const auto tokens = random_tokens(250, model->config.vocab, 13);
+    model::Context context(model, 0, 30);
+    append_in_chunks(context, tokens, 100);
+    context.truncate(201);  // the snapshot at 200 holds a window and no more
+    context.process();
+    CHECK(context.profile(30).size() < 100);
+    context.append(part(tokens, 201, 250));
+    check_same(*model, logits_of(context), fresh_logits(model, tokens));
+    CHECK_THROWS_AS(context.profile(31), Error);
+    CHECK_THROWS_AS(context.profile(0), Error);
+}
+
 TEST_CASE("a cache says how far back it can go") {
     const auto& model = small_model();
     model::KvCache cache(*model, 4096, 8);  // a ring of 16 + 8 + 32 slots
