@@ -1,0 +1,50 @@
+#!/bin/sh
+# Builds the library with its tests and runs them all: tests/run.sh [BUILD_FOLDER [CMAKE_OPTION ...]]
+#
+# Installs what is missing on Debian 12 or newer (as root or with sudo). Whatever uses the GPU runs under the Vulkan
+# validation layer, and anything that it says is a failure; GPTOSS_TEST_VALIDATION=0 leaves it out. Other settings:
+# GPTOSS_TEST_DEVICE, an index or a part of a name, and GPTOSS_TEST_LONG=1 for the whole of the longest golden prompt.
+# The last line is "N passed, N failed", of all binaries together.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+. cmake/packages.sh
+# shellcheck disable=SC2086
+install_packages $build_packages $run_packages $test_packages || exit 1
+
+build=${1:-build-tests}
+[ $# -eq 0 ] || shift
+cmake -S . -B "$build" -G Ninja -DGPTOSS_BUILD_TESTS=ON -DGPTOSS_WERROR=ON "$@" &&
+    cmake --build "$build" --parallel "$(nproc)" || exit 1
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+passed=0 failed=0
+
+# Runs one binary and adds up its counts; what ends without any, or fails beside them, is one failure more.
+run() {
+    name=$1
+    shift
+    printf '\n== %s\n' "$name"
+    started=$(date +%s)
+    "$@" >"$log" 2>&1
+    status=$?
+    cat "$log"
+    # doctest's "[doctest] test cases:  9 |  8 passed | 1 failed | 0 skipped", or "8 passed, 1 failed"
+    counts=$(sed -n 's/^\[doctest\] test cases: *[0-9]* | *\([0-9]*\) passed | *\([0-9]*\) failed.*/\1 \2/p
+                     s/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$log" | tail -n 1)
+    ok=${counts% *} bad=${counts#* }
+    if [ -z "$counts" ] || { [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; }; then bad=$((${bad:-0} + 1)); fi
+    passed=$((passed + ${ok:-0})) failed=$((failed + ${bad:-0}))
+    echo "== $name: ${ok:-0} passed, ${bad:-0} failed, $(($(date +%s) - started)) s"
+}
+
+validated=
+[ "${GPTOSS_TEST_VALIDATION:-1}" = 0 ] || validated="sh tests/validation.sh"
+run test_unit "$build/tests/test_unit"
+for name in test_kernels test_model test_api; do
+    # shellcheck disable=SC2086
+    run $name $validated "$build/tests/$name"
+done
+
+printf '\n%s passed, %s failed\n' "$passed" "$failed"
+[ "$failed" -eq 0 ]
