@@ -241,26 +241,31 @@ enum gptoss_special_token {
  * Creates a tokenizer, without a model or a GPU.
  *
  * path: NULL for the built-in o200k_harmony; a tokenizer.json, a .tiktoken or a .gguf file; or a directory that holds
- * one of them.
+ * one of them. A .tiktoken file has no special tokens: o200k_harmony's follow its last rank.
+ * Errors: io_error names the file and what is wrong in it, unsupported_argument what this library lacks.
  */
 GPTOSS_ABI enum gptoss_status gptoss_tokenizer_create(const char* path, gptoss_tokenizer_t* tokenizer_out);
 
 /*
- * Encodes UTF-8 text (any bytes are accepted). allow_special: non-zero makes "<|start|>" and the like special tokens,
- * zero encodes them as plain text. Stores up to max_tokens tokens and the count of all in num_tokens_out, which can
- * exceed max_tokens; tokens_out may be NULL when max_tokens is 0.
+ * Encodes UTF-8 text. Any bytes are accepted and come back from gptoss_tokenizer_decode_tokens: what is not UTF-8 is
+ * encoded byte by byte, apart from the text around it. allow_special: non-zero makes "<|start|>" and the like special
+ * tokens, zero encodes them as plain text. Stores up to max_tokens tokens and the count of all in num_tokens_out, which
+ * can exceed max_tokens; tokens_out may be NULL when max_tokens is 0.
  */
 GPTOSS_ABI enum gptoss_status gptoss_tokenizer_encode(gptoss_tokenizer_t tokenizer, const char* text, size_t text_length,
                                                       int allow_special, uint32_t* tokens_out, size_t max_tokens,
                                                       size_t* num_tokens_out);
 
-/* The bytes of one text token (half a character is normal); they live as long as the tokenizer and are not terminated. */
+/*
+ * The bytes of one text token (half a character is normal); they live as long as the tokenizer and are not terminated.
+ * Error: invalid_argument for a special token and for one that does not exist.
+ */
 GPTOSS_ABI enum gptoss_status gptoss_tokenizer_decode(gptoss_tokenizer_t tokenizer, uint32_t token,
                                                       const void** token_ptr_out, size_t* token_size_out);
 
 /*
  * The bytes of a span of tokens, special ones by name. Stores up to max_size bytes, unterminated, and the count of all
- * in size_out, which can exceed max_size.
+ * in size_out, which can exceed max_size. Error: invalid_argument names a token that does not exist.
  */
 GPTOSS_ABI enum gptoss_status gptoss_tokenizer_decode_tokens(gptoss_tokenizer_t tokenizer, const uint32_t* tokens,
                                                              size_t num_tokens, char* text_out, size_t max_size,
@@ -279,6 +284,10 @@ GPTOSS_ABI enum gptoss_status gptoss_tokenizer_find_special_token(gptoss_tokeniz
 GPTOSS_ABI enum gptoss_status gptoss_tokenizer_get_special_token_name(gptoss_tokenizer_t tokenizer, uint32_t token,
                                                                       const char** name_out);
 
+/*
+ * How many text tokens and special tokens there are; get_num_tokens is the sum. In o200k_harmony text tokens come first
+ * (199,998), special ones, reserved ones among them, after (1,090). A model's own vocabulary may mix them or leave gaps.
+ */
 GPTOSS_ABI enum gptoss_status gptoss_tokenizer_get_num_text_tokens(gptoss_tokenizer_t tokenizer,
                                                                    uint32_t* num_text_tokens_out);
 GPTOSS_ABI enum gptoss_status gptoss_tokenizer_get_num_special_tokens(gptoss_tokenizer_t tokenizer,
@@ -450,9 +459,13 @@ GPTOSS_ABI enum gptoss_status gptoss_sampler_release(gptoss_sampler_t sampler);
 /*
  * Renders a conversation, ready for the assistant's turn.
  *
- * conversation_json: {"messages": [...]} in the shape of OpenAI's harmony library, UTF-8, `length` bytes. Reasoning of
- * earlier turns is dropped as there. Stores up to max_tokens tokens and the count of all in num_tokens_out.
- * Error: invalid_argument names the message and the field.
+ * conversation_json: {"messages": [...]} in the shape of OpenAI's harmony library, UTF-8, `length` bytes. A message has
+ * "role", "content" (a string, or an array of {"type": "text" | "system_content" | "developer_content", ...}) and, where
+ * they apply, "name", "recipient", "channel" and "content_type". Analysis before the first final message is dropped once
+ * the assistant's last message is a final one, as there, unless "auto_drop_analysis" beside "messages" is false. In
+ * "tools", {"browser": {}} and {"python": {}} stand for the tools that gpt-oss was trained with.
+ * Stores up to max_tokens tokens and the count of all in num_tokens_out.
+ * Errors: invalid_argument names the message and the field; unsupported_argument a special token that the tokenizer lacks.
  */
 GPTOSS_ABI enum gptoss_status gptoss_harmony_render(gptoss_tokenizer_t tokenizer, const char* conversation_json,
                                                     size_t length, uint32_t* tokens_out, size_t max_tokens,
@@ -462,7 +475,7 @@ GPTOSS_ABI enum gptoss_status gptoss_harmony_render(gptoss_tokenizer_t tokenizer
 GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_create(gptoss_tokenizer_t tokenizer,
                                                            gptoss_harmony_parser_t* parser_out);
 
-/* Takes the next token. A malformed turn is no error: see gptoss_harmony_parser_is_malformed. */
+/* Takes the next token, any number. A malformed turn is no error: see gptoss_harmony_parser_is_malformed. */
 GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_process(gptoss_harmony_parser_t parser, uint32_t token);
 
 /* Forgets all tokens and messages. */
@@ -470,8 +483,10 @@ GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_reset(gptoss_harmony_parser_
 
 /*
  * Properties of the message being generated, after the last token: UTF-8, NUL-terminated, "" where there is none,
- * valid until the parser's next _process or _reset. size_out may be NULL. The content type is what follows the
- * channel, such as "json"; the delta is the text that the last token added, whole characters only.
+ * valid until the parser's next _process or _reset. size_out may be NULL. They are known once the header is complete; the
+ * role of the first message is the assistant's. The recipient may stand after the role or after the channel. The content
+ * type is such as "code" or "<|constrain|>json". The delta is the text that the last token added, whole characters only:
+ * the start of one waits for its rest, and what is not UTF-8 becomes U+FFFD.
  */
 GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_get_role(gptoss_harmony_parser_t parser, const char** text_out,
                                                              size_t* size_out);
@@ -488,8 +503,8 @@ GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_get_delta(gptoss_harmony_par
 GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_is_malformed(gptoss_harmony_parser_t parser, int* malformed_out);
 
 /*
- * The messages so far as a JSON array, an unfinished one last. Stores up to max_size bytes, unterminated, and the size
- * of all in size_out.
+ * The messages so far as a JSON array in the shape that gptoss_harmony_render takes; an unfinished one is last, as if it
+ * ended here. Stores up to max_size bytes, unterminated, and the size of all in size_out.
  */
 GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_get_messages(gptoss_harmony_parser_t parser, char* json_out,
                                                                  size_t max_size, size_t* size_out);
