@@ -252,9 +252,9 @@ GPTOSS_ABI enum gptoss_status gptoss_tokenizer_create(const char* path, gptoss_t
  * tokens, zero encodes them as plain text. Stores up to max_tokens tokens and the count of all in num_tokens_out, which
  * can exceed max_tokens; tokens_out may be NULL when max_tokens is 0.
  */
-GPTOSS_ABI enum gptoss_status gptoss_tokenizer_encode(gptoss_tokenizer_t tokenizer, const char* text, size_t text_length,
-                                                      int allow_special, uint32_t* tokens_out, size_t max_tokens,
-                                                      size_t* num_tokens_out);
+GPTOSS_ABI enum gptoss_status gptoss_tokenizer_encode(gptoss_tokenizer_t tokenizer, const char* text,
+                                                      size_t text_length, int allow_special, uint32_t* tokens_out,
+                                                      size_t max_tokens, size_t* num_tokens_out);
 
 /*
  * The bytes of one text token (half a character is normal); they live as long as the tokenizer and are not terminated.
@@ -286,7 +286,8 @@ GPTOSS_ABI enum gptoss_status gptoss_tokenizer_get_special_token_name(gptoss_tok
 
 /*
  * How many text tokens and special tokens there are; get_num_tokens is the sum. In o200k_harmony text tokens come first
- * (199,998), special ones, reserved ones among them, after (1,090). A model's own vocabulary may mix them or leave gaps.
+ * (199,998), special ones, reserved ones among them, after (1,090). A model's own vocabulary may mix them or leave
+ * gaps.
  */
 GPTOSS_ABI enum gptoss_status gptoss_tokenizer_get_num_text_tokens(gptoss_tokenizer_t tokenizer,
                                                                    uint32_t* num_text_tokens_out);
@@ -305,24 +306,25 @@ GPTOSS_ABI enum gptoss_status gptoss_tokenizer_release(gptoss_tokenizer_t tokeni
  * context_length: the most tokens it can hold; 0 for the model's maximum. max_batch_tokens: the most tokens of a prompt
  * that are processed at once; 0 for the default. Memory grows with the tokens, not with context_length.
  */
-GPTOSS_ABI enum gptoss_status gptoss_context_create(gptoss_model_t model, size_t context_length, size_t max_batch_tokens,
-                                                    gptoss_context_t* context_out);
+GPTOSS_ABI enum gptoss_status gptoss_context_create(gptoss_model_t model, size_t context_length,
+                                                    size_t max_batch_tokens, gptoss_context_t* context_out);
 
 GPTOSS_ABI enum gptoss_status gptoss_context_get_num_tokens(gptoss_context_t context, size_t* num_tokens_out);
 GPTOSS_ABI enum gptoss_status gptoss_context_get_max_tokens(gptoss_context_t context, size_t* max_tokens_out);
 
 /* Stores up to max_tokens of the context's tokens and the count of all in num_tokens_out. */
-GPTOSS_ABI enum gptoss_status gptoss_context_get_tokens(gptoss_context_t context, uint32_t* tokens_out, size_t max_tokens,
-                                                        size_t* num_tokens_out);
+GPTOSS_ABI enum gptoss_status gptoss_context_get_tokens(gptoss_context_t context, uint32_t* tokens_out,
+                                                        size_t max_tokens, size_t* num_tokens_out);
 
 /*
  * Tokenizes text, special tokens included, and appends it; num_tokens_out (may be NULL) gets the tokens appended.
  * Error: context_overflow, and nothing is appended.
  */
-GPTOSS_ABI enum gptoss_status gptoss_context_append_chars(gptoss_context_t context, const char* text, size_t text_length,
-                                                          size_t* num_tokens_out);
+GPTOSS_ABI enum gptoss_status gptoss_context_append_chars(gptoss_context_t context, const char* text,
+                                                          size_t text_length, size_t* num_tokens_out);
 
-/* Appends tokens. Errors: invalid_argument for a token outside the vocabulary, context_overflow; nothing is appended. */
+/* Appends tokens. Errors: invalid_argument for a token outside the vocabulary, context_overflow; nothing is appended.
+ */
 GPTOSS_ABI enum gptoss_status gptoss_context_append_tokens(gptoss_context_t context, size_t num_tokens,
                                                            const uint32_t* tokens);
 
@@ -460,12 +462,12 @@ GPTOSS_ABI enum gptoss_status gptoss_sampler_release(gptoss_sampler_t sampler);
  * Renders a conversation, ready for the assistant's turn.
  *
  * conversation_json: {"messages": [...]} in the shape of OpenAI's harmony library, UTF-8, `length` bytes. A message has
- * "role", "content" (a string, or an array of {"type": "text" | "system_content" | "developer_content", ...}) and, where
- * they apply, "name", "recipient", "channel" and "content_type". Analysis before the first final message is dropped once
- * the assistant's last message is a final one, as there, unless "auto_drop_analysis" beside "messages" is false. In
- * "tools", {"browser": {}} and {"python": {}} stand for the tools that gpt-oss was trained with.
- * Stores up to max_tokens tokens and the count of all in num_tokens_out.
- * Errors: invalid_argument names the message and the field; unsupported_argument a special token that the tokenizer lacks.
+ * "role", "content" (a string, or an array of {"type": "text" | "system_content" | "developer_content", ...}) and,
+ * where they apply, "name", "recipient", "channel" and "content_type". Analysis before the first final message is
+ * dropped once the assistant's last message is a final one, as there, unless "auto_drop_analysis" beside "messages" is
+ * false. In "tools", {"browser": {}} and {"python": {}} stand for the tools that gpt-oss was trained with. Stores up to
+ * max_tokens tokens and the count of all in num_tokens_out. Errors: invalid_argument names the message and the field;
+ * unsupported_argument a special token that the tokenizer lacks.
  */
 GPTOSS_ABI enum gptoss_status gptoss_harmony_render(gptoss_tokenizer_t tokenizer, const char* conversation_json,
                                                     size_t length, uint32_t* tokens_out, size_t max_tokens,
@@ -483,10 +485,10 @@ GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_reset(gptoss_harmony_parser_
 
 /*
  * Properties of the message being generated, after the last token: UTF-8, NUL-terminated, "" where there is none,
- * valid until the parser's next _process or _reset. size_out may be NULL. They are known once the header is complete; the
- * role of the first message is the assistant's. The recipient may stand after the role or after the channel. The content
- * type is such as "code" or "<|constrain|>json". The delta is the text that the last token added, whole characters only:
- * the start of one waits for its rest, and what is not UTF-8 becomes U+FFFD.
+ * valid until the parser's next _process or _reset. size_out may be NULL. They are known once the header is complete;
+ * the role of the first message is the assistant's. The recipient may stand after the role or after the channel. The
+ * content type is such as "code" or "<|constrain|>json". The delta is the text that the last token added, whole
+ * characters only: the start of one waits for its rest, and what is not UTF-8 becomes U+FFFD.
  */
 GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_get_role(gptoss_harmony_parser_t parser, const char** text_out,
                                                              size_t* size_out);
@@ -503,8 +505,8 @@ GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_get_delta(gptoss_harmony_par
 GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_is_malformed(gptoss_harmony_parser_t parser, int* malformed_out);
 
 /*
- * The messages so far as a JSON array in the shape that gptoss_harmony_render takes; an unfinished one is last, as if it
- * ended here. Stores up to max_size bytes, unterminated, and the size of all in size_out.
+ * The messages so far as a JSON array in the shape that gptoss_harmony_render takes; an unfinished one is last, as if
+ * it ended here. Stores up to max_size bytes, unterminated, and the size of all in size_out.
  */
 GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_get_messages(gptoss_harmony_parser_t parser, char* json_out,
                                                                  size_t max_size, size_t* size_out);

@@ -1,14 +1,17 @@
 #!/bin/sh
-# Compares the built-in tokenizer with npm's tiktoken: run.sh BUILD_FOLDER [--min-speedup N]. Installs what it needs.
+# The built-in tokenizer beside npm's tiktoken, and on hostile texts: run.sh [BUILD_FOLDER]. Installs what it needs.
 set -eu
-cd "$(dirname "$0")"
-build=$(cd "$OLDPWD" && cd "${1:-../../build}" && pwd)
-[ $# -gt 0 ] && shift
-if ! command -v npm >/dev/null; then
-    sudo=
-    [ "$(id -u)" = 0 ] || sudo=sudo
-    $sudo apt-get update -q
-    $sudo apt-get install -qy --no-install-recommends nodejs npm
+here=$(cd "$(dirname "$0")" && pwd)
+root=$here/../..
+build=${1:-$root/build-ci}
+if [ ! -x "$build/examples/bench_text" ]; then
+    cmake -S "$root" -B "$build" -DGPTOSS_BUILD_EXAMPLES=ON
+    cmake --build "$build" --target bench_text
 fi
+"$build/examples/bench_text" --hostile
+build=$(cd "$build" && pwd)
+cd "$here"
+. "$root/cmake/packages.sh"
+command -v npm >/dev/null || install_packages nodejs npm
 npm install --no-audit --no-fund --no-package-lock
-node compare.mjs "$build/examples/bench_text" "$@"
+node compare.mjs "$build/examples/bench_text" --min-speedup 2
