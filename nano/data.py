@@ -768,6 +768,12 @@ class Generator:
             text = "{ " + text[1:-1] + " }"
         return text, ", ".join(said[:-1]) + " and " + said[-1] if len(said) > 1 else said[0]
 
+    def tool_thought(self, tool, arguments, effort):
+        name = tool["name"]
+        return {"low": None, "medium": f"I call {name}.",
+                "high": f"The user asks for something that {name} can do. I call {name} with " +
+                " and ".join(f"{p} {v}" for p, v in arguments.items()) + "."}[effort]
+
     def tool_conversation(self):
         effort, tools = self.effort(), self.tools()
         messages = self.opening(effort, tools)
@@ -785,9 +791,7 @@ class Generator:
         question, arguments = self.request(tool)
         messages.append(text_message("user", self.vary(question)))
         name = tool["name"]
-        think = {"low": None, "medium": f"I call {name}.",
-                 "high": f"The user asks for something that {name} can do. I call {name} with " +
-                 " and ".join(f"{p} {v}" for p, v in arguments.items()) + "."}[effort]
+        think = self.tool_thought(tool, arguments, effort)
         done = call(name, arguments, think)
         if self.chance(0.66) or self.want_held_out:
             return self.finish(messages, done, facts, "call", effort, {"name": name, "arguments": arguments})
@@ -830,6 +834,34 @@ class Generator:
             c = self.tool_conversation() if self.chance(0.22) else self.plain_conversation()
             if not any(held_out(*fact) for fact in c["facts"]) and not mentions_held_out(c["completion"]):
                 return c
+
+    def drill(self):
+        """[(prompt, completion), …]: several questions under one system message, each answer in full.
+
+        Chat programs drop the analysis of earlier turns, so this is not what the model will read; but nearly every
+        token of it teaches, where a single question costs a whole system message.
+        """
+        effort = self.effort()
+        if self.chance(0.2):
+            self.described = {}
+            tools = self.tools()
+            opening = self.opening(effort, tools)
+        else:
+            tools, opening = [], self.opening(effort)
+        pairs, count = [], self.r.randint(2, 3 if effort == "high" else 5)
+        while len(pairs) < count:
+            if tools:
+                tool = self.one(tools)
+                question, arguments = self.request(tool)
+                facts, completion = [], call(tool["name"], arguments, self.tool_thought(tool, arguments, effort))
+            else:
+                turn = self.turn(effort)
+                question, facts, completion = turn["question"], turn["facts"], final(turn["answer"], turn["analysis"])
+            if any(held_out(*fact) for fact in facts) or mentions_held_out(completion):
+                continue
+            # between the turns, only the new question is rendered
+            pairs.append((render((opening if not pairs else []) + [text_message("user", question)]), completion))
+        return pairs
 
 
 def rendered(conversation):

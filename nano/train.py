@@ -40,10 +40,14 @@ def train_tokenizer(seed):
 # Batches
 
 
-def example(tokenizer, conversation):
-    """-> token ids, and what to predict after each of them (-100: anything)."""
-    prompt, completion = map(tokenizer.encode, data.rendered(conversation))
-    return (prompt + completion)[:-1], [-100] * (len(prompt) - 1) + completion
+def example(tokenizer, pairs):
+    """[(prompt, completion), …] -> token ids, and what to predict after each of them (-100: anything)."""
+    ids, wanted = [], []
+    for pair in pairs:
+        prompt, completion = map(tokenizer.encode, pair)
+        ids += prompt + completion
+        wanted += [-100] * len(prompt) + completion
+    return ids[:-1], wanted[1:]
 
 
 def copy_exercise(tokenizer, generator):
@@ -69,8 +73,13 @@ def batches(tokenizer, seed, tokens_per_step, parts, pool=8):
     while True:
         rows, total = [], 0
         while total < tokens_per_step * pool:
-            exercise = generator.chance(0.06)
-            rows.append(copy_exercise(tokenizer, generator) if exercise else example(tokenizer, generator.conversation()))
+            kind = generator.r.random()
+            if kind < 0.06:
+                rows.append(copy_exercise(tokenizer, generator))
+            elif kind < 0.4:
+                rows.append(example(tokenizer, generator.drill()))
+            else:
+                rows.append(example(tokenizer, [data.rendered(generator.conversation())]))
             total += len(rows[-1][0])
         rows.sort(key=lambda row: len(row[0]))
         made, part, done = [], [], 0
@@ -236,7 +245,7 @@ def train(rank, args, meeting):
         seen += int(tokens_done)
         if step % 25 == 24 and rank == 0:
             print(f"{elapsed / 60:6.1f} min  step {step + 1:6d}  {seen / 1e6:6.2f} M tokens  {seen / elapsed:6.0f}/s  "
-                  f"loss {sum(losses[-25:]) / 25:.4f}", flush=True)
+                  f"loss {sum(losses[-25:]) / len(losses[-25:]):.4f}", flush=True)
         if elapsed - exported > 60 * args.export_every:
             export()
             exported = elapsed
