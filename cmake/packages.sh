@@ -5,7 +5,7 @@ build_packages="g++ cmake ninja-build pkgconf libvulkan-dev libvulkan-volk-dev g
     nlohmann-json3-dev libpcre2-dev zlib1g-dev libcli11-dev libedit-dev"
 # A Vulkan driver; with Mesa's software device for machines without a GPU.
 run_packages="libvulkan1 mesa-vulkan-drivers"
-test_packages="doctest-dev vulkan-validationlayers ccache"
+test_packages="doctest-dev vulkan-validationlayers ccache python3-numpy"
 chat_test_packages="tmux"
 
 # Installs those of the named packages that are missing, as root or with sudo. Without apt it says what to install.
