@@ -6,7 +6,7 @@ import ctypes
 import os
 import sys
 import threading
-from ctypes import CFUNCTYPE, POINTER, c_char, c_char_p, c_float, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import CFUNCTYPE, POINTER, c_char, c_char_p, c_double, c_float, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from typing import Any, Optional, Union
 
 from .errors import BY_STATUS, GptossError
@@ -82,20 +82,41 @@ class GenerateOptionsStruct(ctypes.Structure):
     ]
 
 
+class ContextStatsStruct(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("cache_bytes", c_uint64),
+        ("activation_bytes", c_uint64),
+        ("cache_bytes_per_token", c_uint64),
+        ("step_dispatches", c_uint32),
+        ("step_barriers", c_uint32),
+    ]
+
+
+class KernelTimeStruct(ctypes.Structure):
+    _fields_ = [
+        ("name", c_char * 32),
+        ("microseconds", c_double),
+        ("dispatches", c_uint32),
+    ]
+
+
 STRUCTS = {
     "gptoss_device_info": DeviceInfoStruct,
     "gptoss_model_options": ModelOptionsStruct,
     "gptoss_model_info": ModelInfoStruct,
     "gptoss_generate_options": GenerateOptionsStruct,
+    "gptoss_context_stats": ContextStatsStruct,
+    "gptoss_kernel_time": KernelTimeStruct,
 }
 
 _u32_out, _size_out, _handle_out = POINTER(c_uint32), POINTER(c_size_t), POINTER(c_void_p)
 _text_getter = (c_void_p, POINTER(c_void_p), _size_out)
 
-# Functions that return a status: all but those in _PLAIN.
-FUNCTIONS: dict[str, tuple[Any, ...]] = {
+STATUS_FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "gptoss_device_count": (_u32_out,),
     "gptoss_device_get_info": (c_uint32, POINTER(DeviceInfoStruct)),
+    "gptoss_device_measure_bandwidth": (c_uint32, POINTER(c_double)),
     "gptoss_model_create_from_file": (c_char_p, _handle_out),
     "gptoss_model_create": (c_char_p, POINTER(ModelOptionsStruct), _handle_out),
     "gptoss_model_get_info": (c_void_p, POINTER(ModelInfoStruct)),
@@ -130,6 +151,8 @@ FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "gptoss_context_cancel": (c_void_p,),
     "gptoss_context_retain": (c_void_p,),
     "gptoss_context_release": (c_void_p,),
+    "gptoss_context_get_stats": (c_void_p, POINTER(ContextStatsStruct)),
+    "gptoss_context_profile": (c_void_p, c_size_t, POINTER(KernelTimeStruct), c_size_t, _size_out),
     "gptoss_sampler_create": (_handle_out,),
     "gptoss_sampler_set_temperature": (c_void_p, c_float),
     "gptoss_sampler_set_top_k": (c_void_p, c_uint32),
@@ -155,7 +178,7 @@ FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "gptoss_harmony_parser_retain": (c_void_p,),
     "gptoss_harmony_parser_release": (c_void_p,),
 }
-_PLAIN: dict[str, tuple[Any, tuple[Any, ...]]] = {
+OTHER_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "gptoss_version": (c_uint32, ()),
     "gptoss_status_string": (c_char_p, (c_int,)),
     "gptoss_last_error": (c_char_p, ()),
@@ -189,10 +212,10 @@ class _Library:
             function = dll[name]
         except AttributeError:
             raise GptossError(f"{dll._name} has no {name}: it is older than this package") from None
-        if name in _PLAIN:
-            function.restype, function.argtypes = _PLAIN[name]
+        if name in OTHER_FUNCTIONS:
+            function.restype, function.argtypes = OTHER_FUNCTIONS[name]
         else:
-            function.restype, function.argtypes, function.errcheck = c_int, FUNCTIONS[name], _check
+            function.restype, function.argtypes, function.errcheck = c_int, STATUS_FUNCTIONS[name], _check
         setattr(self, name, function)
         return function
 

@@ -175,6 +175,19 @@ structs! {
         weight_bytes: u64,
         bytes_per_token: u64,
     }
+    gptoss_context_stats {
+        struct_size: usize,
+        cache_bytes: u64,
+        activation_bytes: u64,
+        cache_bytes_per_token: u64,
+        step_dispatches: u32,
+        step_barriers: u32,
+    }
+    gptoss_kernel_time {
+        name: [c_char; 32],
+        microseconds: f64,
+        dispatches: u32,
+    }
     gptoss_generate_options {
         struct_size: usize,
         max_tokens: usize,
@@ -192,6 +205,7 @@ functions! {
 
     fn gptoss_device_count(count_out: *mut u32) -> gptoss_status;
     fn gptoss_device_get_info(index: u32, info_out: *mut gptoss_device_info) -> gptoss_status;
+    fn gptoss_device_measure_bandwidth(index: u32, bytes_per_second_out: *mut f64) -> gptoss_status;
 
     fn gptoss_model_create_from_file(path: *const c_char, model_out: *mut gptoss_model_t) -> gptoss_status;
     fn gptoss_model_create(path: *const c_char, options: *const gptoss_model_options, model_out: *mut gptoss_model_t) -> gptoss_status;
@@ -229,6 +243,8 @@ functions! {
     fn gptoss_context_cancel(context: gptoss_context_t) -> gptoss_status;
     fn gptoss_context_retain(context: gptoss_context_t) -> gptoss_status;
     fn gptoss_context_release(context: gptoss_context_t) -> gptoss_status;
+    fn gptoss_context_get_stats(context: gptoss_context_t, stats_out: *mut gptoss_context_stats) -> gptoss_status;
+    fn gptoss_context_profile(context: gptoss_context_t, num_tokens: usize, times_out: *mut gptoss_kernel_time, max_times: usize, num_times_out: *mut usize) -> gptoss_status;
 
     fn gptoss_sampler_create(sampler_out: *mut gptoss_sampler_t) -> gptoss_status;
     fn gptoss_sampler_set_temperature(sampler: gptoss_sampler_t, temperature: f32) -> gptoss_status;

@@ -21,6 +21,7 @@ fn c_type(rust: &str) -> String {
         "u64" => "uint64_t",
         "usize" => "size_t",
         "f32" => "float",
+        "f64" => "double",
         "c_int" => "int",
         "c_char" => "char",
         "c_void" => "void",
