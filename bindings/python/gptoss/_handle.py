@@ -70,11 +70,11 @@ class Handle:
         finally:
             shared.drop(0, 1)
 
-    def _get(self, function: Callable[..., Any], out: Any) -> Any:
+    def _get(self, function: Callable[..., Any], out: Any) -> int:
         """What a function(handle, &out) stores."""
         value = out()
         self._call(function, value)
-        return value.value
+        return int(value.value)
 
     def close(self) -> None:
         """Gives the handle back; what uses it later raises InvalidStateError. Closing twice is fine."""

@@ -185,7 +185,7 @@ OTHER_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 
-def _check(status: int, function: Any, arguments: Any) -> None:
+def _check(status: Any, function: Any, arguments: Any) -> Any:
     if status:
         message = lib.gptoss_last_error() or lib.gptoss_status_string(status)
         raise BY_STATUS.get(status, GptossError)(message.decode("utf-8", "replace"))

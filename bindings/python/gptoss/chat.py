@@ -89,7 +89,8 @@ class HarmonyParser(Handle):
             lib.gptoss_harmony_parser_get_messages(handle, None, 0, byref(size))
             text = ctypes.create_string_buffer(size.value)
             lib.gptoss_harmony_parser_get_messages(handle, text, size.value, byref(size))
-        return json.loads(text.raw)
+        messages: list[Message] = json.loads(text.raw)
+        return messages
 
 
 class Reply(Iterator[Delta]):

@@ -28,6 +28,7 @@ class Context(Handle):
     """
 
     _exclusive = True
+    _generation: Optional[weakref.ref[Generation]] = None
 
     def __init__(self, model: Model, context_length: int = 0, max_batch_tokens: int = 0) -> None:
         if not isinstance(model, Model):
@@ -38,7 +39,6 @@ class Context(Handle):
         self._own(handle, lib.gptoss_context_release)
         self._log = model._log
         self._vocabulary_size = model.info.vocabulary_size
-        self._generation: Optional[weakref.ref[Generation]] = None
 
     @property
     def num_tokens(self) -> int:
@@ -139,7 +139,7 @@ class Context(Handle):
                     lib.gptoss_context_cancel(shared.pointer)
 
     def close(self) -> None:
-        generation = self._generation() if getattr(self, "_generation", None) is not None else None
+        generation = self._generation() if self._generation is not None else None
         if generation is not None:
             generation.close()
         super().close()

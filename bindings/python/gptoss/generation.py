@@ -23,7 +23,7 @@ AHEAD = 32  # tokens that may wait for the consumer: enough that the device does
 STOP_REASONS = ("none", "max_tokens", "stop_token", "closed", "context_full")
 
 
-def _stop(thread: threading.Thread, cancel: Callable[[], None]) -> None:
+def _stop(thread: threading.Thread, cancel: Callable[[], Any]) -> None:
     # Again and again: a cancel that comes before the call has begun is lost.
     while thread.is_alive() and thread is not threading.current_thread():
         try:
@@ -33,11 +33,12 @@ def _stop(thread: threading.Thread, cancel: Callable[[], None]) -> None:
             pass  # one more: the thread must end first
 
 
-def interruptible(call: Callable[[], None], cancel: Callable[[], None]) -> None:
+def interruptible(call: Callable[[], Any], cancel: Callable[[], Any]) -> None:
     """Runs a call of the library. Python acts on a signal only between its own instructions, so on the main thread the
     call runs in another, where KeyboardInterrupt can cancel it."""
     if threading.current_thread() is not threading.main_thread():
-        return call()
+        call()
+        return
     result: SimpleQueue[Optional[BaseException]] = SimpleQueue()
 
     def run() -> None:
@@ -119,9 +120,10 @@ class Generation(Iterator[int]):
         with ExitStack() as uses:
             handle = uses.enter_context(context._use())
             sampling = uses.enter_context(sampler._use()) if sampler is not None else None
-            self._run: Optional[_Run] = _Run(handle, sampling, options, uses.pop_all())
+            run = _Run(handle, sampling, options, uses.pop_all())
+        self._run: Optional[_Run] = run
         self._reason: Optional[str] = None
-        self._thread = threading.Thread(target=self._run.run, name="gptoss generation", daemon=True)
+        self._thread = threading.Thread(target=run.run, name="gptoss generation", daemon=True)
         self._thread.start()
         _live.add(self)
 

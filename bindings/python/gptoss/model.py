@@ -79,7 +79,7 @@ def _path(path: Path) -> bytes:
 
 def token_array(tokens: Iterable[int]) -> Any:
     """Tokens as a C array. array() checks types and ranges, which ctypes would not."""
-    values = tokens if isinstance(tokens, array) and tokens.typecode == "I" else array("I", tokens)
+    values = array("I", tokens if isinstance(tokens, (list, tuple)) else list(tokens))
     return (c_uint32 * len(values)).from_buffer(values)
 
 
@@ -94,7 +94,8 @@ def devices() -> list[DeviceInfo]:
         fields = _fill(info, {"type": DEVICE_TYPES, "tier": TIERS})
         for text in ("name", "driver"):
             fields[text] = fields[text].decode("utf-8", "replace")
-        found.append(DeviceInfo(**{**fields, "supported": bool(info.supported)}))
+        fields["supported"] = bool(info.supported)
+        found.append(DeviceInfo(**fields))
     return found
 
 

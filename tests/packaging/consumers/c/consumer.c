@@ -1,0 +1,98 @@
+/* See ../README.md. */
+#include <gptoss.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { max_line = 65536, max_tokens = 4096 };
+
+static void check(enum gptoss_status status) {
+    if (status == gptoss_status_success) return;
+    fprintf(stderr, "%s: %s\n", gptoss_status_string(status), gptoss_last_error());
+    exit(1);
+}
+
+static int print_token(void* user_data, uint32_t token) {
+    (void)user_data;
+    printf("%u ", (unsigned)token);
+    return 0;
+}
+
+static void append_line(gptoss_context_t context, char* line, int is_text) {
+    uint32_t tokens[max_tokens];
+    size_t n = 0;
+    line[strcspn(line, "\n")] = '\0';
+    if (is_text) {
+        check(gptoss_context_append_chars(context, line, strlen(line), NULL));
+        return;
+    }
+    for (char* part = strtok(line, " "); part && n < max_tokens; part = strtok(NULL, " "))
+        tokens[n++] = (uint32_t)strtoul(part, NULL, 10);
+    check(gptoss_context_append_tokens(context, n, tokens));
+}
+
+static void generate(const char* path, const char* prompts, size_t count, int is_text) {
+    static char line[max_line];
+    gptoss_model_t model;
+    gptoss_context_t context;
+    gptoss_sampler_t sampler;
+    struct gptoss_generate_options options = {sizeof options, 0, NULL, 0, NULL, NULL};
+    FILE* file = fopen(prompts, "r");
+    if (!file) exit(2);
+    options.max_tokens = count;
+    options.callback = print_token;
+    check(gptoss_model_create_from_file(path, &model));
+    check(gptoss_context_create(model, 0, 0, &context));
+    check(gptoss_sampler_create(&sampler));
+    check(gptoss_sampler_set_temperature(sampler, 0.8f));
+    check(gptoss_sampler_set_top_p(sampler, 0.95f));
+    for (uint64_t seed = 1; fgets(line, sizeof line, file); seed++) {
+        check(gptoss_sampler_set_seed(sampler, seed));
+        check(gptoss_context_reset(context));
+        append_line(context, line, is_text);
+        check(gptoss_context_generate(context, sampler, &options, NULL, NULL));
+        printf("\n");
+    }
+    gptoss_sampler_release(sampler);
+    gptoss_context_release(context);
+    gptoss_model_release(model);
+    fclose(file);
+}
+
+static long resident_kb(void) {
+    long size, resident;
+    FILE* file = fopen("/proc/self/statm", "r");
+    if (!file || fscanf(file, "%ld %ld", &size, &resident) != 2) exit(2);
+    fclose(file);
+    return resident * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+static void cycles(const char* path, int count) {
+    long before = 0;
+    for (int i = 0; i < count; i++) {
+        gptoss_model_t model;
+        gptoss_context_t context;
+        const uint32_t prompt = 1;
+        uint32_t token;
+        size_t n;
+        if (i == count / 5) before = resident_kb(); /* what is made once has been made */
+        check(gptoss_model_create_from_file(path, &model));
+        check(gptoss_context_create(model, 512, 0, &context));
+        gptoss_model_release(model);
+        check(gptoss_context_append_tokens(context, 1, &prompt));
+        check(gptoss_context_sample(context, 0, 0, 1, &token, &n));
+        gptoss_context_release(context);
+    }
+    printf("%ld\n", resident_kb() - before);
+}
+
+int main(int argc, char** argv) {
+    if (argc == 4 && strcmp(argv[1], "cycles") == 0)
+        cycles(argv[2], atoi(argv[3]));
+    else if (argc == 5)
+        generate(argv[2], argv[3], (size_t)atoi(argv[4]), strcmp(argv[1], "text") == 0);
+    else
+        return 2;
+    return 0;
+}

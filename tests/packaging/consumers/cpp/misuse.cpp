@@ -1,0 +1,72 @@
+// Handles used after they were moved from, values of another model, exceptions out of callbacks: each is an Error, and
+// what is left is usable.
+#include <gptoss.hpp>
+
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+
+#define REQUIRE(condition)                                               \
+    do {                                                                 \
+        if (!(condition)) {                                              \
+            std::fprintf(stderr, "line %d: %s\n", __LINE__, #condition); \
+            std::exit(1);                                                \
+        }                                                                \
+    } while (false)
+
+template <typename F>
+static gptoss_status status_of(F&& f) {
+    try {
+        f();
+        return gptoss_status_success;
+    } catch (const gptoss::Error& error) {
+        REQUIRE(*error.what());
+        return error.status();
+    }
+}
+
+int main(int argc, char** argv) {
+    if (argc != 2) return 2;
+    gptoss::Model model(argv[1]);
+    gptoss::Context moved(model), context = std::move(moved);
+    const auto invalid = gptoss_status_invalid_argument;
+    REQUIRE(status_of([&] { moved.num_tokens(); }) == invalid);
+    REQUIRE(status_of([&] { moved.append(1u); }) == invalid);
+    REQUIRE(status_of([&] { moved.generate([](uint32_t) {}); }) == invalid);
+    REQUIRE(status_of([&] { moved.cancel(); }) == invalid);
+    gptoss::Model other = std::move(model);
+    REQUIRE(status_of([&] { model.info(); }) == invalid);
+    REQUIRE(status_of([&] { gptoss::Context c(model); }) == invalid);
+    gptoss::Sampler sampler, gone = std::move(sampler);
+    REQUIRE(status_of([&] { sampler.seed(1); }) == invalid);
+    gptoss::Tokenizer tokenizer = other.tokenizer(), kept = std::move(tokenizer);
+    REQUIRE(status_of([&] { tokenizer.encode("a"); }) == invalid);
+    REQUIRE(status_of([&] { gptoss::HarmonyParser p(tokenizer); }) == invalid);
+    REQUIRE(kept.decode(kept.encode("Gr\xc3\xbc\xc3\x9f"
+                                    "e")) ==
+            "Gr\xc3\xbc\xc3\x9f"
+            "e");
+
+    // A token that this model does not have.
+    REQUIRE(status_of([&] { context.append(other.info().vocabulary_size); }) == invalid);
+    REQUIRE(status_of([&] { context.generate([](uint32_t) {}); }) == gptoss_status_invalid_state);  // empty
+
+    context.append(1u);
+    struct Mine {};
+    bool caught = false;
+    try {
+        context.generate([](uint32_t) { throw Mine(); });
+    } catch (const Mine&) {
+        caught = true;
+    }
+    REQUIRE(caught && context.num_tokens() == 2);
+    std::size_t n = 0;
+    REQUIRE(status_of([&] {
+                context.generate([&](uint32_t) {
+                    if (++n == 2) std::thread([&] { context.cancel(); }).join();
+                });
+            }) == gptoss_status_cancelled);
+    REQUIRE(context.num_tokens() == 2 + n);
+    REQUIRE(context.generate([](uint32_t) { return true; }).stop_reason == gptoss_stop_reason_callback);
+    std::puts("ok");
+}

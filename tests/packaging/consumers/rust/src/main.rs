@@ -1,0 +1,50 @@
+//! See ../../README.md.
+use gptoss::{Context, GenerateOptions, Model, Result, Sampler};
+use std::{env, fs};
+
+fn generate(path: &str, prompts: &str, count: usize, is_text: bool) -> Result<()> {
+    let mut context = Context::new(&Model::open(path)?)?;
+    for (i, line) in fs::read_to_string(prompts).unwrap().lines().enumerate() {
+        context.reset()?;
+        if is_text {
+            context.append_text(line)?;
+        } else {
+            let tokens: Vec<u32> = line.split_whitespace().map(|token| token.parse().unwrap()).collect();
+            context.append(&tokens)?;
+        }
+        let sampler = Sampler { temperature: 0.8, top_p: 0.95, seed: i as u64 + 1, ..Default::default() };
+        let options = GenerateOptions { sampler: Some(sampler), max_tokens: count, ..Default::default() };
+        for token in context.generate(&options)? {
+            print!("{} ", token?);
+        }
+        println!();
+    }
+    Ok(())
+}
+
+fn resident_kb() -> i64 {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<i64>().unwrap() * 4
+}
+
+fn cycles(path: &str, count: usize) -> Result<()> {
+    let mut before = 0;
+    for i in 0..count {
+        if i == count / 5 {
+            before = resident_kb(); // what is made once has been made
+        }
+        let mut context = Context::with_limits(&Model::open(path)?, 512, 0)?;
+        context.append(&[1])?;
+        context.sample(&mut [0], 0.0, 0)?;
+    }
+    println!("{}", resident_kb() - before);
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = env::args().collect();
+    match arguments[1].as_str() {
+        "cycles" => cycles(&arguments[2], arguments[3].parse().unwrap()),
+        kind => generate(&arguments[2], &arguments[3], arguments[4].parse().unwrap(), kind == "text"),
+    }
+}
