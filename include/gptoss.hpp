@@ -343,16 +343,16 @@ class Context {
         in.user_data = &state;
         // An exception must not cross the C code: it waits in the state until the call has returned.
         in.callback = [](void* user_data, uint32_t token) -> int {
-            State& state = *static_cast<State*>(user_data);
+            State& in_call = *static_cast<State*>(user_data);
             try {
                 if constexpr (std::is_void_v<std::invoke_result_t<Callee&, uint32_t>>) {
-                    (*state.on_token)(token);
+                    (*in_call.on_token)(token);
                     return 0;
                 } else {
-                    return (*state.on_token)(token) ? 1 : 0;
+                    return (*in_call.on_token)(token) ? 1 : 0;
                 }
             } catch (...) {
-                state.thrown = std::current_exception();
+                in_call.thrown = std::current_exception();
                 return 1;
             }
         };

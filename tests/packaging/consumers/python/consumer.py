@@ -21,14 +21,13 @@ def resident_kb() -> int:
 
 
 def cycles(path: str, count: int) -> None:
-    before = 0
-    for i in range(count):
-        if i == count // 5:
-            before = resident_kb()  # what is made once has been made
+    resident = []
+    for _ in range(count):
         with Model(path) as model, Context(model, context_length=512) as context:
             context.append(1)
-            context.sample(1, temperature=0.0)
-    print(resident_kb() - before)
+        resident.append(resident_kb())
+    fifth = count // 5
+    print(min(resident[-fifth:]) - min(resident[fifth : 2 * fifth]))
 
 
 if sys.argv[1] == "cycles":
