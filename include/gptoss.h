@@ -40,6 +40,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The version of this header; gptoss_version() gives that of the library. */
 #define GPTOSS_VERSION_MAJOR 0
 #define GPTOSS_VERSION_MINOR 1
 #define GPTOSS_VERSION_PATCH 0
@@ -139,6 +140,7 @@ GPTOSS_ABI enum gptoss_status gptoss_device_measure_bandwidth(uint32_t index, do
 
 /* ------------------------------------------------------------------------------------------------------------ model */
 
+/* Handles: see Ownership and Threads above. */
 typedef struct gptoss_model* gptoss_model_t;
 typedef struct gptoss_tokenizer* gptoss_tokenizer_t;
 typedef struct gptoss_context* gptoss_context_t;
@@ -217,6 +219,7 @@ GPTOSS_ABI enum gptoss_status gptoss_model_get_tokenizer(gptoss_model_t model, g
 /* The longest context the model supports, in tokens. */
 GPTOSS_ABI enum gptoss_status gptoss_model_get_max_context_length(gptoss_model_t model, size_t* max_context_length_out);
 
+/* Adds a reference; drops one. */
 GPTOSS_ABI enum gptoss_status gptoss_model_retain(gptoss_model_t model);
 GPTOSS_ABI enum gptoss_status gptoss_model_release(gptoss_model_t model);
 
@@ -295,6 +298,7 @@ GPTOSS_ABI enum gptoss_status gptoss_tokenizer_get_num_special_tokens(gptoss_tok
                                                                       uint32_t* num_special_tokens_out);
 GPTOSS_ABI enum gptoss_status gptoss_tokenizer_get_num_tokens(gptoss_tokenizer_t tokenizer, uint32_t* num_tokens_out);
 
+/* Adds a reference; drops one. */
 GPTOSS_ABI enum gptoss_status gptoss_tokenizer_retain(gptoss_tokenizer_t tokenizer);
 GPTOSS_ABI enum gptoss_status gptoss_tokenizer_release(gptoss_tokenizer_t tokenizer);
 
@@ -309,6 +313,7 @@ GPTOSS_ABI enum gptoss_status gptoss_tokenizer_release(gptoss_tokenizer_t tokeni
 GPTOSS_ABI enum gptoss_status gptoss_context_create(gptoss_model_t model, size_t context_length,
                                                     size_t max_batch_tokens, gptoss_context_t* context_out);
 
+/* How many tokens the context holds, and how many it can. */
 GPTOSS_ABI enum gptoss_status gptoss_context_get_num_tokens(gptoss_context_t context, size_t* num_tokens_out);
 GPTOSS_ABI enum gptoss_status gptoss_context_get_max_tokens(gptoss_context_t context, size_t* max_tokens_out);
 
@@ -391,6 +396,7 @@ GPTOSS_ABI enum gptoss_status gptoss_context_generate(gptoss_context_t context, 
  */
 GPTOSS_ABI enum gptoss_status gptoss_context_cancel(gptoss_context_t context);
 
+/* Adds a reference; drops one. */
 GPTOSS_ABI enum gptoss_status gptoss_context_retain(gptoss_context_t context);
 GPTOSS_ABI enum gptoss_status gptoss_context_release(gptoss_context_t context);
 
@@ -453,6 +459,7 @@ GPTOSS_ABI enum gptoss_status gptoss_sampler_set_repetition_penalty(gptoss_sampl
 /* The random draw depends on the seed and the token's position alone; the default seed is 0. */
 GPTOSS_ABI enum gptoss_status gptoss_sampler_set_seed(gptoss_sampler_t sampler, uint64_t seed);
 
+/* Adds a reference; drops one. */
 GPTOSS_ABI enum gptoss_status gptoss_sampler_retain(gptoss_sampler_t sampler);
 GPTOSS_ABI enum gptoss_status gptoss_sampler_release(gptoss_sampler_t sampler);
 
@@ -511,6 +518,7 @@ GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_is_malformed(gptoss_harmony_
 GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_get_messages(gptoss_harmony_parser_t parser, char* json_out,
                                                                  size_t max_size, size_t* size_out);
 
+/* Adds a reference; drops one. */
 GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_retain(gptoss_harmony_parser_t parser);
 GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_release(gptoss_harmony_parser_t parser);
 

@@ -1,0 +1,120 @@
+#!/bin/sh
+# What users of the library get: its ABI, its reference, its bindings, its packages, and programs of every language
+# built against what is installed.
+#     tests/packaging/run.sh build      a configured and built tree, with debug information
+# CYCLES: models and contexts that each language makes and destroys while memory must not grow; 1000 by default.
+set -eu
+cd "$(dirname "$0")/../.."
+. cmake/packages.sh
+# shellcheck disable=SC2086
+install_packages $build_packages $run_packages abigail-tools binutils gcc clang doxygen dpkg-dev file mypy cargo rustc \
+    python3 python3-pip python3-venv ccache
+source=$PWD
+build=$(cd "$1" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+tiny=$source/tests/golden/tiny
+nano=$source/nano/gptoss-nano
+prefix=$work/prefix
+
+step() { echo "== $*"; }
+
+step "The ABI"
+tests/packaging/abi.sh "$build"
+
+step "The reference"
+python3 docs/comments.py include/gptoss.h > /dev/null
+mkdir -p "$work/docs"
+(cat docs/Doxyfile; echo "OUTPUT_DIRECTORY = $work/docs") | doxygen -
+test -s "$work/docs/html/gptoss_8h.html"
+
+step "Installing"
+cmake --install "$build" --prefix "$prefix" > /dev/null
+export PKG_CONFIG_PATH="$prefix/lib/pkgconfig" LD_LIBRARY_PATH="$prefix/lib" CMAKE_PREFIX_PATH="$prefix"
+if [ ! -d "$prefix/lib/pkgconfig" ]; then # a multiarch libdir
+    libdir=$(dirname "$(dirname "$(find "$prefix" -name gptoss.pc)")")
+    export PKG_CONFIG_PATH="$libdir/pkgconfig" LD_LIBRARY_PATH="$libdir"
+fi
+export GPTOSS_INCLUDE_DIR="$prefix/include"
+test "$(readelf -d "$LD_LIBRARY_PATH/libgptoss.so" | sed -n 's/.*soname: \[\(.*\)\]/\1/p')" = libgptoss.so.0
+
+# Sources outside the tree, so that nothing of it is found by chance.
+cp -r tests/packaging/consumers bindings "$work"
+cd "$work"
+
+step "C by pkg-config"
+# shellcheck disable=SC2046
+cc -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Werror consumers/c/consumer.c $(pkg-config --cflags --libs gptoss) -o c
+
+step "C++ by find_package, and misuse"
+cmake -S consumers/cpp -B cpp -G Ninja > /dev/null
+ninja -C cpp > /dev/null
+cpp/misuse "$tiny"
+
+step "C++ by add_subdirectory"
+export CCACHE_NOHASHDIR=1
+cmake -S consumers/cpp -B sub -G Ninja -DGPTOSS_SOURCE_DIR="$source" -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+    -DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache > /dev/null
+ninja -C sub > /dev/null
+
+step "Python from a wheel"
+python3 -m venv venv
+pip="venv/bin/pip --disable-pip-version-check --quiet"
+PIP_NO_INDEX=1 $pip wheel --wheel-dir wheels ./bindings/python
+PIP_NO_INDEX=1 $pip install wheels/gptoss-*.whl
+mypy --strict --python-version 3.9 bindings/python/gptoss
+# The loader's own search; the tests also look for a file by its name.
+GPTOSS_TINY="$tiny" venv/bin/python -W error -m unittest discover -s bindings/python/tests
+
+step "Rust by pkg-config, offline"
+GPTOSS_TINY="$tiny" cargo test --quiet --offline --manifest-path bindings/rust/Cargo.toml
+cargo build --quiet --offline --release --manifest-path consumers/rust/Cargo.toml
+
+# NAME COMMAND...: all of them with the same arguments.
+each() {
+    "$@" c ./c
+    "$@" cpp cpp/consumer
+    "$@" python venv/bin/python consumers/python/consumer.py
+    "$@" rust consumers/rust/target/release/consumer
+}
+generate() { # KIND MODEL PROMPTS NAME COMMAND...
+    kind=$1 model=$2 prompts=$3 name=$4
+    shift 4
+    "$@" "$kind" "$model" "$prompts" 32 > "$kind.$name"
+    cmp "$kind.$name" "$kind.c" || { echo "$name gives other tokens than C"; exit 1; }
+    test "$(wc -l < "$kind.$name")" = 20
+}
+step "The same 20 prompts give the same tokens: tiny"
+each generate tokens "$tiny" "$source/tests/packaging/tokens.txt"
+generate tokens "$tiny" "$source/tests/packaging/tokens.txt" subdirectory env -u LD_LIBRARY_PATH sub/consumer
+if [ -d "$nano" ]; then
+    step "The same 20 prompts give the same tokens: nano"
+    each generate text "$nano" "$source/tests/packaging/texts.txt"
+fi
+
+cycle() { # NAME COMMAND...
+    name=$1
+    shift
+    grown=$("$@" cycles "$tiny" "${CYCLES:-1000}")
+    echo "$name: $grown kB"
+    test "$grown" -le 1024 || { echo "$name: memory grows"; exit 1; }
+}
+step "Memory after ${CYCLES:-1000} models and contexts"
+each cycle
+
+step "Debian packages"
+cmake -S "$source" -B "$build" > /dev/null
+mkdir deb
+(cd deb && cpack --config "$build/CPackConfig.cmake" -G DEB > /dev/null)
+version=$(sed -n 's/^Version: //p' "$PKG_CONFIG_PATH/gptoss.pc")
+field() { dpkg-deb -f "deb/$1_${version}_$(dpkg --print-architecture).deb" "$2"; }
+test "$(field libgptoss0 Package)" = libgptoss0
+field libgptoss0 Depends | grep -q libstdc++6
+test "$(field libgptoss-dev Depends)" = "libgptoss0 (= $version)"
+for package in deb/*.deb; do
+    dpkg-deb -x "$package" root
+done
+test "$(readlink -f "$(find root -name libgptoss.so)")" = "$(readlink -f "$(find root -name 'libgptoss.so.0')")"
+test -s "$(find root -name gptoss-config.cmake)"
+
+step "All is well"
