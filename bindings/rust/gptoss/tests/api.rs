@@ -4,8 +4,12 @@ use std::ops::ControlFlow;
 
 const PROMPT: [u32; 6] = [5, 400, 17, 81, 3, 256];
 
+fn tiny() -> String {
+    std::env::var("GPTOSS_TINY").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/golden/tiny").into())
+}
+
 fn model() -> Model {
-    Model::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/golden/tiny")).unwrap()
+    Model::open(tiny()).unwrap()
 }
 
 fn context(model: &Model) -> Context {
@@ -149,7 +153,7 @@ fn loading_reports_progress_and_can_be_stopped() {
             calls += 1;
             ControlFlow::Break(())
         })
-        .open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/golden/tiny"));
+        .open(tiny());
     assert_eq!(result.err().unwrap().status(), Status::Cancelled);
     assert_eq!(calls, 1);
 }
