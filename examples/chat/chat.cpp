@@ -177,10 +177,12 @@ Json Chat::messages() const {
     return Json::parse(json);
 }
 
-void Chat::show_malformed() const {
+// A turn that broke the format, or that was still in a header when its tokens were used up, as it came.
+void Chat::show_malformed(const Reply& reply) const {
     int malformed;
     check(gptoss_harmony_parser_is_malformed(parser_.get(), &malformed));
-    if (!malformed) return;
+    const bool cut = !reply.interrupted && !reply.messages.empty() && reply.messages.back().contains("raw_tokens");
+    if (!malformed && !cut) return;
     size_t size;
     check(gptoss_tokenizer_decode_tokens(tokenizer_.get(), reply_tokens_.data(), reply_tokens_.size(), nullptr, 0,
                                          &size));
@@ -196,7 +198,7 @@ Chat::Outcome Chat::answer(const std::string& text) {
     try {
         for (int calls = 0;; ++calls) {
             const Reply reply = generate();
-            show_malformed();
+            show_malformed(reply);
             const bool stopped = reply.interrupted || reply.stop != gptoss_stop_reason_stop_token;
             const Json* const last = reply.messages.empty() ? nullptr : &reply.messages.back();
             if (stopped || !last || last->contains("raw_tokens") || !last->contains("recipient")) return finish(reply);

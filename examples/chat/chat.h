@@ -39,7 +39,7 @@ class Chat {
     std::vector<uint32_t> render_what_fits();
     Reply generate();
     Json messages() const;
-    void show_malformed() const;
+    void show_malformed(const Reply& reply) const;
     Outcome finish(const Reply& reply);
 
     View& view_;

@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <iostream>
 #include <iterator>
-#include <sstream>
 
 #include "chat.h"
 #include "interrupt.h"
@@ -87,6 +86,13 @@ void interact(Chat& chat, View& view) {
     std::fputs("\n", stdout);
 }
 
+// Without the newline at its end.
+std::string read_all(std::istream& in) {
+    std::string text(std::istreambuf_iterator<char>(in), {});
+    if (text.ends_with('\n')) text.pop_back();
+    return text;
+}
+
 int run(int argc, char** argv) {
     Options options;
     if (const std::optional<int> status = parse_options(argc, argv, options)) return *status;
@@ -97,8 +103,7 @@ int run(int argc, char** argv) {
         options.take_model_defaults();
         Tools tools;
         if (!options.tools.empty()) tools = Tools(options.tools);
-        if (!interactive && options.prompt.value_or("-") == "-")
-            options.prompt.emplace(std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>());
+        if (!interactive && options.prompt.value_or("-") == "-") options.prompt = read_all(std::cin);
         catch_interrupts();
         Chat chat(options, view);
         chat.conversation.tools = std::move(tools);

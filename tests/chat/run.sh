@@ -1,0 +1,178 @@
+#!/bin/sh
+# Drives the chat program through pipes and, where tmux is installed, through a real terminal:
+#     sh tests/chat/run.sh BUILD_FOLDER
+# Each check prints a line; the last line is "N passed, N failed".
+set -u
+source=$(cd "$(dirname "$0")/../.." && pwd)
+build=$(cd "$1" && pwd)
+chat=$build/examples/chat
+nano=$source/nano/gptoss-nano
+tools=$source/examples/chat/tools.json
+temp=$(mktemp -d)
+export LC_ALL=C.UTF-8 XDG_STATE_HOME="$temp/state"
+unset TMUX
+passed=0 failed=0
+
+terminals=0
+t() { tmux -u -L "gptoss-$$-$terminals" -f /dev/null "$@" 2>/dev/null; }
+clean_up() {
+    [ $terminals = 0 ] || t kill-server
+    rm -rf "$temp"
+}
+trap clean_up EXIT
+trap 'exit 1' INT TERM
+
+# check NAME COMMAND...: passes if the command succeeds; otherwise shows what there was on the screen and in the files.
+check() {
+    name=$1
+    shift
+    if "$@"; then
+        passed=$((passed + 1))
+        echo "passed: $name"
+    else
+        failed=$((failed + 1))
+        echo "FAILED: $name: $*"
+        for file in "$temp"/out "$temp"/err "$temp"/screen; do [ ! -s "$file" ] || sed "/^\$/d; s|^|  ${file##*/}: |" "$file"; done
+    fi
+}
+
+# Runs chat; its outputs and status land in files.
+run_chat() {
+    rm -f "$temp/screen"
+    timeout 300 "$chat" "$@" >"$temp/out" 2>"$temp/err"
+    status=$?
+}
+out_is() { [ "$(cat "$temp/out")" = "$1" ]; }
+out_has() { grep -q -- "$1" "$temp/out"; }
+err_has() { grep -q -- "$1" "$temp/err"; }
+fails_with() { [ $status = 1 ] && [ ! -s "$temp/out" ] && err_has "$1"; }
+
+echo "== pipes"
+run_chat --prompt "What is 15 × 23?" --reasoning high
+check "the answer and nothing else on standard output" out_is "15 × 23 = 345."
+check "reasoning on standard error" err_has "\[reasoning\] .*"
+check "and the speed" err_has "tokens/s"
+echo "What is 15 × 23?" | run_chat --reasoning high
+check "a question from a pipe" out_is "15 × 23 = 345."
+run_chat --prompt "What is 15 × 23?" --reasoning high --hide-reasoning
+check "hidden reasoning" eval '! err_has "reasoning"'
+run_chat --prompt "What is the weather in Paris?" --tools "$tools"
+check "a call of a function" err_has 'call of functions.get_weather: .*Paris'
+check "its result" err_has 'result: {"temperature": 21, "condition": "sunny"}'
+check "an answer made of it" out_has "21"
+run_chat no/such/model --prompt hello
+check "a wrong path" fails_with "no/such/model"
+mkdir "$temp/truncated"
+cp "$nano"/*.json "$temp/truncated"
+head -c 1000000 "$nano/model.safetensors" >"$temp/truncated/model.safetensors"
+run_chat "$temp/truncated" --prompt hello
+check "a truncated model" fails_with "truncated/model.safetensors"
+run_chat "$source/tests/golden/tiny" --prompt hello
+check "a vocabulary without Harmony" fails_with "vocabulary has no <|start|>"
+run_chat --tools no/such.json --prompt hello
+check "a wrong tools file" fails_with "no/such.json"
+run_chat --prompt hello --device no-such-device
+check "a wrong device" fails_with "no-such-device"
+run_chat --prompt "What is 15 × 23?" --context 64
+check "a turn that outgrows the context" fails_with "this turn alone takes"
+run_chat --prompt "What is 15 × 23?" --reasoning high --max-tokens 20
+check "an answer cut off" eval '[ $status = 1 ] && err_has "stopped after 20 tokens"'
+run_chat --prompt hello --temperature 100 --seed 1 --max-tokens 60
+check "a malformed turn" eval '[ $status = 1 ] && err_has "broke Harmony"'
+run_chat --list-devices
+check "the list of devices" eval '[ $status = 0 ] && out_has "^0  "'
+run_chat --help
+check "help" eval '[ $status = 0 ] && out_has "--reasoning"'
+timeout --preserve-status -s INT 3 "$chat" --prompt hello --temperature 100 --context 100000 >"$temp/out" 2>"$temp/err"
+check "an interrupt ends a single answer" [ $? = 130 ]
+"$build/examples/generate" "$nano" "Hello" >"$temp/out" 2>"$temp/err"
+check "generate.c" eval '[ $? = 0 ] && [ -s "$temp/out" ]'
+sed -n '/^```c$/,/^```$/p' "$source/README.md" | sed '1d;$d' >"$temp/out"
+check "the README shows generate.c" cmp "$temp/out" "$source/examples/generate.c"
+
+finish() {
+    echo "$passed passed, $failed failed"
+    [ $failed = 0 ]
+    exit
+}
+if ! command -v tmux >/dev/null; then
+    echo "tmux is not installed: the terminal is not tested"
+    finish
+fi
+
+echo "== terminal"
+# start ARGUMENTS: chat in a new terminal, which stays when it ends and then shows its status.
+start() {
+    rm -f "$temp/out" "$temp/err" "$temp/screen"
+    [ $terminals = 0 ] || t kill-server
+    terminals=$((terminals + 1))
+    t new-session -d -x 100 -y 50 "'$chat' $*; echo status=\$?; sleep 600"
+}
+screen() { t capture-pane -p -J -S - >"$temp/screen"; }
+# sees COUNT PATTERN: waits until that many lines of the screen and its history match.
+sees() {
+    for _ in $(seq 600); do
+        screen
+        [ "$(grep -c -- "$2" "$temp/screen")" -lt "$1" ] || return 0
+        sleep 0.1
+    done
+    return 1
+}
+never_saw() { screen && ! grep -q -- "$1" "$temp/screen"; }
+enter() { t send-keys -l "$1" && t send-keys Enter; }
+
+start
+check "a title" sees 1 "gptoss-nano on .*/help"
+enter "What is 12 + 30?"
+check "a first turn" sees 1 "12 + 30 = 42"
+check "its speed" sees 1 "tokens/s"
+enter "What is 90 - 21?"
+check "a second turn" sees 1 "90 - 21 = 69"
+check "its end" sees 2 "tokens/s"
+enter "/reasoning high"
+check "a command" sees 1 "reasoning: high, shown"
+enter "What is 987 × 654?"
+check "an answer begins" sees 1 "987×"
+t send-keys C-c
+check "Ctrl-C stops it" sees 1 "(stopped)"
+check "and not the program" never_saw "status="
+enter "/reasoning low"
+enter "What is 20 + 22?"
+check "a turn after Ctrl-C" sees 1 "20 + 22 = 42"
+t send-keys -l "half a question"
+t send-keys C-c
+t send-keys Up
+check "Ctrl-C leaves a line, the history brings one back" sees 2 "> What is 20 + 22?"
+t send-keys C-c
+enter "/nonsense"
+check "an unknown command" sees 1 "there is no command /nonsense"
+t send-keys C-d
+check "Ctrl-D ends the program" sees 1 "status=0"
+
+start --tools "$tools" --hide-reasoning
+sees 1 "/help"
+enter "What is the weather in Paris?"
+check "a call" sees 1 "call of functions.get_weather"
+check "its result" sees 1 "result: .*sunny"
+check "the answer" sees 1 "The weather in Paris: .*21"
+check "reasoning hidden" never_saw "I call get_weather"
+enter "/quit"
+check "/quit ends the program" sees 1 "status=0"
+
+start --context 256 --reasoning low
+sees 1 "/help"
+turns=0
+while [ $turns -lt 8 ] && ! grep -q forgotten "$temp/screen"; do
+    turns=$((turns + 1))
+    enter "What is $turns + 30?"
+    sees $turns "tokens/s"
+done
+check "a conversation that outgrows the context drops its oldest turns" sees 1 "its oldest .* forgotten"
+
+start no/such/model
+check "a wrong path" sees 1 "no/such/model: No such file"
+check "ends the program" sees 1 "status=1"
+start "$temp/truncated"
+check "a truncated model" sees 1 "truncated/model.safetensors: .*beyond the end of the file"
+check "ends the program" sees 1 "status=1"
+finish
