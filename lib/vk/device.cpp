@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 
 namespace gptoss::vk {
 
@@ -82,6 +83,15 @@ uint32_t compute_queue_family(VkPhysicalDevice physical, uint32_t* timestamp_bit
     return UINT32_MAX;
 }
 
+// What the host can still give, bytes; 0 where the system does not tell.
+uint64_t host_memory_available() {
+    std::ifstream meminfo("/proc/meminfo");
+    std::string key, unit;
+    for (uint64_t kilobytes; meminfo >> key >> kilobytes; std::getline(meminfo, unit))
+        if (key == "MemAvailable:") return kilobytes * 1024;
+    return 0;
+}
+
 DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
     DeviceInfo info;
     info.index = index;
@@ -102,7 +112,8 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
     vkGetPhysicalDeviceProperties2(physical, &properties);
     info.driver = std::string(p12.driverName) + " " + p12.driverInfo;
     info.subgroup_size = p11.subgroupSize;
-    info.max_allocation = p11.maxMemoryAllocationSize;
+    // a buffer is a little larger than what was asked for
+    info.max_allocation = p11.maxMemoryAllocationSize - std::min<uint64_t>(p11.maxMemoryAllocationSize, 1 << 16);
     info.shared_memory = basic.limits.maxComputeSharedMemorySize;
     info.max_workgroup = std::min(basic.limits.maxComputeWorkGroupInvocations, basic.limits.maxComputeWorkGroupSize[0]);
     info.max_groups_y = basic.limits.maxComputeWorkGroupCount[1];
@@ -145,6 +156,11 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
         info.memory_available = heap.size;
         if (has_budget)
             info.memory_available = budget.heapBudget[h] - std::min(budget.heapUsage[h], budget.heapBudget[h]);
+    }
+    if (info.type == VK_PHYSICAL_DEVICE_TYPE_CPU) {
+        // its memory is the host's, whatever small heap an old driver names
+        info.memory_available = std::max(info.memory_available, host_memory_available());
+        info.memory_size = std::max(info.memory_size, info.memory_available);
     }
     return info;
 }
