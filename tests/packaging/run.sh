@@ -1,7 +1,7 @@
 #!/bin/sh
 # What users of the library get: its ABI, its reference, its bindings, its packages, and programs of every language
 # built against what is installed.
-#     tests/packaging/run.sh build      a configured and built tree, with debug information
+#     tests/packaging/run.sh [BUILD]     BUILD is configured and built if need be; with debug information
 # CYCLES: models and contexts that each language makes and destroys while memory must not grow; 1000 by default.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -10,7 +10,9 @@ cd "$(dirname "$0")/../.."
 install_packages $build_packages $run_packages abigail-tools binutils gcc clang doxygen dpkg-dev file mypy cargo rustc \
     python3 python3-pip python3-venv ccache
 source=$PWD
-build=$(cd "$1" && pwd)
+cmake -S . -B "${1:-build-ci}" -G Ninja > /dev/null
+cmake --build "${1:-build-ci}"
+build=$(cd "${1:-build-ci}" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 tiny=$source/tests/golden/tiny
