@@ -66,7 +66,10 @@ PIP_NO_INDEX=1 $pip wheel --wheel-dir wheels ./bindings/python
 PIP_NO_INDEX=1 $pip install wheels/gptoss-*.whl
 mypy --strict --python-version 3.9 bindings/python/gptoss
 # The loader's own search; the tests also look for a file by its name.
-GPTOSS_TINY="$tiny" venv/bin/python -W error -m unittest discover -s bindings/python/tests
+GPTOSS_TINY="$tiny" GPTOSS_NANO="$nano" venv/bin/python -W error -m unittest discover -s bindings/python/tests
+for pace in 0 1000; do
+    venv/bin/python bindings/python/tests/benchmark.py $pace
+done
 
 step "Rust by pkg-config, offline"
 GPTOSS_TINY="$tiny" cargo test --quiet --offline --manifest-path bindings/rust/Cargo.toml

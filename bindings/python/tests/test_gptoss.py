@@ -14,6 +14,7 @@ from gptoss import Context, HarmonyParser, Model, Sampler, Tokenizer
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TINY = os.environ.get("GPTOSS_TINY", os.path.join(HERE, "../../../tests/golden/tiny"))
+NANO = os.environ.get("GPTOSS_NANO", os.path.join(HERE, "../../../nano/gptoss-nano"))
 PROMPT = [5, 400, 17, 81, 3, 256]
 
 
@@ -204,6 +205,58 @@ class Idiomatic(WithModel):
             Model("/no/such/model")
         with self.assertRaisesRegex(ValueError, "weights"):
             Model(TINY, weights="q3")
+
+
+@unittest.skipUnless(os.path.isdir(NANO), "no gptoss-nano")
+class Conversation(unittest.TestCase):
+    """What the model says does not matter here, only that it arrives."""
+
+    def test_chat(self) -> None:
+        weather = {
+            "name": "get_weather",
+            "description": "Gets the weather of a city.",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+        }
+        with Model(NANO) as model, Sampler(temperature=0.0) as greedy:
+            with gptoss.Chat(model, tools=[weather], instructions="Be brief.", sampler=greedy) as chat:
+                deltas = list(chat.send("What is 12 plus 30?", max_tokens=200))
+                self.assertTrue(all(delta.text for delta in deltas))
+                said = "".join(delta.text for delta in deltas)
+                self.assertEqual(said, "".join(message["content"] for message in chat.messages[1:]))
+                before = len(chat.messages)
+                reply = chat.send("And the weather in Paris?")
+                next(reply)
+                reply.close()
+                self.assertEqual(len(chat.messages), before + 2)
+                self.assertEqual(reply.stop_reason, "closed")
+                chat.add_tool_result("get_weather", '{"sky": "clear"}')
+                reply = chat.send(max_tokens=100)
+                self.assertIsInstance(reply.text, str)
+                self.assertIsInstance(reply.reasoning, str)
+                self.assertIsInstance(reply.tool_calls, list)
+                self.assertTrue(reply.messages)
+            with self.assertRaisesRegex(ValueError, "reasoning_effort"):
+                gptoss.Chat(model, reasoning_effort="much")
+
+    def test_the_calls_of_a_chat_program(self) -> None:
+        """For gpt_oss.metal: headers by hand, special tokens by name, one token at a time."""
+        model = Model(NANO)
+        tokenizer, context = model.tokenizer, Context(model, context_length=0)
+        names = ("start", "message", "end", "return", "channel")
+        special = {name: tokenizer.encode_special_token(f"<|{name}|>") for name in names}
+        for part in (special["start"], "user", special["message"], "Hello", special["end"]):
+            context.append(part)
+        for part in (special["start"], "assistant", special["channel"]):
+            context.append(part)
+        text = b""
+        for _ in range(200):
+            token = context.sample(temperature=0.0, seed=0)
+            context.append(token)
+            if token == special["return"]:
+                break
+            if token < tokenizer.num_text_tokens:
+                text += tokenizer.decode(token)
+        self.assertTrue(text.decode("utf-8"))
 
 
 class Misuse(WithModel):
