@@ -32,12 +32,13 @@ foreach(component runtime development)
   install(FILES NOTICE DESTINATION ${CMAKE_INSTALL_DATAROOTDIR}/doc/${${component}_package} COMPONENT ${component})
 endforeach()
 
-# Debian packages: configure with -DCMAKE_INSTALL_PREFIX=/usr, then `cpack` in the build directory.
+# Debian packages, by `cpack` in the build directory. Configured with -DCMAKE_INSTALL_PREFIX=/usr, libraries go to the
+# multiarch folder.
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME lib${PROJECT_NAME})
 set(CPACK_PACKAGE_VENDOR ${PROJECT_NAME})
 set(CPACK_PACKAGE_CONTACT "libgptoss developers <libgptoss@localhost>")
-set(CPACK_PACKAGING_INSTALL_PREFIX ${CMAKE_INSTALL_PREFIX})
+set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_COMPONENTS_ALL runtime development)
 set(CPACK_STRIP_FILES ON)
 set(CPACK_DEB_COMPONENT_INSTALL ON)
