@@ -15,6 +15,7 @@ layout(constant_id = 2) const bool KV_F16 = true;
 layout(push_constant) uniform Push { AttentionArgs a; };
 
 const uint PARTS = WORKGROUP / 32;  // the block's keys are dealt to this many groups of 32 lanes for the values
+const uint KEYS = 8;  // whose values are read before any is used
 const float MINUS_INFINITY = -3.0e38;
 
 shared float probability[GROUP * WORKGROUP];
@@ -58,9 +59,15 @@ vec2 load_value(U32 v, uint row, uint i) {
     return vec2(uintBitsToFloat(v.v[row * 64 + 2 * i]), uintBitsToFloat(v.v[row * 64 + 2 * i + 1]));
 }
 
+// The row of a slot that may be past the ring's end, by less than its capacity; without a division for each key.
+uint key_row(uint slot, uint capacity, uint kv_head) {
+    return (slot < capacity ? slot : slot - capacity) * a.n_kv_heads + kv_head;
+}
+
 void main() {
     uint split = gl_WorkGroupID.x, kv_head = gl_WorkGroupID.y, index = gl_WorkGroupID.z;
-    uint id = gl_LocalInvocationID.x, lane = id % 32, part = id / 32;
+    uint id = gl_LocalInvocationID.x, lane = id % 32;
+    uint part = PARTS == 1 ? 0 : id / 32;  // a compiler may not see that id is below 32
     Token token = a.tokens.v[index];
     Cache cache = a.caches.v[token.sequence];
     uint first_key = token.position - min(token.position, a.window - 1);
@@ -79,7 +86,8 @@ void main() {
     for (uint block = split * blocks_per_split; block < min(blocks, (split + 1) * blocks_per_split); block++) {
         uint block_start = first_key + block * WORKGROUP;
         uint n_valid = min(WORKGROUP, token.position + 1 - block_start);
-        uint row = (block_start + min(id, n_valid - 1)) % cache.capacity * a.n_kv_heads + kv_head;
+        uint first_slot = block_start % cache.capacity;
+        uint row = key_row(first_slot + min(id, n_valid - 1), cache.capacity, kv_head);
         float score[GROUP];
         [[unroll]] for (uint g = 0; g < GROUP; g++) score[g] = 0;
         for (uint w = 0; w < 8; w++) {
@@ -102,9 +110,13 @@ void main() {
             probability[g * WORKGROUP + id] = p;
         }
         barrier();
-        for (uint j = part; j < n_valid; j += PARTS) {
-            vec2 v = load_value(cache.v, (block_start + j) % cache.capacity * a.n_kv_heads + kv_head, lane);
-            [[unroll]] for (uint g = 0; g < GROUP; g++) sum[g] += probability[g * WORKGROUP + j] * v;
+        // past the last valid key the probability is 0, and the value any that is finite
+        for (uint j = KEYS * part; j < n_valid; j += KEYS * PARTS) {
+            vec2 v[KEYS];
+            [[unroll]] for (uint i = 0; i < KEYS; i++)
+                v[i] = load_value(cache.v, key_row(first_slot + min(j + i, n_valid - 1), cache.capacity, kv_head), lane);
+            [[unroll]] for (uint g = 0; g < GROUP; g++)
+                [[unroll]] for (uint i = 0; i < KEYS; i++) sum[g] += probability[g * WORKGROUP + j + i] * v[i];
         }
         barrier();
     }

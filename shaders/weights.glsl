@@ -30,7 +30,11 @@ const uint SCALE_VECTORS = WEIGHT == WEIGHT_MXFP4 ? 16 : WEIGHT == WEIGHT_Q8 ? 3
 const bool UNROLL = WEIGHT == WEIGHT_MXFP4 && TOKENS == 1;
 
 uint lane() { return gl_LocalInvocationID.x % LANES; }
-uint split() { return SPLITS == 1 ? 0 : subgroupBroadcastFirst(gl_LocalInvocationID.x / LANES); }
+// Said to be the same for a subgroup where it is, so that what depends on it alone is loaded once.
+uint split() {
+    uint split = SPLITS == 1 ? 0 : gl_LocalInvocationID.x / LANES;
+    return gl_SubgroupSize <= LANES ? subgroupBroadcastFirst(split) : split;
+}
 
 // uvec4 vectors of one tile
 uint tile_vectors(uint cols) { return (cols + 127) / 128 * SCALE_VECTORS + cols / 32 * GROUPS * 64; }
