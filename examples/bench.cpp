@@ -69,7 +69,8 @@ class Bench {
                                std::max(*std::max_element(options.prompts.begin(), options.prompts.end()),
                                         *std::max_element(options.generates.begin(), options.generates.end())) +
                                8;
-        check(gptoss_context_create(model_, std::min<size_t>(longest, info_.max_context_length), options.batch, &context_));
+        check(gptoss_context_create(model_, std::min<size_t>(longest, info_.max_context_length), options.batch,
+                                    &context_));
         check(gptoss_sampler_create(&sampler_));
         check(gptoss_sampler_set_temperature(sampler_, static_cast<float>(options.temperature)));
         check(gptoss_sampler_set_top_p(sampler_, static_cast<float>(options.top_p)));
@@ -84,14 +85,12 @@ class Bench {
     Bench& operator=(const Bench&) = delete;
 
     void run() {
-        json result{{"model", options_.model},
-                    {"device", device_.name},
-                    {"driver", device_.driver},
-                    {"weight_bytes", info_.weight_bytes},
-                    {"load_seconds", load_seconds_},
-                    {"copy_bandwidth", bandwidth_}};
-        print("%s on %s (%s)\nweights %.2f GB, loaded in %.2f s; the device copies %.2f GB/s\n\n", options_.model.c_str(),
-              device_.name, device_.driver, info_.weight_bytes / 1e9, load_seconds_, bandwidth_ / 1e9);
+        json result{{"model", options_.model},       {"device", device_.name},
+                    {"driver", device_.driver},      {"weight_bytes", info_.weight_bytes},
+                    {"load_seconds", load_seconds_}, {"copy_bandwidth", bandwidth_}};
+        print("%s on %s (%s)\nweights %.2f GB, loaded in %.2f s; the device copies %.2f GB/s\n\n",
+              options_.model.c_str(), device_.name, device_.driver, info_.weight_bytes / 1e9, load_seconds_,
+              bandwidth_ / 1e9);
         print("%-8s %8s %10s %10s %10s %s\n", "test", "depth", "tokens/s", "least", "most", "");
         for (size_t depth : options_.depths) {
             for (size_t n : options_.prompts) result["prefill"].push_back(prefill(depth, n));
@@ -101,9 +100,8 @@ class Bench {
         stats.struct_size = sizeof stats;
         check(gptoss_context_get_stats(context_, &stats));
         result["step"] = {{"dispatches", stats.step_dispatches}, {"barriers", stats.step_barriers}, {"submits", 1}};
-        result["memory"] = {{"weights", info_.weight_bytes},
-                            {"cache", stats.cache_bytes},
-                            {"activations", stats.activation_bytes}};
+        result["memory"] = {
+            {"weights", info_.weight_bytes}, {"cache", stats.cache_bytes}, {"activations", stats.activation_bytes}};
         print("\na decoded token: 1 submit, %u dispatches (%.2f a layer), %u barriers\n", stats.step_dispatches,
               double(stats.step_dispatches) / info_.num_layers, stats.step_barriers);
         print("memory: weights %.1f MB, cache %.1f MB, activations %.1f MB\n", info_.weight_bytes / 1e6,
@@ -174,7 +172,7 @@ class Bench {
         const double share = bytes * s.median / bandwidth_;
         print("tg%-6zu %8zu %10.2f %10.2f %10.2f   %.3f GB a token, %.0f%% of the copy bandwidth\n", n, depth, s.median,
               s.least, s.most, bytes / 1e9, share * 100);
-        return {{"tokens", n},           {"depth", depth},     {"tokens_per_second", s.median}, {"least", s.least},
+        return {{"tokens", n},    {"depth", depth},           {"tokens_per_second", s.median}, {"least", s.least},
                 {"most", s.most}, {"bytes_per_token", bytes}, {"share_of_bandwidth", share}};
     }
 
@@ -212,9 +210,13 @@ int main(int argc, char** argv) {
     CLI::App app("Measures prefill and decode of a gpt-oss model.");
     app.add_option("MODEL", options.model, "checkpoint directory or .gguf file")->required();
     app.add_option("--prompt", options.prompts, "prompt lengths, tokens")->delimiter(',')->capture_default_str();
-    app.add_option("--generate", options.generates, "lengths of answers, tokens")->delimiter(',')->capture_default_str();
+    app.add_option("--generate", options.generates, "lengths of answers, tokens")
+        ->delimiter(',')
+        ->capture_default_str();
     app.add_option("--depth", options.depths, "tokens already in the context")->delimiter(',')->capture_default_str();
-    app.add_option("--repeat", options.repeat, "timed runs of each test")->check(CLI::PositiveNumber)->capture_default_str();
+    app.add_option("--repeat", options.repeat, "timed runs of each test")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
     app.add_option("--batch", options.batch, "most tokens of a prompt processed at once; 0 for the default");
     app.add_option("--device", options.device, "index or part of the name");
     app.add_option("--weights", options.weights, "dense weights")->check(CLI::IsMember({"default", "bf16", "q8"}));

@@ -82,7 +82,8 @@ GPTOSS_ABI uint32_t gptoss_version(void);
 /* A short English name of a status, such as "io error"; static storage. Never NULL, for any value. */
 GPTOSS_ABI const char* gptoss_status_string(enum gptoss_status status);
 
-/* What failed in the last call of this thread that did not succeed; "" if none. Valid until this thread's next failure. */
+/* What failed in the last call of this thread that did not succeed; "" if none. Valid until this thread's next failure.
+ */
 GPTOSS_ABI const char* gptoss_last_error(void);
 
 enum gptoss_log_level {
@@ -113,8 +114,8 @@ enum gptoss_kernel_tier {
 
 struct gptoss_device_info {
     size_t struct_size;
-    char name[256];               /* as the driver gives it */
-    char driver[256];             /* driver name and version */
+    char name[256];   /* as the driver gives it */
+    char driver[256]; /* driver name and version */
     enum gptoss_device_type type;
     enum gptoss_kernel_tier tier; /* the fastest tier that the device reports to support */
     uint64_t memory_size;         /* device-local memory, bytes */
@@ -151,7 +152,7 @@ typedef struct gptoss_harmony_parser* gptoss_harmony_parser_t;
 enum gptoss_weight_type {
     gptoss_weight_type_default = 0, /* as in the file */
     gptoss_weight_type_bf16 = 1,
-    gptoss_weight_type_q8 = 2,      /* 8-bit integers with a float16 scale per 32 */
+    gptoss_weight_type_q8 = 2, /* 8-bit integers with a float16 scale per 32 */
 };
 
 enum gptoss_kv_type {
@@ -165,14 +166,14 @@ typedef int (*gptoss_progress_callback_t)(void* user_data, uint64_t bytes_done, 
 
 struct gptoss_model_options {
     size_t struct_size;
-    const char* device;              /* an index ("0") or a part of a name ("RTX"); NULL: the most capable device */
+    const char* device; /* an index ("0") or a part of a name ("RTX"); NULL: the most capable device */
     enum gptoss_weight_type weights;
     enum gptoss_kv_type kv;
     enum gptoss_kernel_tier tier;
-    uint64_t memory_budget;          /* device memory the model may take, bytes; 0: what the device has */
+    uint64_t memory_budget; /* device memory the model may take, bytes; 0: what the device has */
     gptoss_progress_callback_t progress;
     void* progress_user_data;
-    gptoss_log_callback_t log;       /* lives as long as the model */
+    gptoss_log_callback_t log; /* lives as long as the model */
     void* log_user_data;
 };
 
@@ -180,21 +181,21 @@ struct gptoss_model_info {
     size_t struct_size;
     uint32_t num_layers;
     uint32_t hidden_size;
-    uint32_t intermediate_size;      /* of one expert */
+    uint32_t intermediate_size; /* of one expert */
     uint32_t num_heads;
     uint32_t num_kv_heads;
     uint32_t head_size;
     uint32_t num_experts;
-    uint32_t num_active_experts;     /* per token */
-    uint32_t vocabulary_size;        /* rows of the output projection */
-    uint32_t sliding_window;         /* positions, the current one among them */
-    uint64_t max_context_length;     /* positions */
+    uint32_t num_active_experts; /* per token */
+    uint32_t vocabulary_size;    /* rows of the output projection */
+    uint32_t sliding_window;     /* positions, the current one among them */
+    uint64_t max_context_length; /* positions */
     enum gptoss_weight_type weights;
     enum gptoss_kv_type kv;
-    enum gptoss_kernel_tier tier;    /* what runs, after the self-test */
-    uint32_t device;                 /* index */
-    uint64_t weight_bytes;           /* device memory held by the weights */
-    uint64_t bytes_per_token;        /* weights read to decode one token, without the cache */
+    enum gptoss_kernel_tier tier; /* what runs, after the self-test */
+    uint32_t device;              /* index */
+    uint64_t weight_bytes;        /* device memory held by the weights */
+    uint64_t bytes_per_token;     /* weights read to decode one token, without the cache */
 };
 
 /*
@@ -402,15 +403,16 @@ GPTOSS_ABI enum gptoss_status gptoss_context_release(gptoss_context_t context);
 
 struct gptoss_context_stats {
     size_t struct_size;
-    uint64_t cache_bytes;            /* device memory of the keys and values */
-    uint64_t activation_bytes;       /* device memory that the context works in */
-    uint64_t cache_bytes_per_token;  /* keys and values read to decode the next token */
-    uint32_t step_dispatches;        /* of one decoded token, sampling included; 0 before the first */
+    uint64_t cache_bytes;           /* device memory of the keys and values */
+    uint64_t activation_bytes;      /* device memory that the context works in */
+    uint64_t cache_bytes_per_token; /* keys and values read to decode the next token */
+    uint32_t step_dispatches;       /* of one decoded token, sampling included; 0 before the first */
     uint32_t step_barriers;
 };
 
 /* What the context holds and what a token costs it; the caller sets stats_out->struct_size. */
-GPTOSS_ABI enum gptoss_status gptoss_context_get_stats(gptoss_context_t context, struct gptoss_context_stats* stats_out);
+GPTOSS_ABI enum gptoss_status gptoss_context_get_stats(gptoss_context_t context,
+                                                       struct gptoss_context_stats* stats_out);
 
 struct gptoss_kernel_time {
     char name[32];
@@ -447,7 +449,8 @@ GPTOSS_ABI enum gptoss_status gptoss_sampler_set_top_p(gptoss_sampler_t sampler,
 /* Drops tokens less likely than min_p times the most likely one; in [0, 1]. */
 GPTOSS_ABI enum gptoss_status gptoss_sampler_set_min_p(gptoss_sampler_t sampler, float min_p);
 
-/* Subtracted from the logit of every token of the answer so far; in [-2, 2]. The answer begins after the last append. */
+/* Subtracted from the logit of every token of the answer so far; in [-2, 2]. The answer begins after the last append.
+ */
 GPTOSS_ABI enum gptoss_status gptoss_sampler_set_presence_penalty(gptoss_sampler_t sampler, float presence_penalty);
 
 /* Subtracted once for each time the token stands in the answer so far; in [-2, 2]. */

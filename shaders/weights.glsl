@@ -62,7 +62,8 @@ void unpack_e2m1(uint eight, out vec4 low, out vec4 high) {
 float mxfp4_scale(uint e) { return uintBitsToFloat(min(e + 14u, 254u) << 23); }
 
 // What a lane adds up: row r of the lane times token t at sums[r * TOKENS + t], and apart the block of 32 columns at
-// hand, which its scale is applied to as a whole. x_row: where each token's row of activations begins, in vec4. Globals, because a function cannot take arrays sized by a specialization constant.
+// hand, which its scale is applied to as a whole. x_row: where each token's row of activations begins, in vec4. Globals,
+// because a function cannot take arrays sized by a specialization constant.
 float sums[ROWS * TOKENS];
 float block_sums[ROWS * TOKENS];
 uint x_row[TOKENS];

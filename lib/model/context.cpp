@@ -10,7 +10,7 @@ namespace gptoss::model {
 namespace {
 
 constexpr uint32_t kSnapshotTokens = 64;  // computing fewer again costs less than a copy of the ring
-constexpr uint32_t kDefaultBatch = 256;  // tokens: enough rows for every expert to be worth its weights' read
+constexpr uint32_t kDefaultBatch = 256;   // tokens: enough rows for every expert to be worth its weights' read
 
 constexpr double kSubmitWork = 5e10;  // multiply-adds of a submit: a quarter of a second on a slow laptop's GPU
 
@@ -25,15 +25,15 @@ double layer_work(const io::Config& c, uint32_t first, uint32_t n) {
 uint32_t checked_max_tokens(const Model& model, uint64_t wanted) {
     const uint32_t most = model.config.max_context;
     if (wanted > most)
-        throw Error(Status::InvalidArgument, "context_length is " + std::to_string(wanted) + "; the model supports " +
-                                                 std::to_string(most));
+        throw Error(Status::InvalidArgument,
+                    "context_length is " + std::to_string(wanted) + "; the model supports " + std::to_string(most));
     return wanted ? static_cast<uint32_t>(wanted) : most;
 }
 
 uint32_t checked_max_batch(uint32_t max_tokens, uint64_t wanted) {
     if (wanted > max_tokens)
-        throw Error(Status::InvalidArgument, "max_batch_tokens is " + std::to_string(wanted) +
-                                                 "; the context holds " + std::to_string(max_tokens));
+        throw Error(Status::InvalidArgument, "max_batch_tokens is " + std::to_string(wanted) + "; the context holds " +
+                                                 std::to_string(max_tokens));
     return wanted ? static_cast<uint32_t>(wanted) : std::min(max_tokens, kDefaultBatch);
 }
 
@@ -65,8 +65,8 @@ void Context::append(std::span<const uint32_t> tokens) {
                                                  std::to_string(tokens.size()) + " more");
     for (size_t i = 0; i < tokens.size(); i++)
         if (tokens[i] >= model_->config.vocab)
-            throw Error(Status::InvalidArgument, "token " + std::to_string(tokens[i]) + " (number " + std::to_string(i) +
-                                                     ") is outside the vocabulary of " +
+            throw Error(Status::InvalidArgument, "token " + std::to_string(tokens[i]) + " (number " +
+                                                     std::to_string(i) + ") is outside the vocabulary of " +
                                                      std::to_string(model_->config.vocab));
     tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
     answer_start_ = tokens_.size();

@@ -20,9 +20,9 @@ enum class StopReason { None, MaxTokens, StopToken, Callback, ContextFull };
 
 struct GenerateRequest {
     SamplerSettings settings;
-    uint64_t max_tokens = 0;                  // 0: as many as fit
-    std::vector<uint32_t> stop_tokens;        // a stop token is kept, and is the last
-    std::function<bool(uint32_t)> on_token;   // called once a token is appended; true stops; may be empty
+    uint64_t max_tokens = 0;                 // 0: as many as fit
+    std::vector<uint32_t> stop_tokens;       // a stop token is kept, and is the last
+    std::function<bool(uint32_t)> on_token;  // called once a token is appended; true stops; may be empty
 };
 
 class Context {
@@ -79,7 +79,7 @@ class Context {
     // The tokens whose keys and values the cache holds. After a reset they outlive tokens_: what is appended next and
     // equals them is not computed again.
     std::vector<uint32_t> computed_;
-    size_t logits_of_ = 0;  // the logits on the device follow this many of computed_; 0 if none do
+    size_t logits_of_ = 0;     // the logits on the device follow this many of computed_; 0 if none do
     size_t answer_start_ = 0;  // where in tokens_ the answer begins: after what was appended last
     std::atomic<bool> cancelled_{false};
     Activations activations_;

@@ -21,7 +21,9 @@ uint32_t slot_tile_room(const io::Config& config, uint32_t n_tokens, uint32_t ti
 Activations::Activations(const Model& model, uint32_t batch) : max_batch(batch) {
     const io::Config& c = model.config;
     const uint64_t t = batch, k = c.n_active_experts;
-    const auto floats = [&](uint64_t n, const char* what) { return vk::Buffer(model.device, n * 4, vk::Memory::Device, what); };
+    const auto floats = [&](uint64_t n, const char* what) {
+        return vk::Buffer(model.device, n * 4, vk::Memory::Device, what);
+    };
     tokens = vk::Buffer(model.device, t * sizeof(args::Token), vk::Memory::Device, "tokens");
     x = floats(t * c.hidden, "residual");
     normed = floats(t * c.hidden, "normed residual");
@@ -76,8 +78,8 @@ void record_forward(vk::Commands& commands, const Model& model, const Activation
     if (first_layer == 0) {
         // x = embedding[token]; (T, hidden)
         for (const TiledMatrix::Part& part : w.embedding.parts) {
-            const args::EmbedArgs embed{residual(w.layers[0].attn_norm), part.address, a.tokens.address(), part.first_row,
-                                        part.rows};
+            const args::EmbedArgs embed{residual(w.layers[0].attn_norm), part.address, a.tokens.address(),
+                                        part.first_row, part.rows};
             commands.dispatch(kernel("embed", {32, 32, 1, w.embedding.weight}), embed, hidden_tiles, T);
         }
     }
@@ -87,8 +89,8 @@ void record_forward(vk::Commands& commands, const Model& model, const Activation
         commands.barrier();
 
         // q, k, v = norm(x)·W + b, rotated; k and v to the cache; (T, n_heads + 2 n_kv_heads, 64)
-        const args::QkvArgs qkv{normed_input(T), layer.qkv.address(), layer.qkv_bias, w.rope, a.tokens.address(),
-                                cache.table(i), a.q.address(), c.n_heads, c.n_kv_heads, w.rope_coarse};
+        const args::QkvArgs qkv{normed_input(T), layer.qkv.address(), layer.qkv_bias, w.rope,       a.tokens.address(),
+                                cache.table(i),  a.q.address(),       c.n_heads,      c.n_kv_heads, w.rope_coarse};
         commands.dispatch(kernel("qkv", {workgroup, tuning.lanes, tokens, layer.qkv.weight, kv_f16}), qkv,
                           tile_count(layer.qkv.rows), token_groups);
         commands.barrier();
@@ -96,11 +98,11 @@ void record_forward(vk::Commands& commands, const Model& model, const Activation
         // softmax(q·k, sink)·v; (T, n_heads, 64)
         const uint32_t window = c.sliding[i] ? c.window : UINT32_MAX;
         const uint32_t splits = batch || c.sliding[i] ? 1 : tuning.attention_splits;
-        const args::AttentionArgs attention{a.q.address(), a.tokens.address(), cache.table(i), layer.sinks,
-                                            a.attention.address(), a.parts.address(), c.n_heads, c.n_kv_heads, window,
-                                            splits};
-        commands.dispatch(kernel("attention", {tuning.attention_workgroup, c.n_heads / c.n_kv_heads, kv_f16}), attention,
-                          splits, c.n_kv_heads, T);
+        const args::AttentionArgs attention{
+            a.q.address(),     a.tokens.address(), cache.table(i), layer.sinks, a.attention.address(),
+            a.parts.address(), c.n_heads,          c.n_kv_heads,   window,      splits};
+        commands.dispatch(kernel("attention", {tuning.attention_workgroup, c.n_heads / c.n_kv_heads, kv_f16}),
+                          attention, splits, c.n_kv_heads, T);
         commands.barrier();
         if (splits > 1) {
             const args::CombineArgs combine{a.parts.address(), layer.sinks, a.attention.address(), c.n_heads, splits};
@@ -109,49 +111,62 @@ void record_forward(vk::Commands& commands, const Model& model, const Activation
         }
 
         // x += attention·Wo + bo; (T, hidden)
-        const args::OutArgs out{residual(layer.mlp_norm), a.attention.address(), layer.out.address(), layer.out_bias,
-                                layer.out.cols, T};
+        const args::OutArgs out{residual(layer.mlp_norm), a.attention.address(), layer.out.address(),
+                                layer.out_bias,           layer.out.cols,        T};
         commands.dispatch(kernel("out", {workgroup, tuning.lanes, tokens, layer.out.weight}), out, hidden_tiles,
                           token_groups);
         commands.barrier();
 
         // router logits = norm(x)·Wr + br; (T, n_experts)
-        const args::LinearArgs router{normed_input(T), layer.router.address(), layer.router_bias, a.router.address(),
-                                      c.n_experts, c.n_experts, 1};
+        const args::LinearArgs router{normed_input(T),
+                                      layer.router.address(),
+                                      layer.router_bias,
+                                      a.router.address(),
+                                      c.n_experts,
+                                      c.n_experts,
+                                      1};
         commands.dispatch(kernel("linear", {workgroup, tuning.lanes, tokens, layer.router.weight}), router,
                           tile_count(c.n_experts), token_groups);
         commands.barrier();
 
-        args::GateUpArgs gate_up{normed_input(T), layer.expert_table, layer.gate_up_bias, a.router.address(),
+        args::GateUpArgs gate_up{normed_input(T),   layer.expert_table,     layer.gate_up_bias, a.router.address(),
                                  a.slots.address(), a.slot_tiles.address(), a.hidden.address(), c.n_experts,
-                                 c.swiglu_limit, c.swiglu_alpha};
+                                 c.swiglu_limit,    c.swiglu_alpha};
         const uint32_t gate_tiles = tile_count(2 * c.intermediate), k = c.n_active_experts;
         if (!batch) {
             // the four experts' swiglu(norm(x)·W1 + b1); (n_active, intermediate)
-            commands.dispatch(kernel("gate_up", {workgroup, tuning.lanes, 1, WEIGHT_MXFP4, k, false}), gate_up, gate_tiles,
-                              T * k);
+            commands.dispatch(kernel("gate_up", {workgroup, tuning.lanes, 1, WEIGHT_MXFP4, k, false}), gate_up,
+                              gate_tiles, T * k);
             commands.barrier();
             // x += Σ weight·(hidden·W2 + b2); (1, hidden)
             const args::DownArgs down{residual(next_norm), a.hidden.address(), layer.expert_table, layer.down_bias,
-                                      a.router.address(), c.intermediate, c.n_experts, T};
+                                      a.router.address(),  c.intermediate,     c.n_experts,        T};
             commands.dispatch(kernel("down", {workgroup, tuning.lanes, 1, WEIGHT_MXFP4, k}), down, hidden_tiles, T);
             continue;
         }
         // tokens sorted by expert, in tiles of at most `tokens` (token, choice) slots
-        const args::RouteArgs route{a.router.address(), a.slots.address(), a.expert_weight.address(),
-                                    a.slot_tiles.address(), a.expert_choice.address(), T, c.n_experts, k, tokens,
+        const args::RouteArgs route{a.router.address(),
+                                    a.slots.address(),
+                                    a.expert_weight.address(),
+                                    a.slot_tiles.address(),
+                                    a.expert_choice.address(),
+                                    T,
+                                    c.n_experts,
+                                    k,
+                                    tokens,
                                     slot_tile_room(c, T, tokens)};
         commands.dispatch(kernel("topk", {k}), route, T);
         commands.barrier();
         commands.dispatch(kernel("group", {}), route, 1);
         commands.barrier();
         // swiglu(norm(x)·W1 + b1) of every slot; (T * n_active, intermediate)
-        commands.dispatch(kernel("gate_up", {workgroup, tuning.lanes, tokens, WEIGHT_MXFP4, k, true}), gate_up, gate_tiles,
-                          route.n_tiles);
+        commands.dispatch(kernel("gate_up", {workgroup, tuning.lanes, tokens, WEIGHT_MXFP4, k, true}), gate_up,
+                          gate_tiles, route.n_tiles);
         commands.barrier();
         // hidden·W2 + b2; (T * n_active, hidden)
-        const args::DownSlotsArgs down{a.hidden.address(), layer.expert_table, layer.down_bias, a.slots.address(),
-                                       a.slot_tiles.address(), a.expert_out.address(), c.intermediate, c.hidden};
+        const args::DownSlotsArgs down{
+            a.hidden.address(),     layer.expert_table,     layer.down_bias, a.slots.address(),
+            a.slot_tiles.address(), a.expert_out.address(), c.intermediate,  c.hidden};
         commands.dispatch(kernel("down_slots", {workgroup, tuning.lanes, tokens, WEIGHT_MXFP4}), down, hidden_tiles,
                           route.n_tiles);
         commands.barrier();
@@ -167,8 +182,8 @@ void record_forward(vk::Commands& commands, const Model& model, const Activation
         last.squares += uint64_t{T - 1} * n_squares * 4;
         const uint32_t lm_workgroup = tuning.lanes * tuning.decode_splits;
         for (const TiledMatrix::Part& part : w.lm_head.parts) {
-            const args::LinearArgs lm_head{last, part.address, 0, a.logits.address() + uint64_t{part.first_row} * 4,
-                                           part.rows, c.vocab, 0};
+            const args::LinearArgs lm_head{
+                last, part.address, 0, a.logits.address() + uint64_t{part.first_row} * 4, part.rows, c.vocab, 0};
             commands.dispatch(kernel("linear", {lm_workgroup, tuning.lanes, 1, w.lm_head.weight}), lm_head,
                               tile_count(part.rows));
         }

@@ -8,9 +8,9 @@ namespace gptoss::model {
 
 namespace {
 
-constexpr uint32_t kGrowth = 256;        // slots; full layers grow by doubling, in multiples of this
-constexpr uint32_t kInFlight = 32;       // decode steps that may be undone at no cost
-constexpr size_t kMaxSnapshots = 8;      // of the rings, a few MB each
+constexpr uint32_t kGrowth = 256;    // slots; full layers grow by doubling, in multiples of this
+constexpr uint32_t kInFlight = 32;   // decode steps that may be undone at no cost
+constexpr size_t kMaxSnapshots = 8;  // of the rings, a few MB each
 
 }  // namespace
 
@@ -21,16 +21,15 @@ KvCache::KvCache(const Model& model, uint32_t max_tokens, uint32_t max_batch)
     // the window of the batch's first token, the batch itself, and steps ahead that may be thrown away
     ring_slots_ = static_cast<uint32_t>(
         std::min<uint64_t>(max_tokens + uint64_t{kInFlight}, uint64_t{config.window} + max_batch + kInFlight));
-    ring_ = vk::Buffer(model.device, n_sliding_ * 2 * ring_slots_ * slot_bytes(), vk::Memory::Device, "sliding-window cache");
+    ring_ = vk::Buffer(model.device, n_sliding_ * 2 * ring_slots_ * slot_bytes(), vk::Memory::Device,
+                       "sliding-window cache");
     full_.resize((config.n_layers - n_sliding_) * 2);
     table_ = vk::Buffer(model.device, config.n_layers * sizeof(args::Cache), vk::Memory::Device, "cache table");
     table_staging_ = vk::Buffer(model.device, table_.size(), vk::Memory::Upload, "cache table");
     reserve(std::min(max_tokens, kGrowth));
 }
 
-uint64_t KvCache::slot_bytes() const {
-    return uint64_t{model_.config.n_kv_heads} * HEAD_DIM * (model_.kv_f16 ? 2 : 4);
-}
+uint64_t KvCache::slot_bytes() const { return uint64_t{model_.config.n_kv_heads} * HEAD_DIM * (model_.kv_f16 ? 2 : 4); }
 
 uint64_t KvCache::bytes() const {
     uint64_t sum = ring_.size() + table_.size();
@@ -40,7 +39,8 @@ uint64_t KvCache::bytes() const {
 }
 
 uint64_t KvCache::bytes_read(uint32_t position) const {
-    const uint64_t in_window = std::min(position + 1, model_.config.window), n_full = model_.config.n_layers - n_sliding_;
+    const uint64_t in_window = std::min(position + 1, model_.config.window),
+                   n_full = model_.config.n_layers - n_sliding_;
     return (n_sliding_ * in_window + n_full * (position + 1ull)) * 2 * slot_bytes();
 }
 

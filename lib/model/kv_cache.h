@@ -48,7 +48,7 @@ class KvCache {
     uint32_t n_sliding_ = 0;
     uint32_t full_slots_ = 0;
     uint32_t high_water_ = 0;  // positions below it may have been written to the ring since the last rewind to less
-    vk::Buffer ring_;               // (n_sliding, 2, ring_slots) slots: keys, then values
+    vk::Buffer ring_;          // (n_sliding, 2, ring_slots) slots: keys, then values
     std::vector<vk::Buffer> full_;  // (n_full * 2): (full_slots) slots
     std::deque<Snapshot> snapshots_;
     vk::Buffer table_, table_staging_;

@@ -10,7 +10,8 @@ namespace gptoss::model {
 
 namespace {
 
-constexpr uint64_t kFillBytes = 4 << 20;  // about what a fill makes: small beside any budget, large beside a disk's block
+constexpr uint64_t kFillBytes =
+    4 << 20;  // about what a fill makes: small beside any budget, large beside a disk's block
 
 uint64_t padded_rows(uint64_t rows) { return uint64_t{tile_count(rows)} * kTileRows; }
 
@@ -80,8 +81,7 @@ void LoadPlan::add_layer(LayerWeights& to, const io::LayerTensors& from, const s
     add_vector(vectors, &to.down_bias, config_.n_experts * padded, [&from, hidden, padded] {
         const std::vector<float> values = from.down_bias.read_f32();
         std::vector<float> rows(values.size() / hidden * padded);
-        for (size_t e = 0; e < values.size() / hidden; e++)
-            std::copy_n(&values[e * hidden], hidden, &rows[e * padded]);
+        for (size_t e = 0; e < values.size() / hidden; e++) std::copy_n(&values[e * hidden], hidden, &rows[e * padded]);
         return rows;
     });
     const uint64_t table_bytes = to.experts.size() * sizeof(args::Expert);
@@ -114,15 +114,16 @@ void LoadPlan::add_matrix(TiledMatrix& to, const std::vector<const io::Matrix*>&
             Allocation& allocation = allocations.back();
             for (uint64_t t = first; t < first + n; t += fill_tiles) {
                 const uint64_t count = std::min(fill_tiles, first + n - t);
-                allocation.fills.push_back({allocation.size, count * tile, [m, t, count, tile, weight = to.weight](std::byte* out) {
-                    const uint64_t rows = std::min(count * kTileRows, m->rows - t * kTileRows);
-                    std::vector<std::byte> raw(rows * m->row_bytes());
-                    m->read(t * kTileRows, rows, raw.data());
-                    for (uint64_t i = 0; i < count; i++)
-                        pack_dense_tile(m->type, raw.data() + i * kTileRows * m->row_bytes(),
-                                        static_cast<uint32_t>(std::min<uint64_t>(kTileRows, rows - i * kTileRows)),
-                                        static_cast<uint32_t>(m->cols), weight, out + i * tile);
-                }});
+                allocation.fills.push_back(
+                    {allocation.size, count * tile, [m, t, count, tile, weight = to.weight](std::byte* out) {
+                         const uint64_t rows = std::min(count * kTileRows, m->rows - t * kTileRows);
+                         std::vector<std::byte> raw(rows * m->row_bytes());
+                         m->read(t * kTileRows, rows, raw.data());
+                         for (uint64_t i = 0; i < count; i++)
+                             pack_dense_tile(m->type, raw.data() + i * kTileRows * m->row_bytes(),
+                                             static_cast<uint32_t>(std::min<uint64_t>(kTileRows, rows - i * kTileRows)),
+                                             static_cast<uint32_t>(m->cols), weight, out + i * tile);
+                     }});
                 allocation.size += count * tile;
             }
             to.parts.back().rows += static_cast<uint32_t>(std::min(n * kTileRows, m->rows - first * kTileRows));
@@ -143,29 +144,32 @@ void LoadPlan::add_experts(std::vector<args::Expert>& table, uint64_t args::Expe
         allocation.bindings.push_back({&(table[e].*field), allocation.size});
         for (uint64_t t = 0; t < tiles; t += fill_tiles) {
             const uint64_t count = std::min(fill_tiles, tiles - t);
-            allocation.fills.push_back({allocation.size, count * tile, [&from, e, t, count, tile, interleaved](std::byte* out) {
-                const uint64_t rows = std::min(count * kTileRows, from.rows - t * kTileRows), blocks = from.blocks_per_row();
-                std::vector<std::byte> raw(rows * blocks * 17);
-                std::byte* scales = raw.data() + rows * blocks * 16;
-                from.read(e, t * kTileRows, rows, raw.data(), scales);
-                for (uint64_t i = 0; i < count; i++)
-                    pack_mxfp4_tile(raw.data() + i * kTileRows * blocks * 16, scales + i * kTileRows * blocks,
-                                    static_cast<uint32_t>(std::min<uint64_t>(kTileRows, rows - i * kTileRows)),
-                                    static_cast<uint32_t>(from.cols), interleaved, out + i * tile);
-            }});
+            allocation.fills.push_back(
+                {allocation.size, count * tile, [&from, e, t, count, tile, interleaved](std::byte* out) {
+                     const uint64_t rows = std::min(count * kTileRows, from.rows - t * kTileRows),
+                                    blocks = from.blocks_per_row();
+                     std::vector<std::byte> raw(rows * blocks * 17);
+                     std::byte* scales = raw.data() + rows * blocks * 16;
+                     from.read(e, t * kTileRows, rows, raw.data(), scales);
+                     for (uint64_t i = 0; i < count; i++)
+                         pack_mxfp4_tile(raw.data() + i * kTileRows * blocks * 16, scales + i * kTileRows * blocks,
+                                         static_cast<uint32_t>(std::min<uint64_t>(kTileRows, rows - i * kTileRows)),
+                                         static_cast<uint32_t>(from.cols), interleaved, out + i * tile);
+                 }});
             allocation.size += count * tile;
         }
     }
 }
 
-void LoadPlan::add_vector(Allocation& to, uint64_t* address, uint64_t padded, std::function<std::vector<float>()> values) {
+void LoadPlan::add_vector(Allocation& to, uint64_t* address, uint64_t padded,
+                          std::function<std::vector<float>()> values) {
     padded = padded_rows(padded);
     to.bindings.push_back({address, to.size});
     to.fills.push_back({to.size, padded * 4, [padded, values = std::move(values)](std::byte* out) {
-        const std::vector<float> read = values();
-        std::memcpy(out, read.data(), read.size() * 4);
-        std::memset(out + read.size() * 4, 0, (padded - read.size()) * 4);
-    }});
+                            const std::vector<float> read = values();
+                            std::memcpy(out, read.data(), read.size() * 4);
+                            std::memset(out + read.size() * 4, 0, (padded - read.size()) * 4);
+                        }});
     to.size += padded * 4;
 }
 

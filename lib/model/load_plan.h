@@ -1,4 +1,5 @@
-// What of a checkpoint goes where in device memory: first planned, so that the memory is known, then allocated and filled.
+// What of a checkpoint goes where in device memory: first planned, so that the memory is known, then allocated and
+// filled.
 #pragma once
 
 #include <functional>

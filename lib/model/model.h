@@ -17,7 +17,7 @@ struct Tuning {
     uint32_t batch_splits = 1;   // and for many
     uint32_t batch_tokens = 8;   // tokens that share a weight read
     uint32_t attention_workgroup = 32;
-    uint32_t attention_splits = 1;  // the most workgroups that share a query's keys
+    uint32_t attention_splits = 1;         // the most workgroups that share a query's keys
     uint32_t attention_split_keys = 1024;  // keys that are worth a workgroup of their own
 
     static Tuning for_device(const vk::DeviceInfo& device);

@@ -42,10 +42,25 @@ void Sampler::record_counts(vk::Commands& commands, std::span<const uint32_t> to
 }
 
 void Sampler::record(vk::Commands& commands, const SamplerSettings& s, uint64_t logits, uint64_t token) const {
-    const args::SampleArgs sample{logits, adjusted_.address(), blocks_.address(), state_.address(), counts_.address(),
-                                  token, token, ring_.address(), model_.config.vocab, kRing,
-                                  static_cast<uint32_t>(s.seed), static_cast<uint32_t>(s.seed >> 32), s.temperature,
-                                  s.top_k, s.top_p, s.min_p, s.repetition, s.presence, s.frequency};
+    const args::SampleArgs sample{logits,
+                                  adjusted_.address(),
+                                  blocks_.address(),
+                                  state_.address(),
+                                  counts_.address(),
+                                  token,
+                                  token,
+                                  ring_.address(),
+                                  model_.config.vocab,
+                                  kRing,
+                                  static_cast<uint32_t>(s.seed),
+                                  static_cast<uint32_t>(s.seed >> 32),
+                                  s.temperature,
+                                  s.top_k,
+                                  s.top_p,
+                                  s.min_p,
+                                  s.repetition,
+                                  s.presence,
+                                  s.frequency};
     commands.dispatch(model_.kernels.get("sample_prepare", {kWorkgroup}), sample, n_blocks_);
     commands.barrier();
     commands.dispatch(model_.kernels.get("sample", {kWorkgroup}), sample, n_blocks_);

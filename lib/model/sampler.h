@@ -10,13 +10,13 @@ namespace gptoss::model {
 
 // Applied in this order: penalties, temperature, top-k, top-p, min-p.
 struct SamplerSettings {
-    float temperature = 1;   // 0: the likeliest token
-    uint32_t top_k = 0;      // 0: off
-    float top_p = 1;         // 1: off
-    float min_p = 0;         // 0: off
-    float repetition = 1;    // of all tokens of the context; 1: off
-    float presence = 0;      // of the tokens of the answer
-    float frequency = 0;     // of the tokens of the answer, each time
+    float temperature = 1;  // 0: the likeliest token
+    uint32_t top_k = 0;     // 0: off
+    float top_p = 1;        // 1: off
+    float min_p = 0;        // 0: off
+    float repetition = 1;   // of all tokens of the context; 1: off
+    float presence = 0;     // of the tokens of the answer
+    float frequency = 0;    // of the tokens of the answer, each time
     uint64_t seed = 0;
 
     bool penalizes() const { return repetition != 1 || presence != 0 || frequency != 0; }

@@ -110,21 +110,30 @@ void encode(const float* row, uint32_t cols, uint32_t weight, std::byte* out) {
 
 uint64_t tile_bytes(uint32_t weight, uint64_t cols) {
     switch (weight) {
-        case WEIGHT_F32: return cols * 4 * kTileRows;
+        case WEIGHT_F32:
+            return cols * 4 * kTileRows;
         case WEIGHT_F16:
-        case WEIGHT_BF16: return cols * 2 * kTileRows;
-        case WEIGHT_Q8: return (cols + 127) / 128 * 512 + cols * kTileRows;
-        default: return (cols + 127) / 128 * 256 + cols / 2 * kTileRows;
+        case WEIGHT_BF16:
+            return cols * 2 * kTileRows;
+        case WEIGHT_Q8:
+            return (cols + 127) / 128 * 512 + cols * kTileRows;
+        default:
+            return (cols + 127) / 128 * 256 + cols / 2 * kTileRows;
     }
 }
 
 uint32_t weight_of(io::DType type) {
     switch (type) {
-        case io::DType::F32: return WEIGHT_F32;
-        case io::DType::F16: return WEIGHT_F16;
-        case io::DType::BF16: return WEIGHT_BF16;
-        case io::DType::Q8_0: return WEIGHT_Q8;
-        default: throw Error(Status::InternalError, "not a dense type");
+        case io::DType::F32:
+            return WEIGHT_F32;
+        case io::DType::F16:
+            return WEIGHT_F16;
+        case io::DType::BF16:
+            return WEIGHT_BF16;
+        case io::DType::Q8_0:
+            return WEIGHT_Q8;
+        default:
+            throw Error(Status::InternalError, "not a dense type");
     }
 }
 

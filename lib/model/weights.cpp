@@ -96,7 +96,8 @@ class Uploader {
             if (stop_) return;
             if (progress) {
                 lock.unlock();
-                if (progress(done, total_)) throw Error(Status::Cancelled, "loading was cancelled by the progress callback");
+                if (progress(done, total_))
+                    throw Error(Status::Cancelled, "loading was cancelled by the progress callback");
                 lock.lock();
             }
             if (done == total_) return;
@@ -124,9 +125,9 @@ Weights::Weights(const vk::Device& device, const vk::Kernels& kernels, const io:
     LoadPlan plan(*this, checkpoint, options.dense, device.info().max_allocation);
     const uint64_t room = options.memory_budget ? options.memory_budget : device.info().memory_available;
     if (bytes > room)
-        throw Error(Status::InsufficientMemory, "the weights need " + std::to_string(bytes) + " bytes of device memory; " +
-                                                    (options.memory_budget ? "the budget is " : "free on the device are ") +
-                                                    std::to_string(room));
+        throw Error(Status::InsufficientMemory,
+                    "the weights need " + std::to_string(bytes) + " bytes of device memory; " +
+                        (options.memory_budget ? "the budget is " : "free on the device are ") + std::to_string(room));
     for (const Allocation& allocation : plan.allocations) {
         buffers_.emplace_back(device, allocation.size, vk::Memory::Device, allocation.what);
         for (const auto& binding : allocation.bindings) *binding.address = buffers_.back().address() + binding.offset;

@@ -31,19 +31,19 @@ struct TiledMatrix {
 
 // Addresses of one layer's weights; vectors are float32 and padded with zeros to whole tiles.
 struct LayerWeights {
-    uint64_t attn_norm = 0;              // (hidden)
-    TiledMatrix qkv;                     // ((n_heads + 2 n_kv_heads) * 64, hidden)
-    uint64_t qkv_bias = 0;               // (rows of qkv)
-    uint64_t sinks = 0;                  // (n_heads)
-    TiledMatrix out;                     // (hidden, n_heads * 64)
-    uint64_t out_bias = 0;               // (hidden)
-    uint64_t mlp_norm = 0;               // (hidden)
-    TiledMatrix router;                  // (n_experts, hidden)
-    uint64_t router_bias = 0;            // (n_experts)
-    std::vector<args::Expert> experts;   // (n_experts), also on the device:
+    uint64_t attn_norm = 0;             // (hidden)
+    TiledMatrix qkv;                    // ((n_heads + 2 n_kv_heads) * 64, hidden)
+    uint64_t qkv_bias = 0;              // (rows of qkv)
+    uint64_t sinks = 0;                 // (n_heads)
+    TiledMatrix out;                    // (hidden, n_heads * 64)
+    uint64_t out_bias = 0;              // (hidden)
+    uint64_t mlp_norm = 0;              // (hidden)
+    TiledMatrix router;                 // (n_experts, hidden)
+    uint64_t router_bias = 0;           // (n_experts)
+    std::vector<args::Expert> experts;  // (n_experts), also on the device:
     uint64_t expert_table = 0;
-    uint64_t gate_up_bias = 0;           // (n_experts, 2 * intermediate), in the order of the tiles' rows
-    uint64_t down_bias = 0;              // (n_experts, hidden padded to whole tiles)
+    uint64_t gate_up_bias = 0;  // (n_experts, 2 * intermediate), in the order of the tiles' rows
+    uint64_t down_bias = 0;     // (n_experts, hidden padded to whole tiles)
 };
 
 struct LoadOptions {
@@ -80,8 +80,8 @@ class Weights {
     std::vector<vk::Buffer> buffers_;
 };
 
-// Cosines and sines of the angles of the 32 pairs, (rope_coarse + 256, 32, 2): rope_coarse rows of 256 positions each up
-// to max_position, with YaRN's concentration in them, then 256 rows of one position.
+// Cosines and sines of the angles of the 32 pairs, (rope_coarse + 256, 32, 2): rope_coarse rows of 256 positions each
+// up to max_position, with YaRN's concentration in them, then 256 rows of one position.
 std::vector<float> rope_table(const io::Config& config, uint32_t max_position, uint32_t* rope_coarse);
 
 }  // namespace gptoss::model

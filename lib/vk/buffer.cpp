@@ -39,7 +39,8 @@ uint32_t choose_type(const VkPhysicalDeviceMemoryProperties& memory, uint32_t al
 
 }  // namespace
 
-Buffer::Buffer(const Device& device, uint64_t size, Memory memory, const std::string& what) : device_(&device), size_(size) {
+Buffer::Buffer(const Device& device, uint64_t size, Memory memory, const std::string& what)
+    : device_(&device), size_(size) {
     if (size == 0) return;
     if (size > device.info().max_allocation)
         throw Error(Status::InsufficientResources, what + " needs one allocation of " + std::to_string(size) +
@@ -54,7 +55,8 @@ Buffer::Buffer(const Device& device, uint64_t size, Memory memory, const std::st
         VkMemoryRequirements needs{};
         device.vk.vkGetBufferMemoryRequirements(device.handle(), buffer_, &needs);
         const uint32_t type = choose_type(device.memory(), needs.memoryTypeBits, memory);
-        if (type == UINT32_MAX) throw Error(Status::UnsupportedSystem, what + ": the device has no memory of that kind");
+        if (type == UINT32_MAX)
+            throw Error(Status::UnsupportedSystem, what + ": the device has no memory of that kind");
         VkMemoryAllocateFlagsInfo flags{VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO};
         flags.flags = VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT;
         VkMemoryAllocateInfo allocate{VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO, &flags};

@@ -30,7 +30,9 @@ class Buffer {
     // The mapping, coherent; NULL if the host cannot reach it.
     std::byte* data() const { return data_; }
     template <typename T>
-    T* as() const { return reinterpret_cast<T*>(data_); }
+    T* as() const {
+        return reinterpret_cast<T*>(data_);
+    }
 
   private:
     void release() noexcept;

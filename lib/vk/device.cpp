@@ -11,11 +11,16 @@ namespace gptoss::vk {
 void check(VkResult result, const std::string& what) {
     if (result >= VK_SUCCESS) return;
     switch (result) {
-        case VK_ERROR_OUT_OF_HOST_MEMORY: throw Error(Status::InsufficientMemory, what + ": out of host memory");
-        case VK_ERROR_OUT_OF_DEVICE_MEMORY: throw Error(Status::InsufficientMemory, what + ": out of device memory");
-        case VK_ERROR_TOO_MANY_OBJECTS: throw Error(Status::InsufficientResources, what + ": too many objects");
-        case VK_ERROR_DEVICE_LOST: throw Error(Status::DeviceLost, what + ": the device was lost");
-        default: throw Error(Status::UnsupportedSystem, what + ": Vulkan error " + std::to_string(result));
+        case VK_ERROR_OUT_OF_HOST_MEMORY:
+            throw Error(Status::InsufficientMemory, what + ": out of host memory");
+        case VK_ERROR_OUT_OF_DEVICE_MEMORY:
+            throw Error(Status::InsufficientMemory, what + ": out of device memory");
+        case VK_ERROR_TOO_MANY_OBJECTS:
+            throw Error(Status::InsufficientResources, what + ": too many objects");
+        case VK_ERROR_DEVICE_LOST:
+            throw Error(Status::DeviceLost, what + ": the device was lost");
+        default:
+            throw Error(Status::UnsupportedSystem, what + ": Vulkan error " + std::to_string(result));
     }
 }
 
@@ -48,7 +53,8 @@ bool has_extension(const std::vector<VkExtensionProperties>& extensions, const c
 
 std::vector<VkExtensionProperties> device_extensions(VkPhysicalDevice physical) {
     uint32_t count = 0;
-    check(vkEnumerateDeviceExtensionProperties(physical, nullptr, &count, nullptr), "vkEnumerateDeviceExtensionProperties");
+    check(vkEnumerateDeviceExtensionProperties(physical, nullptr, &count, nullptr),
+          "vkEnumerateDeviceExtensionProperties");
     std::vector<VkExtensionProperties> extensions(count);
     check(vkEnumerateDeviceExtensionProperties(physical, nullptr, &count, extensions.data()),
           "vkEnumerateDeviceExtensionProperties");
@@ -121,7 +127,8 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
     VkPhysicalDeviceVulkan12Features f12{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES};
     VkPhysicalDeviceFeatures2 features{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, &f12};
 #ifdef VK_KHR_cooperative_matrix
-    VkPhysicalDeviceCooperativeMatrixFeaturesKHR coopmat{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR coopmat{
+        VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
     const bool asks_coopmat = has_extension(extensions, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
     if (asks_coopmat) f12.pNext = &coopmat;
 #endif
@@ -167,11 +174,16 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
 
 int rank(VkPhysicalDeviceType type) {
     switch (type) {
-        case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU: return 4;
-        case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU: return 3;
-        case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU: return 2;
-        case VK_PHYSICAL_DEVICE_TYPE_OTHER: return 1;
-        default: return 0;
+        case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU:
+            return 4;
+        case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU:
+            return 3;
+        case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU:
+            return 2;
+        case VK_PHYSICAL_DEVICE_TYPE_OTHER:
+            return 1;
+        default:
+            return 0;
     }
 }
 
@@ -196,7 +208,8 @@ DeviceInfo find_device(const char* wanted) {
     for (const DeviceInfo& d : devices)
         if (lower(d.name).find(lower(wanted)) != std::string::npos) return d;
     throw Error(Status::InvalidArgument, "no Vulkan device \"" + std::string(wanted) + "\": there are " +
-                                             std::to_string(devices.size()) + ", the first is \"" + devices[0].name + "\"");
+                                             std::to_string(devices.size()) + ", the first is \"" + devices[0].name +
+                                             "\"");
 }
 
 }  // namespace
@@ -218,7 +231,8 @@ std::vector<DeviceInfo> enumerate_devices() {
 DeviceInfo choose_device(const char* wanted) {
     const DeviceInfo device = find_device(wanted);
     if (!device.unsupported.empty())
-        throw Error(Status::UnsupportedSystem, "device \"" + device.name + "\" cannot run gpt-oss: " + device.unsupported);
+        throw Error(Status::UnsupportedSystem,
+                    "device \"" + device.name + "\" cannot run gpt-oss: " + device.unsupported);
     return device;
 }
 
@@ -232,7 +246,8 @@ Device::Device(const DeviceInfo& info) : info_(info) {
     f12.bufferDeviceAddress = VK_TRUE;
     std::vector<const char*> extensions;
 #ifdef VK_KHR_cooperative_matrix
-    VkPhysicalDeviceCooperativeMatrixFeaturesKHR coopmat{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR coopmat{
+        VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
     coopmat.cooperativeMatrix = VK_TRUE;
     if (info.coopmat) {
         extensions.push_back(VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);

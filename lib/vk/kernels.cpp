@@ -9,7 +9,7 @@ namespace gptoss::vk {
 namespace {
 constexpr uint32_t kMaxArgs = 128;    // what every device offers as push constants, bytes
 constexpr uint32_t kMaxTimed = 2048;  // dispatches of one profile
-}
+}  // namespace
 
 Kernels::Kernels(const Device& device) : device_(device) {
     const VkPushConstantRange range{VK_SHADER_STAGE_COMPUTE_BIT, 0, kMaxArgs};
@@ -19,11 +19,13 @@ Kernels::Kernels(const Device& device) : device_(device) {
     check(device.vk.vkCreatePipelineLayout(device.handle(), &layout, nullptr, &layout_), "vkCreatePipelineLayout");
     VkPipelineCacheCreateInfo cache{VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
     // without a cache pipelines only take longer to build
-    if (device.vk.vkCreatePipelineCache(device.handle(), &cache, nullptr, &cache_) != VK_SUCCESS) cache_ = VK_NULL_HANDLE;
+    if (device.vk.vkCreatePipelineCache(device.handle(), &cache, nullptr, &cache_) != VK_SUCCESS)
+        cache_ = VK_NULL_HANDLE;
 }
 
 Kernels::~Kernels() {
-    for (const auto& [key, kernel] : kernels_) device_.vk.vkDestroyPipeline(device_.handle(), kernel->pipeline, nullptr);
+    for (const auto& [key, kernel] : kernels_)
+        device_.vk.vkDestroyPipeline(device_.handle(), kernel->pipeline, nullptr);
     device_.vk.vkDestroyPipelineCache(device_.handle(), cache_, nullptr);
     device_.vk.vkDestroyPipelineLayout(device_.handle(), layout_, nullptr);
 }
@@ -42,8 +44,8 @@ const Kernel& Kernels::get(const std::string& name, const std::vector<uint32_t>&
 
     std::vector<VkSpecializationMapEntry> entries;
     for (uint32_t i = 0; i < constants.size(); i++) entries.push_back({i, i * 4, 4});
-    const VkSpecializationInfo specialization{static_cast<uint32_t>(entries.size()), entries.data(), constants.size() * 4,
-                                              constants.data()};
+    const VkSpecializationInfo specialization{static_cast<uint32_t>(entries.size()), entries.data(),
+                                              constants.size() * 4, constants.data()};
     VkComputePipelineCreateInfo create{VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO};
     create.stage.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO;
     create.stage.stage = VK_SHADER_STAGE_COMPUTE_BIT;
@@ -98,7 +100,8 @@ void Commands::begin() {
     if (timestamps_) device_.vk.vkCmdResetQueryPool(commands_, timestamps_, 0, 2 * kMaxTimed);
 }
 
-void Commands::dispatch_bytes(const Kernel& kernel, const void* args, uint32_t size, uint32_t x, uint32_t y, uint32_t z) {
+void Commands::dispatch_bytes(const Kernel& kernel, const void* args, uint32_t size, uint32_t x, uint32_t y,
+                              uint32_t z) {
     device_.vk.vkCmdBindPipeline(commands_, VK_PIPELINE_BIND_POINT_COMPUTE, kernel.pipeline);
     device_.vk.vkCmdPushConstants(commands_, layout_, VK_SHADER_STAGE_COMPUTE_BIT, 0, size, args);
     const bool timed = timestamps_ && timed_.size() < kMaxTimed;

@@ -91,7 +91,7 @@ class Commands {
     bool running_ = false;
     uint32_t dispatches_ = 0;
     uint32_t barriers_ = 0;
-    VkQueryPool timestamps_ = VK_NULL_HANDLE;    // two a dispatch
+    VkQueryPool timestamps_ = VK_NULL_HANDLE;  // two a dispatch
     std::vector<const Kernel*> timed_;
 };
 

@@ -101,11 +101,17 @@ class StatsDevice {
                                                   variant.constants.size() * 4, variant.constants.data()};
         VkComputePipelineCreateInfo create{VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO};
         create.flags = VK_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR;
-        create.stage = {VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO, nullptr, 0, VK_SHADER_STAGE_COMPUTE_BIT, module,
-                        "main", &specialization};
+        create.stage = {VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+                        nullptr,
+                        0,
+                        VK_SHADER_STAGE_COMPUTE_BIT,
+                        module,
+                        "main",
+                        &specialization};
         create.layout = layout_;
         VkPipeline pipeline = VK_NULL_HANDLE;
-        vk::check(vk_.vkCreateComputePipelines(device_, VK_NULL_HANDLE, 1, &create, nullptr, &pipeline), variant.kernel);
+        vk::check(vk_.vkCreateComputePipelines(device_, VK_NULL_HANDLE, 1, &create, nullptr, &pipeline),
+                  variant.kernel);
         vk_.vkDestroyShaderModule(device_, module, nullptr);
         VkPipelineExecutableInfoKHR executable{VK_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_INFO_KHR};
         executable.pipeline = pipeline;
@@ -116,8 +122,8 @@ class StatsDevice {
         vk_.vkDestroyPipeline(device_, pipeline, nullptr);
         std::map<std::string, double> result;
         for (const auto& s : all)
-            result[s.name] = s.format == VK_PIPELINE_EXECUTABLE_STATISTIC_FORMAT_FLOAT64_KHR ? s.value.f64
-                                                                                            : double(s.value.u64);
+            result[s.name] =
+                s.format == VK_PIPELINE_EXECUTABLE_STATISTIC_FORMAT_FLOAT64_KHR ? s.value.f64 : double(s.value.u64);
         return result;
     }
 
@@ -134,16 +140,17 @@ int main() {
         const vk::DeviceInfo info = vk::choose_device(nullptr);
         const StatsDevice device(info);
         std::printf("%s (%s), subgroups of %u\n\n", info.name.c_str(), info.driver.c_str(), info.subgroup_size);
-        std::printf("| kernel | variant | VGPRs | SGPRs | spilled | shared memory | subgroups a SIMD | instructions | "
-                    "inverse throughput |\n|---|---|---|---|---|---|---|---|---|\n");
+        std::printf(
+            "| kernel | variant | VGPRs | SGPRs | spilled | shared memory | subgroups a SIMD | instructions | "
+            "inverse throughput |\n|---|---|---|---|---|---|---|---|---|\n");
         bool spilled = false;
         for (const Variant& v : variants(model::Tuning::for_device(info))) {
             auto s = device.compile(v);
             const double spills = s["Spilled VGPRs"] + s["Spilled SGPRs"];
             spilled = spilled || spills > 0;
-            std::printf("| %s | %s | %.0f | %.0f | %.0f | %.0f | %.0f | %.0f | %.0f |\n", v.kernel.c_str(), v.what.c_str(),
-                        s["VGPRs"], s["SGPRs"], spills, s["LDS size"], s["Subgroups per SIMD"], s["Instructions"],
-                        s["Inverse Throughput"]);
+            std::printf("| %s | %s | %.0f | %.0f | %.0f | %.0f | %.0f | %.0f | %.0f |\n", v.kernel.c_str(),
+                        v.what.c_str(), s["VGPRs"], s["SGPRs"], spills, s["LDS size"], s["Subgroups per SIMD"],
+                        s["Instructions"], s["Inverse Throughput"]);
         }
         std::printf("\n");
         if (spilled) std::fprintf(stderr, "a kernel spills registers\n");
