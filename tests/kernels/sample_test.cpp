@@ -218,6 +218,16 @@ TEST_CASE("sample: every filter keeps what it should") {
         }
 }
 
+TEST_CASE("sample: top-k cuts through ties by id") {
+    // five equal ones lead, in different blocks
+    std::vector<float> logits(3000, -1.0f);
+    for (uint32_t id : {17u, 600u, 601u, 1500u, 2999u}) logits[id] = 2;
+    for (uint32_t k = 1; k <= 6; k++) {
+        Sampler sampler(logits, 128, 40);
+        check_draws(sampler, {.top_k = k, .seed = k}, 40);
+    }
+}
+
 TEST_CASE("sample: the vocabulary of the models") {
     Random random(41);
     for (int kind : {0, 1, 2}) {
