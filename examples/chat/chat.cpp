@@ -1,5 +1,6 @@
 #include "chat.h"
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <random>

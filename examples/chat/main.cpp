@@ -1,6 +1,7 @@
 // A chat in the terminal, or one answer in a pipe, on nothing but gptoss.h.
 #include <unistd.h>
 
+#include <algorithm>
 #include <clocale>
 #include <cstdio>
 #include <iostream>
