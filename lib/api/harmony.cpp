@@ -1,5 +1,7 @@
 #include "text/harmony.h"
 
+#include <algorithm>
+
 #include "api/tokenizer.h"
 
 using namespace gptoss;

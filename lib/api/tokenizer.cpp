@@ -1,5 +1,7 @@
 #include "api/tokenizer.h"
 
+#include <algorithm>
+
 using namespace gptoss;
 using namespace gptoss::api;
 

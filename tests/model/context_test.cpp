@@ -1,4 +1,5 @@
 // One timeline of tokens: however it came about, its logits are those of a fresh run.
+#include <algorithm>
 #include <thread>
 
 #include "error.h"

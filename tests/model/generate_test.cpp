@@ -1,4 +1,5 @@
 // Generation: steps ahead of the host must be what one step at a time gives.
+#include <algorithm>
 #include <atomic>
 #include <stdexcept>
 #include <thread>

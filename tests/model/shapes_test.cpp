@@ -1,4 +1,5 @@
 // Shapes that no golden data has, with fresh weights every run, against a float64 forward pass.
+#include <algorithm>
 #include <cstdlib>
 #include <random>
 
