@@ -11,7 +11,7 @@ install_packages $build_packages $run_packages abigail-tools binutils gcc clang 
     python3 python3-pip python3-venv ccache
 source=$PWD
 cmake -S . -B "${1:-build-ci}" -G Ninja > /dev/null
-cmake --build "${1:-build-ci}"
+cmake --build "${1:-build-ci}" --target gptoss
 build=$(cd "${1:-build-ci}" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
