@@ -23,8 +23,8 @@ make() {
     mkdir -p "$root"
     # an older debootstrap does not know the suite by name: it is set up as unstable is
     debootstrap --variant=minbase forky "$root" "$(mirror)" /usr/share/debootstrap/scripts/sid >&2
-    # a mirror's snapshot of a moving suite may be past its validity date
-    echo 'Acquire::Check-Valid-Until "false";' > "$root/etc/apt/apt.conf.d/99snapshot"
+    # a mirror's snapshot of a moving suite may be past its validity date; two commands may install at once
+    echo 'Acquire::Check-Valid-Until "false"; DPkg::Lock::Timeout "600";' > "$root/etc/apt/apt.conf.d/99ci"
     touch "$root/made"
 }
 
