@@ -58,6 +58,7 @@ for name in test_kernels test_model test_api; do
     # shellcheck disable=SC2086
     run $name $validated "$build/tests/$name"
 done
+run test_nano "$build/tests/test_nano"
 
 printf '\n%s passed, %s failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ]

@@ -238,14 +238,32 @@ def interleave_nibbles(blocks):
     return out
 
 
-def gguf_metadata(config):
-    """(key, type, value); the tokenizer is the 256 byte tokens and reserved ones, in place of a real vocabulary."""
-    rope = config.get("rope_scaling") or config["rope_parameters"]
-    vocab = config["vocab_size"]
+def made_up_tokenizer(vocab):
+    """The 256 byte tokens and reserved ones, in place of a real vocabulary: tokens, their types, merges."""
     # GPT-2's byte alphabet: printable bytes are themselves, others the characters from U+0100 on
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     alphabet = [chr(b) for b in plain] + [chr(0x100 + i) for i in range(256 - len(plain))]
     tokens = (alphabet + [f"<|reserved_{i}|>" for i in range(256, vocab)])[:vocab]
+    return tokens, [1 if i < 256 else 3 for i in range(vocab)], ["a b"]  # normal, control
+
+
+def read_tokenizer(path, vocab):
+    """The same of a tokenizer.json; ids that it leaves out are reserved."""
+    with open(path) as f:
+        tokenizer = json.load(f)
+    tokens, types = [f"<|reserved_{i}|>" for i in range(vocab)], [3] * vocab
+    for token, i in tokenizer["model"]["vocab"].items():
+        tokens[i], types[i] = token, 1
+    for token in tokenizer["added_tokens"]:
+        tokens[token["id"]], types[token["id"]] = token["content"], 3
+    return tokens, types, [m if isinstance(m, str) else " ".join(m) for m in tokenizer["model"]["merges"]]
+
+
+def gguf_metadata(config, tokenizer):
+    """(key, type, value)"""
+    rope = config.get("rope_scaling") or config["rope_parameters"]
+    vocab = config["vocab_size"]
+    tokens, types, merges = tokenizer
     model = [
         ("block_count", U32, config["num_hidden_layers"]),
         ("context_length", U32, config["max_position_embeddings"]),
@@ -272,8 +290,8 @@ def gguf_metadata(config):
         ("tokenizer.ggml.model", STRING, "gpt2"),
         ("tokenizer.ggml.pre", STRING, "gpt-4o"),
         ("tokenizer.ggml.tokens", ARRAY, (STRING, tokens)),
-        ("tokenizer.ggml.token_type", ARRAY, (I32, [1 if i < 256 else 3 for i in range(vocab)])),  # normal, control
-        ("tokenizer.ggml.merges", ARRAY, (STRING, ["a b"])),
+        ("tokenizer.ggml.token_type", ARRAY, (I32, types)),
+        ("tokenizer.ggml.merges", ARRAY, (STRING, merges)),
         ("tokenizer.ggml.bos_token_id", U32, min(199998, vocab - 3)),
         ("tokenizer.ggml.eos_token_id", U32, config["eos_token_id"]),
         ("tokenizer.ggml.padding_token_id", U32, config["pad_token_id"]),
@@ -364,10 +382,10 @@ def put_experts(name, t, outs):
         at += len(rows)
 
 
-def write_gguf(out, config, tensors, dense):
+def write_gguf(out, config, tensors, dense, tokenizer):
     names = gguf_names(config)
     layout = gguf_layout(tensors, names, dense)
-    metadata = gguf_metadata(config)
+    metadata = gguf_metadata(config, tokenizer)
     header = [b"GGUF", struct.pack("<IQQ", 3, len(layout), len(metadata))]
     for key, kind, value in metadata:
         header.append(gguf_value(STRING, key) + struct.pack("<I", kind) + gguf_value(kind, value))
@@ -414,12 +432,16 @@ def main():
     if bool(a.out) == bool(a.to_gguf):
         p.error("give OUT, or --to-gguf DIR OUT")
     if a.to_gguf:
-        write_gguf(a.to_gguf[1], *read_hf(a.to_gguf[0]), a.dense)
+        folder, out = a.to_gguf
+        config, tensors = read_hf(folder)
+        path, vocab = os.path.join(folder, "tokenizer.json"), config["vocab_size"]
+        tokenizer = read_tokenizer(path, vocab) if os.path.exists(path) else made_up_tokenizer(vocab)
+        write_gguf(out, config, tensors, a.dense, tokenizer)
         return
     config = make_config(a)
     tensors = Generator(config, a.seed).tensors()
     if a.gguf:
-        write_gguf(a.out, config, tensors, a.gguf)
+        write_gguf(a.out, config, tensors, a.gguf, made_up_tokenizer(config["vocab_size"]))
     else:
         write_hf(a.out, config, tensors)
 
