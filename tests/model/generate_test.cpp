@@ -110,7 +110,7 @@ TEST_CASE("penalties count the answer and the context as they say") {
         request.settings.presence = presence;
         request.settings.frequency = frequency;
         request.settings.repetition = repetition;
-        for (int i = 0; i < 15; i++) {
+        for (int i = 0; i < 48; i++) {
             std::vector<float> logits = logits_of(context);
             for (uint32_t t = 0; t < kVocab; t++) {
                 const auto in_answer = static_cast<float>(std::count(answer.begin(), answer.end(), t));
@@ -127,7 +127,7 @@ TEST_CASE("penalties count the answer and the context as they say") {
         // the same in one call, where the device counts on its own
         context.truncate(0);
         context.append(prompt());
-        request.max_tokens = 15;
+        request.max_tokens = 48;
         CHECK(generate(context, request).tokens == answer);
         return answer;
     };
