@@ -2,7 +2,8 @@
 # What users of the library get: its ABI, its reference, its bindings, its packages, and programs of every language
 # built against what is installed.
 #     tests/packaging/run.sh [BUILD]     BUILD is configured and built if need be; with debug information
-# CYCLES: models and contexts that each language makes and destroys while memory must not grow; 1000 by default.
+# CYCLES: models and contexts that each language makes and destroys while memory must not grow; 1000 by default, and some
+# hundreds at least: what drivers keep for a while is more than a few cycles could leak.
 set -eu
 cd "$(dirname "$0")/../.."
 . cmake/packages.sh
