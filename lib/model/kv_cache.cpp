@@ -21,7 +21,7 @@ KvCache::KvCache(const Model& model, uint32_t max_tokens, uint32_t max_batch)
     // the window of the batch's first token, the batch itself, and steps ahead that may be thrown away
     ring_slots_ = static_cast<uint32_t>(
         std::min<uint64_t>(max_tokens + uint64_t{kInFlight}, uint64_t{config.window} + max_batch + kInFlight));
-    ring_ = vk::Buffer(model.device, n_sliding_ * 2 * ring_slots_ * slot_bytes(), vk::Memory::Device,
+    ring_ = vk::Buffer(model.device, n_sliding_ * 2 * ring_slots_ * slot_bytes(true), vk::Memory::Device,
                        "sliding-window cache");
     full_.resize((config.n_layers - n_sliding_) * 2);
     table_ = vk::Buffer(model.device, config.n_layers * sizeof(args::Cache), vk::Memory::Device, "cache table");
@@ -29,7 +29,9 @@ KvCache::KvCache(const Model& model, uint32_t max_tokens, uint32_t max_batch)
     reserve(std::min(max_tokens, kGrowth));
 }
 
-uint64_t KvCache::slot_bytes() const { return uint64_t{model_.config.n_kv_heads} * HEAD_DIM * (model_.kv_f16 ? 2 : 4); }
+uint64_t KvCache::slot_bytes(bool sliding) const {
+    return uint64_t{model_.config.n_kv_heads} * HEAD_DIM * (model_.kv_f16 && !sliding ? 2 : 4);
+}
 
 uint64_t KvCache::bytes() const {
     uint64_t sum = ring_.size() + table_.size();
@@ -41,7 +43,7 @@ uint64_t KvCache::bytes() const {
 uint64_t KvCache::bytes_read(uint32_t position) const {
     const uint64_t in_window = std::min(position + 1, model_.config.window),
                    n_full = model_.config.n_layers - n_sliding_;
-    return (n_sliding_ * in_window + n_full * (position + 1ull)) * 2 * slot_bytes();
+    return 2 * (n_sliding_ * in_window * slot_bytes(true) + n_full * (position + 1ull) * slot_bytes(false));
 }
 
 void KvCache::reserve(uint32_t n) {
@@ -50,8 +52,8 @@ void KvCache::reserve(uint32_t n) {
     const uint64_t wanted = std::max<uint64_t>(n, std::min<uint64_t>(2ull * full_slots_, max_tokens_ + kInFlight));
     const auto slots = static_cast<uint32_t>((wanted + kGrowth - 1) / kGrowth * kGrowth);
     for (vk::Buffer& buffer : full_) {
-        if (buffer.size() >= slots * slot_bytes()) continue;  // grown before an earlier call ran out of memory
-        vk::Buffer larger(model_.device, slots * slot_bytes(), vk::Memory::Device, "key-value cache");
+        if (buffer.size() >= slots * slot_bytes(false)) continue;  // grown before an earlier call ran out of memory
+        vk::Buffer larger(model_.device, slots * slot_bytes(false), vk::Memory::Device, "key-value cache");
         if (buffer.size()) {
             commands_.begin();
             commands_.barrier();
@@ -72,12 +74,12 @@ void KvCache::write_table() {
     uint32_t sliding = 0, full = 0;
     for (uint32_t layer = 0; layer < model_.config.n_layers; layer++) {
         if (model_.config.sliding[layer]) {
-            const uint64_t size = ring_slots_ * slot_bytes(), start = ring_.address() + sliding++ * 2 * size;
+            const uint64_t size = ring_slots_ * slot_bytes(true), start = ring_.address() + sliding++ * 2 * size;
             rows[layer] = {start, start + size, ring_slots_, 0};
         } else {
             const vk::Buffer &k = full_[full], &v = full_[full + 1];
             // while growing, keys and values may differ in size: both hold the smaller
-            const uint64_t slots = std::min(k.size(), v.size()) / slot_bytes();
+            const uint64_t slots = std::min(k.size(), v.size()) / slot_bytes(false);
             rows[layer] = {k.address(), v.address(), static_cast<uint32_t>(slots), 0};
             full += 2;
         }
@@ -116,7 +118,7 @@ void KvCache::save(uint32_t position) {
     if (snapshots_.size() == kMaxSnapshots) snapshots_.pop_front();
     vk::Buffer copy;
     try {
-        copy = vk::Buffer(model_.device, n_sliding_ * 2 * model_.config.window * slot_bytes(), vk::Memory::Device,
+        copy = vk::Buffer(model_.device, n_sliding_ * 2 * model_.config.window * slot_bytes(true), vk::Memory::Device,
                           "snapshot of the sliding-window cache");
     } catch (const Error& e) {
         if (e.status() != Status::InsufficientMemory) throw;
@@ -128,7 +130,7 @@ void KvCache::save(uint32_t position) {
 
 // Between the ring and a snapshot, where the window's slots lie in order.
 void KvCache::copy_window(const vk::Buffer& from, bool from_ring, const vk::Buffer& to, uint32_t position) {
-    const uint64_t slot = slot_bytes();
+    const uint64_t slot = slot_bytes(true);
     commands_.begin();
     commands_.barrier();
     for (uint32_t part = 0; part < n_sliding_ * 2; part++) {

@@ -37,7 +37,9 @@ class KvCache {
         vk::Buffer ring;
     };
 
-    uint64_t slot_bytes() const;
+    // Of keys or values of a position. A window is short, so float32 there costs little memory, and is what keeps the
+    // logits close to those of a float32 cache: rounding in the first layers is what later layers enlarge.
+    uint64_t slot_bytes(bool sliding) const;
     uint32_t ring_start(uint32_t position) const;
     void write_table();
     void copy_window(const vk::Buffer& from, bool from_ring, const vk::Buffer& to, uint32_t position);
