@@ -12,16 +12,42 @@ constexpr uint32_t kGrowth = 256;    // slots; full layers grow by doubling, in 
 constexpr uint32_t kInFlight = 32;   // decode steps that may be undone at no cost
 constexpr size_t kMaxSnapshots = 8;  // of the rings, a few MB each
 
+uint32_t sliding_layers(const io::Config& config) {
+    return static_cast<uint32_t>(std::count(config.sliding.begin(), config.sliding.end(), true));
+}
+
+// The window of the batch's first token, the batch itself, and steps ahead that may be thrown away.
+uint32_t ring_slots(const io::Config& config, uint32_t max_tokens, uint32_t max_batch) {
+    return static_cast<uint32_t>(
+        std::min<uint64_t>(max_tokens + uint64_t{kInFlight}, uint64_t{config.window} + max_batch + kInFlight));
+}
+
+uint64_t whole_growths(uint64_t slots) { return (slots + kGrowth - 1) / kGrowth * kGrowth; }
+
+uint64_t bytes_of_slot(const io::Config& config, bool kv_f16) {
+    return uint64_t{config.n_kv_heads} * HEAD_DIM * (kv_f16 ? 2 : 4);
+}
+
 }  // namespace
+
+KvCache::Footprint KvCache::footprint(const io::Config& config, bool kv_f16, uint32_t max_tokens, uint32_t max_batch) {
+    const uint64_t slot = bytes_of_slot(config, kv_f16), n_sliding = sliding_layers(config),
+                   full_buffers = 2 * (config.n_layers - n_sliding);
+    const auto full = [&](uint64_t n) {
+        return full_buffers * vk::Buffer::footprint(whole_growths(n + kInFlight) * slot);
+    };
+    const uint64_t fixed = vk::Buffer::footprint(n_sliding * 2 * ring_slots(config, max_tokens, max_batch) * slot) +
+                           vk::Buffer::footprint(config.n_layers * sizeof(args::Cache));
+    const uint64_t snapshot = vk::Buffer::footprint(n_sliding * 2 * config.window * slot);
+    return {fixed + full(std::min(max_tokens, kGrowth)), fixed + full(max_tokens) + snapshot};
+}
 
 KvCache::KvCache(const Model& model, uint32_t max_tokens, uint32_t max_batch)
     : model_(model), max_tokens_(max_tokens), commands_(model.device, model.kernels) {
     const io::Config& config = model.config;
-    n_sliding_ = static_cast<uint32_t>(std::count(config.sliding.begin(), config.sliding.end(), true));
-    // the window of the batch's first token, the batch itself, and steps ahead that may be thrown away
-    ring_slots_ = static_cast<uint32_t>(
-        std::min<uint64_t>(max_tokens + uint64_t{kInFlight}, uint64_t{config.window} + max_batch + kInFlight));
-    ring_ = vk::Buffer(model.device, n_sliding_ * 2 * ring_slots_ * slot_bytes(), vk::Memory::Device,
+    n_sliding_ = sliding_layers(config);
+    ring_slots_ = ring_slots(config, max_tokens, max_batch);
+    ring_ = vk::Buffer(model.device, uint64_t{n_sliding_} * 2 * ring_slots_ * slot_bytes(), vk::Memory::Device,
                        "sliding-window cache");
     full_.resize((config.n_layers - n_sliding_) * 2);
     table_ = vk::Buffer(model.device, config.n_layers * sizeof(args::Cache), vk::Memory::Device, "cache table");
@@ -29,12 +55,12 @@ KvCache::KvCache(const Model& model, uint32_t max_tokens, uint32_t max_batch)
     reserve(std::min(max_tokens, kGrowth));
 }
 
-uint64_t KvCache::slot_bytes() const { return uint64_t{model_.config.n_kv_heads} * HEAD_DIM * (model_.kv_f16 ? 2 : 4); }
+uint64_t KvCache::slot_bytes() const { return bytes_of_slot(model_.config, model_.kv_f16); }
 
 uint64_t KvCache::bytes() const {
-    uint64_t sum = ring_.size() + table_.size();
-    for (const vk::Buffer& b : full_) sum += b.size();
-    for (const Snapshot& s : snapshots_) sum += s.ring.size();
+    uint64_t sum = ring_.footprint() + table_.footprint();
+    for (const vk::Buffer& b : full_) sum += b.footprint();
+    for (const Snapshot& s : snapshots_) sum += s.ring.footprint();
     return sum;
 }
 
@@ -48,7 +74,7 @@ void KvCache::reserve(uint32_t n) {
     n += kInFlight;
     if (n <= full_slots_) return;
     const uint64_t wanted = std::max<uint64_t>(n, std::min<uint64_t>(2ull * full_slots_, max_tokens_ + kInFlight));
-    const auto slots = static_cast<uint32_t>((wanted + kGrowth - 1) / kGrowth * kGrowth);
+    const auto slots = static_cast<uint32_t>(whole_growths(wanted));
     for (vk::Buffer& buffer : full_) {
         if (buffer.size() >= slots * slot_bytes()) continue;  // grown before an earlier call ran out of memory
         vk::Buffer larger(model_.device, slots * slot_bytes(), vk::Memory::Device, "key-value cache");
@@ -116,8 +142,8 @@ void KvCache::save(uint32_t position) {
     if (snapshots_.size() == kMaxSnapshots) snapshots_.pop_front();
     vk::Buffer copy;
     try {
-        copy = vk::Buffer(model_.device, n_sliding_ * 2 * model_.config.window * slot_bytes(), vk::Memory::Device,
-                          "snapshot of the sliding-window cache");
+        copy = vk::Buffer(model_.device, uint64_t{n_sliding_} * 2 * model_.config.window * slot_bytes(),
+                          vk::Memory::Device, "snapshot of the sliding-window cache");
     } catch (const Error& e) {
         if (e.status() != Status::InsufficientMemory) throw;
         return;  // going back will compute more again

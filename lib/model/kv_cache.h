@@ -27,7 +27,13 @@ class KvCache {
 
     // The device address of args::Cache of a layer, one sequence.
     uint64_t table(uint32_t layer) const { return table_.address() + layer * sizeof(args::Cache); }
+    // Device memory held now, bytes.
     uint64_t bytes() const;
+    // What a new cache takes, and one that max_tokens were written to as one prompt.
+    struct Footprint {
+        uint64_t at_first, full;
+    };
+    static Footprint footprint(const io::Config& config, bool kv_f16, uint32_t max_tokens, uint32_t max_batch);
     // Bytes of keys and values that the token at a position reads.
     uint64_t bytes_read(uint32_t position) const;
 
