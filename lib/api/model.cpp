@@ -127,7 +127,7 @@ gptoss_status gptoss_model_get_info(gptoss_model_t handle, gptoss_model_info* in
         info.bytes_per_token = m.weights.bytes_per_token;
         info.host_weight_bytes = m.weights.host_bytes;
         info.num_device_experts = c.n_layers * c.n_experts;
-        if (const auto& cache = m.weights.expert_cache) {
+        if (const model::ExpertCache* cache = m.weights.expert_cache()) {
             const model::ExpertCache::Stats experts = cache->stats();
             info.num_device_experts = static_cast<uint32_t>(experts.on_device);
             info.expert_hits = experts.hits;

@@ -55,7 +55,7 @@ Context::Context(std::shared_ptr<const Model> model, uint64_t max_tokens, uint64
       logits_staging_(model_->device, model_->config.vocab * 4ull, vk::Memory::Readback, "logits"),
       commands_(model_->device, model_->kernels),
       batch_commands_{vk::Commands(model_->device, model_->kernels), vk::Commands(model_->device, model_->kernels)} {
-    if (const auto& experts = model_->weights.expert_cache)
+    if (const ExpertCache* experts = model_->weights.expert_cache())
         expert_counts_ =
             vk::Buffer(model_->device, (kAhead + 1) * experts->counts_bytes(), vk::Memory::Readback, "uses of experts");
     // kernels sum whole vectors of this table, also where no tile writes
@@ -153,12 +153,12 @@ void Context::run_batch(uint32_t first, uint32_t n, bool want_logits) {
 }
 
 void Context::record_expert_counts(vk::Commands& commands, uint32_t index) const {
-    if (const auto& experts = model_->weights.expert_cache)
+    if (const ExpertCache* experts = model_->weights.expert_cache())
         experts->record_counts(commands, expert_counts_, index * experts->counts_bytes());
 }
 
 void Context::hand_in_expert_counts(uint32_t index) const {
-    const auto& experts = model_->weights.expert_cache;
+    ExpertCache* experts = model_->weights.expert_cache();
     if (!experts) return;
     const uint64_t n = experts->counts_bytes() / 4;
     experts->hand_in({expert_counts_.as<const uint32_t>() + index * n, n});

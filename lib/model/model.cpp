@@ -28,8 +28,8 @@ Model::Model(const io::Checkpoint& checkpoint, const ModelOptions& options)
       weights(device, kernels, checkpoint, options.load, room_for_weights(config, options, device.info())) {
     if (!options.log) return;
     std::string line = "weights: " + std::to_string(weights.device_bytes) + " bytes in device memory";
-    if (weights.expert_cache) {
-        const ExpertCache::Stats experts = weights.expert_cache->stats();
+    if (weights.expert_cache()) {
+        const ExpertCache::Stats experts = weights.expert_cache()->stats();
         line += ", experts of " + std::to_string(experts.on_device) + " of " + std::to_string(experts.experts) +
                 " among them";
     }

@@ -146,7 +146,7 @@ Weights::Weights(const vk::Device& device, const vk::Kernels& kernels, const io:
     }
     for (const LoadPlan::Place& slot : plan.slots) layout.slots.push_back(place(slot));
     if (std::count(layout.pinned.begin(), layout.pinned.end(), false) > 0)
-        expert_cache = std::make_unique<ExpertCache>(device, kernels, std::move(layout));
+        expert_cache_ = std::make_unique<ExpertCache>(device, kernels, std::move(layout));
 }
 
 Weights::Footprint Weights::estimate(const io::Checkpoint& checkpoint, const LoadOptions& options,

@@ -77,7 +77,8 @@ class Weights {
     uint32_t rope_coarse = 0;
 
     std::vector<args::Expert> expert_addresses;  // (n_layers, n_experts) where each was loaded to
-    std::unique_ptr<ExpertCache> expert_cache;   // NULL where all experts are in device memory
+    // NULL where all experts are in device memory.
+    ExpertCache* expert_cache() const { return expert_cache_.get(); }
 
     uint64_t device_bytes = 0;
     uint64_t host_bytes = 0;
@@ -94,6 +95,7 @@ class Weights {
   private:
     Weights() = default;
     std::vector<vk::Buffer> buffers_;
+    std::unique_ptr<ExpertCache> expert_cache_;  // its commands, which use the buffers, end before they go
 };
 
 // Cosines and sines of the angles of the 32 pairs, (rope_coarse + 256, 32, 2): rope_coarse rows of 256 positions each

@@ -113,11 +113,11 @@ void check_budgets(const std::string& path, std::initializer_list<double> fracti
         const auto model = load(path, options);
         CHECK(within_2_percent(estimate.weights.device, model->device.allocated()));
         CHECK(estimate.weights.host == model->weights.host_bytes);
-        REQUIRE(model->weights.expert_cache);
+        REQUIRE(model->weights.expert_cache());
         const Run got = run(model, kLength, 90, n_generated);
         if (exact(*model)) CHECK(got == expected);
         CHECK(model->device.allocated() <= options.memory_budget);
-        const model::ExpertCache::Stats stats = model->weights.expert_cache->stats();
+        const model::ExpertCache::Stats stats = model->weights.expert_cache()->stats();
         CHECK(stats.experts == uint64_t{model->config.n_layers} * model->config.n_experts);
         const uint64_t uses =
             uint64_t{model->config.n_layers} * model->config.n_active_experts * (90 + n_generated - 1);
@@ -243,7 +243,7 @@ TEST_CASE("memory: two threads share a cache of experts") {
     second.join();
     CHECK(got[0] == generate(roomy, 35));
     CHECK(got[1] == generate(roomy, 36));
-    const model::ExpertCache::Stats stats = tight->weights.expert_cache->stats();
+    const model::ExpertCache::Stats stats = tight->weights.expert_cache()->stats();
     CHECK(stats.hits > 0);
     CHECK(stats.misses > 0);
 }
