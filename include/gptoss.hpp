@@ -197,6 +197,16 @@ class Model {
         create(path, &options);
     }
 
+    // What a model so loaded and a context of it would take; loads nothing.
+    static gptoss_memory_estimate estimate_memory(const std::string& path, gptoss_model_options options = {},
+                                                  std::size_t context_length = 0, std::size_t max_batch_tokens = 0) {
+        gptoss_memory_estimate estimate{};
+        estimate.struct_size = sizeof(estimate);
+        options.struct_size = sizeof(options);
+        check(gptoss_model_estimate_memory(path.c_str(), &options, context_length, max_batch_tokens, &estimate));
+        return estimate;
+    }
+
     gptoss_model_info info() const {
         gptoss_model_info info{};
         info.struct_size = sizeof(info);

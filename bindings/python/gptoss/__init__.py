@@ -28,7 +28,7 @@ from .errors import (
     UnsupportedSystemError,
 )
 from .generation import Generation
-from .model import DeviceInfo, Model, ModelInfo, Tokenizer, devices
+from .model import DeviceInfo, MemoryEstimate, Model, ModelInfo, Tokenizer, devices
 from .sampler import Sampler
 
 __version__ = "0.1.0"
@@ -50,6 +50,7 @@ __all__ = [
     "InternalError",
     "InvalidArgumentError",
     "InvalidStateError",
+    "MemoryEstimate",
     "Model",
     "ModelInfo",
     "Reply",

@@ -10,7 +10,15 @@ from ctypes import byref, c_char_p, c_size_t, c_uint32, c_void_p
 from typing import Any, Callable, Iterable, NamedTuple, Optional, Union
 
 from ._handle import Handle
-from ._library import DeviceInfoStruct, LogCallback, ModelInfoStruct, ModelOptionsStruct, ProgressCallback, lib
+from ._library import (
+    DeviceInfoStruct,
+    LogCallback,
+    MemoryEstimateStruct,
+    ModelInfoStruct,
+    ModelOptionsStruct,
+    ProgressCallback,
+    lib,
+)
 from .errors import CancelledError, InvalidArgumentError
 
 Path = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
@@ -52,6 +60,20 @@ class ModelInfo(NamedTuple):
     device: int
     weight_bytes: int
     bytes_per_token: int
+    host_weight_bytes: int
+    num_device_experts: int
+    expert_hits: int
+    expert_misses: int
+
+
+class MemoryEstimate(NamedTuple):
+    weight_bytes: int
+    host_weight_bytes: int
+    cache_bytes: int
+    activation_bytes: int
+    staging_bytes: int
+    available_bytes: int
+    fits: bool
 
 
 def _name(names: tuple[str, ...], value: int) -> str:
@@ -68,6 +90,20 @@ def _fill(struct: Any, names: dict[str, tuple[str, ...]]) -> dict[str, Any]:
     """The fields of a struct but struct_size, with names in place of the values of enums."""
     fields = {field[0]: getattr(struct, field[0]) for field in struct._fields_[1:]}
     return {key: _name(names[key], value) if key in names else value for key, value in fields.items()}
+
+
+def _options(
+    device: Optional[str], weights: str, kv: str, tier: str, memory_budget: int, context_length: int
+) -> ModelOptionsStruct:
+    return ModelOptionsStruct(
+        struct_size=ctypes.sizeof(ModelOptionsStruct),
+        device=None if device is None else str(device).encode(),
+        weights=_value(WEIGHT_TYPES, weights, "weights"),
+        kv=_value(KV_TYPES, kv, "kv"),
+        tier=_value(TIERS, tier, "tier"),
+        memory_budget=memory_budget,
+        context_length=context_length,
+    )
 
 
 def _path(path: Path) -> bytes:
@@ -183,7 +219,9 @@ class Model(Handle):
 
     path: a Hugging Face directory, OpenAI's original/ directory, or a .gguf file.
     device: an index ("0") or a part of a name ("RTX"). weights: "default", "bf16" or "q8". kv: "default", "f16" or
-    "f32". tier: "default", "exact" or "coopmat". memory_budget: bytes of device memory; 0 for what there is.
+    "f32". tier: "default", "exact" or "coopmat". memory_budget: bytes of device memory for the model and its contexts;
+    0 for what there is. context_length: where experts must be left in host memory, device memory is kept free of them
+    for a context so long; 0 for 8192.
     progress(bytes_done, bytes_total): an exception in it, or a true result, stops the load.
     log(level, message): level is "error", "warning" or "info".
     """
@@ -197,6 +235,7 @@ class Model(Handle):
         kv: str = "default",
         tier: str = "default",
         memory_budget: int = 0,
+        context_length: int = 0,
         progress: Optional[Callable[[int, int], Any]] = None,
         log: Optional[Callable[[str, str], Any]] = None,
     ) -> None:
@@ -213,14 +252,7 @@ class Model(Handle):
             if log is not None:
                 log(_name(LOG_LEVELS, level), message.decode("utf-8", "replace"))
 
-        options = ModelOptionsStruct(
-            struct_size=ctypes.sizeof(ModelOptionsStruct),
-            device=None if device is None else str(device).encode(),
-            weights=_value(WEIGHT_TYPES, weights, "weights"),
-            kv=_value(KV_TYPES, kv, "kv"),
-            tier=_value(TIERS, tier, "tier"),
-            memory_budget=memory_budget,
-        )
+        options = _options(device, weights, kv, tier, memory_budget, context_length)
         if progress is not None:
             options.progress = ProgressCallback(on_progress)
         if log is not None:
@@ -234,6 +266,28 @@ class Model(Handle):
                 raise raised[0] from None
             raise
         self._own(handle, lib.gptoss_model_release)
+
+    @staticmethod
+    def estimate_memory(
+        path: Path,
+        context_length: int = 0,
+        max_batch_tokens: int = 0,
+        *,
+        device: Optional[str] = None,
+        weights: str = "default",
+        kv: str = "default",
+        tier: str = "default",
+        memory_budget: int = 0,
+    ) -> MemoryEstimate:
+        """What a model so loaded and one context of it would take, bytes; loads nothing."""
+        options = _options(device, weights, kv, tier, memory_budget, context_length)
+        estimate = MemoryEstimateStruct(struct_size=ctypes.sizeof(MemoryEstimateStruct))
+        lib.gptoss_model_estimate_memory(
+            _path(path), byref(options), context_length, max_batch_tokens, byref(estimate)
+        )
+        fields = _fill(estimate, {})
+        fields["fits"] = bool(estimate.fits)
+        return MemoryEstimate(**fields)
 
     @property
     def info(self) -> ModelInfo:

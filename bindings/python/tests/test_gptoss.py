@@ -186,6 +186,10 @@ class Idiomatic(WithModel):
         info = self.model.info
         self.assertEqual((info.num_layers, info.vocabulary_size), (4, 512))
         self.assertIn(info.tier, ("exact", "coopmat"))
+        estimate = Model.estimate_memory(TINY)
+        self.assertTrue(estimate.fits)
+        self.assertEqual((estimate.weight_bytes, info.num_device_experts), (info.weight_bytes, 32))
+        self.assertEqual(Model.estimate_memory(TINY, memory_budget=1000).fits, False)
         devices = gptoss.devices()
         self.assertTrue(devices[info.device].supported)
 

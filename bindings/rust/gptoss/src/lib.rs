@@ -27,7 +27,10 @@ pub use context::{Canceller, Context};
 pub use error::{Error, Result, Status};
 pub use generation::{GenerateOptions, Generated, Generation, StopReason};
 pub use harmony::HarmonyParser;
-pub use model::{devices, DeviceInfo, DeviceType, KernelTier, KvType, LogLevel, Model, ModelInfo, ModelOptions, WeightType};
+pub use model::{
+    devices, DeviceInfo, DeviceType, KernelTier, KvType, LogLevel, MemoryEstimate, Model, ModelInfo, ModelOptions,
+    WeightType,
+};
 pub use sampler::Sampler;
 pub use tokenizer::Tokenizer;
 
