@@ -157,7 +157,7 @@ enum gptoss_weight_type {
 
 enum gptoss_kv_type {
     gptoss_kv_type_default = 0, /* float16 */
-    gptoss_kv_type_f16 = 1,
+    gptoss_kv_type_f16 = 1,     /* in full-context layers; the short windows of the others are float32 in either */
     gptoss_kv_type_f32 = 2,
 };
 
