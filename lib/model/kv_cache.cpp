@@ -14,8 +14,8 @@ constexpr uint32_t kInFlight = 32;  // decode steps that may be undone at no cos
 
 KvCache::KvCache(const Model& model, uint32_t max_tokens, uint32_t max_batch)
     : model_(model),
-      window_slot_bytes_(uint64_t{model.config.n_kv_heads} * HEAD_DIM * 4),
-      slot_bytes_(model.kv_f16 ? window_slot_bytes_ / 2 : window_slot_bytes_),
+      slot_bytes_(uint64_t{model.config.n_kv_heads} * HEAD_DIM * (model.kv_f16 ? 2 : 4)),
+      ring_slot_bytes_(uint64_t{model.config.n_kv_heads} * HEAD_DIM * 4),
       commands_(model.device, model.kernels) {
     const io::Config& config = model.config;
     n_sliding_ = static_cast<uint32_t>(std::count(config.sliding.begin(), config.sliding.end(), true));
@@ -24,7 +24,7 @@ KvCache::KvCache(const Model& model, uint32_t max_tokens, uint32_t max_batch)
     ring_slots_ = static_cast<uint32_t>(
         std::min<uint64_t>(max_tokens + uint64_t{kInFlight}, uint64_t{config.window} + max_batch + kInFlight));
     max_segments_ = (max_tokens + kSegmentSlots - 1) / kSegmentSlots;
-    ring_ = vk::Buffer(model.device, n_sliding_ * 2 * ring_slots_ * window_slot_bytes_, vk::Memory::Device,
+    ring_ = vk::Buffer(model.device, n_sliding_ * 2 * ring_slots_ * ring_slot_bytes_, vk::Memory::Device,
                        "sliding-window cache");
     const uint64_t rows_bytes = config.n_layers * sizeof(args::Cache);
     table_ = vk::Buffer(model.device, rows_bytes + 8 + 8ull * max_segments_, vk::Memory::Device, "cache table");
@@ -77,7 +77,7 @@ KvCache::Segment KvCache::new_segment() const {
 
 std::shared_ptr<const vk::Buffer> KvCache::new_snapshot() const {
     return std::make_shared<const vk::Buffer>(model_.device,
-                                              uint64_t{n_sliding_} * 2 * model_.config.window * window_slot_bytes_,
+                                              uint64_t{n_sliding_} * 2 * model_.config.window * ring_slot_bytes_,
                                               vk::Memory::Device, "snapshot of the sliding-window cache");
 }
 
@@ -90,7 +90,7 @@ uint64_t KvCache::bytes() const {
 
 uint64_t KvCache::bytes_read(uint32_t position) const {
     const uint64_t in_window = std::min(position + 1, model_.config.window);
-    return 2 * (n_sliding_ * in_window * window_slot_bytes_ + n_full_ * (position + 1ull) * slot_bytes_);
+    return 2 * (n_sliding_ * in_window * ring_slot_bytes_ + n_full_ * (position + 1ull) * slot_bytes_);
 }
 
 // Whether a segment is there and this cache's alone.
@@ -186,9 +186,9 @@ void KvCache::for_window(uint32_t first, uint32_t end, const F& f) const {
 void KvCache::record_window(const vk::Buffer& from, bool from_ring, const vk::Buffer& to, uint32_t position) {
     const uint32_t start = window_start(position);
     for_window(start, position, [&](uint32_t part, uint32_t p, uint32_t slot, uint32_t n) {
-        const uint64_t in_ring = (uint64_t{part} * ring_slots_ + slot) * window_slot_bytes_;
-        const uint64_t in_copy = (uint64_t{part} * model_.config.window + p - start) * window_slot_bytes_;
-        commands_.copy(from, from_ring ? in_ring : in_copy, to, from_ring ? in_copy : in_ring, n * window_slot_bytes_);
+        const uint64_t in_ring = (uint64_t{part} * ring_slots_ + slot) * ring_slot_bytes_;
+        const uint64_t in_copy = (uint64_t{part} * model_.config.window + p - start) * ring_slot_bytes_;
+        commands_.copy(from, from_ring ? in_ring : in_copy, to, from_ring ? in_copy : in_ring, n * ring_slot_bytes_);
     });
 }
 
@@ -208,15 +208,8 @@ void KvCache::share(const KvCache& other, uint32_t n) {
 
 StateShape KvCache::state_shape() const {
     const io::Config& c = model_.config;
-    return {model_.fingerprint,
-            model_.kv_f16 ? 2u : 4u,
-            c.vocab,
-            c.window,
-            c.max_context,
-            n_sliding_,
-            n_full_,
-            window_slot_bytes_,
-            slot_bytes_};
+    return {model_.fingerprint, model_.kv_f16 ? 2u : 4u, c.vocab, c.window, c.max_context, n_sliding_, n_full_,
+            slot_bytes_,        ring_slot_bytes_};
 }
 
 std::vector<KvCache::Piece> KvCache::pieces(uint32_t n, uint32_t ring_first) const {
@@ -224,20 +217,20 @@ std::vector<KvCache::Piece> KvCache::pieces(uint32_t n, uint32_t ring_first) con
     uint64_t at = 0;
     const uint32_t n_ring = n - ring_first, first = std::max(ring_first, n - std::min(n, ring_slots_));
     for_window(first, n, [&](uint32_t part, uint32_t p, uint32_t slot, uint32_t count) {
-        pieces.push_back({&ring_, (uint64_t{part} * ring_slots_ + slot) * window_slot_bytes_,
-                          count * window_slot_bytes_, (uint64_t{part} * n_ring + p - ring_first) * window_slot_bytes_});
+        pieces.push_back({&ring_, (uint64_t{part} * ring_slots_ + slot) * ring_slot_bytes_, count * ring_slot_bytes_,
+                          (uint64_t{part} * n_ring + p - ring_first) * ring_slot_bytes_});
     });
-    at = uint64_t{n_sliding_} * 2 * n_ring * window_slot_bytes_;
-    const auto add = [&](const vk::Buffer& buffer, uint32_t parts, uint64_t part_bytes, uint64_t used) {
-        for (uint32_t part = 0; part < parts; part++, at += used)
-            pieces.push_back({&buffer, part * part_bytes, used, at});
+    at = uint64_t{n_sliding_} * 2 * n_ring * ring_slot_bytes_;
+    const auto add = [&](const vk::Buffer& buffer, uint64_t part_bytes, uint32_t parts, uint64_t bytes) {
+        for (uint32_t part = 0; part < parts; part++, at += bytes)
+            pieces.push_back({&buffer, part * part_bytes, bytes, at});
     };
     for (const Snapshot& s : snapshots_)
         if (s.position <= n)
-            add(*s.ring, n_sliding_ * 2, model_.config.window * window_slot_bytes_,
-                (s.position - window_start(s.position)) * window_slot_bytes_);
+            add(*s.ring, model_.config.window * ring_slot_bytes_, n_sliding_ * 2,
+                (s.position - window_start(s.position)) * ring_slot_bytes_);
     for (uint32_t i = 0; i * kSegmentSlots < n; i++)
-        add(*segments_[i], n_full_ * 2, kSegmentSlots * slot_bytes_,
+        add(*segments_[i], kSegmentSlots * slot_bytes_, n_full_ * 2,
             std::min(kSegmentSlots, n - i * kSegmentSlots) * slot_bytes_);
     return pieces;
 }

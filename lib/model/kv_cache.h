@@ -83,9 +83,9 @@ class KvCache {
     void for_window(uint32_t first, uint32_t end, const F& f) const;
 
     const Model& model_;
-    // Of the keys or values of one position. A window is short, so float32 there costs little memory, and is what keeps
-    // the logits close to those of a float32 cache: rounding in the first layers is what later layers enlarge.
-    const uint64_t window_slot_bytes_, slot_bytes_;
+    // Of keys or values of a position. A window is short, so float32 there costs little memory, and is what keeps the
+    // logits close to those of a float32 cache: rounding in the first layers is what later layers enlarge.
+    const uint64_t slot_bytes_, ring_slot_bytes_;
     uint32_t n_sliding_ = 0, n_full_ = 0;  // layers
     uint32_t ring_slots_ = 0;
     uint32_t max_segments_ = 0;

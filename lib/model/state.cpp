@@ -58,7 +58,7 @@ void check_counts(const StateHeader& h, const StateShape& shape) {
 }  // namespace
 
 StateLayout::StateLayout(const StateShape& shape, const StateHeader& h) {
-    const uint64_t sliding_bytes = shape.n_sliding * 2 * shape.window_slot_bytes;
+    const uint64_t sliding_bytes = shape.n_sliding * 2 * shape.ring_slot_bytes;
     tokens = sizeof(StateHeader);
     computed = tokens + h.n_tokens * 4ull;
     logits = computed + h.n_computed * 4ull;

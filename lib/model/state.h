@@ -9,8 +9,8 @@
 //     segments    positions by 512s, the last of them fewer, each (n_full layers, 2, positions) slots
 //     checksum    uint32, the CRC-32 of all before
 //
-// A slot is one position's keys or values in one layer as kernels keep them, see Cache in args.h; in float32 in the
-// sliding layers.
+// A slot is one position's (n_kv_heads, 64) keys or values as kernels keep them: see Cache in args.h. Those of the ring
+// and the snapshots are float32.
 #pragma once
 
 #include <cstddef>
@@ -27,7 +27,7 @@ constexpr uint32_t kMaxSnapshots = 8;
 struct StateHeader {
     char magic[8];
     uint32_t version;
-    uint32_t kv_bytes;  // of a number in the full layers' cache: 2 or 4
+    uint32_t kv_bytes;  // of a key's or value's element: 2 or 4
     uint64_t model;     // its fingerprint
     uint64_t size;      // of the whole state
     uint32_t n_tokens;
@@ -49,8 +49,7 @@ struct StateShape {
     uint32_t max_context = 0;
     uint32_t n_sliding = 0;
     uint32_t n_full = 0;
-    uint64_t window_slot_bytes = 0;  // of sliding layers
-    uint64_t slot_bytes = 0;         // of full layers
+    uint64_t slot_bytes = 0, ring_slot_bytes = 0;
 };
 
 // Where the parts of a state begin, bytes.

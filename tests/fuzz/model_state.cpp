@@ -13,10 +13,10 @@ using namespace gptoss;
 namespace {
 
 const model::StateShape shapes[] = {
-    {7, 2, 96, 16, 4096, 1, 1, 512, 256},
+    {7, 2, 96, 16, 4096, 1, 1, 256, 256},
     {7, 4, 96, 1, 100, 2, 0, 64, 64},
-    {7, 2, 512, 128, 131072, 0, 2, 2048, 1024},
-    {7, 2, UINT32_MAX, UINT32_MAX, UINT32_MAX, 1000, 1000, 16 << 10, 8 << 10},
+    {7, 2, 512, 128, 131072, 0, 2, 1024, 2048},
+    {7, 2, UINT32_MAX, UINT32_MAX, UINT32_MAX, 1000, 1000, 16 << 10, 32 << 10},
 };
 
 void use(const model::State& state, std::span<const std::byte> bytes, const model::StateShape& shape) {
