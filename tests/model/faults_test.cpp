@@ -110,7 +110,9 @@ TEST_CASE("faults: too little memory for a snapshot costs only the snapshot") {
     const auto& model = small_model();
     const auto tokens = random_tokens(120, model->config.vocab, 52);
     model::Context context(model, 0, 64);
-    context.append(tokens);
+    context.append(std::span(tokens).first(1));
+    context.process();
+    context.append(std::span(tokens).subspan(1));
     {
         Faults faults(model->device.vk);
         faults.allocations_left = 1;

@@ -349,6 +349,42 @@ class Misuse(WithModel):
             time.sleep(0.01)
         self.assertEqual(len(raised), 1)
         self.assertGreaterEqual(context.num_tokens, len(PROMPT))
+        context.clear_cancel()
+        context.cancel()
+        with self.assertRaises(gptoss.CancelledError):
+            context.process()
+        context.cancel()
+        context.clear_cancel()
+        context.process()
+
+    def test_a_closed_generation_leaves_no_cancel(self) -> None:
+        context = self.context()
+        for taken in (0, 1, 5):
+            generation = context.generate(max_tokens=5, stop_tokens=[])
+            for _ in range(taken):
+                next(generation)
+            generation.close()
+            self.assertEqual(len(context.sample(2)), 2)
+
+    def test_fork(self) -> None:
+        context = self.context()
+        context.process()
+        fork = context.fork()
+        tokens = context.sample(10, temperature=0.0)
+        self.assertEqual(fork.tokens, PROMPT)
+        context.close()
+        self.assertEqual(fork.sample(10, temperature=0.0), tokens)
+
+    def test_save_and_restore(self) -> None:
+        context, other = self.context(), self.context()
+        context.sample(5)
+        state = context.save()
+        tokens = context.sample(10)
+        other.restore(state)
+        self.assertEqual(other.sample(10), tokens)
+        with self.assertRaisesRegex(gptoss.InvalidArgumentError, "truncated"):
+            other.restore(state[:-1])
+        self.assertEqual(other.num_tokens, len(PROMPT) + 15)
 
     def test_of_another_kind_or_model(self) -> None:
         context = self.context()
