@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import weakref
 from ctypes import byref, c_float, c_size_t, c_uint32, c_void_p
-from typing import Any, Iterable, Optional, Union, overload
+from typing import Any, Iterable, Optional, Union, cast, overload
 
 from ._handle import Handle
 from ._library import lib
 from .errors import ContextOverflowError
 from .generation import Generation, interruptible
-from .model import Model, token_array
+from .model import Model, single_token, token_array
 from .sampler import Sampler
 
 
@@ -63,7 +63,8 @@ class Context(Handle):
             data = what.encode() if isinstance(what, str) else bytes(what)
             self._call(lib.gptoss_context_append_chars, data, len(data), None)
         else:
-            tokens = token_array(what if hasattr(what, "__iter__") else [what])
+            token = single_token(what)
+            tokens = token_array(cast("Iterable[int]", what) if token is None else [token])
             self._call(lib.gptoss_context_append_tokens, len(tokens), tokens)
 
     def reset(self) -> None:

@@ -161,6 +161,9 @@ class Idiomatic(WithModel):
 
     def test_text(self) -> None:
         with Tokenizer() as tokenizer:
+            self.assertEqual(tokenizer.decode(memoryview(b"\5").cast("B")), tokenizer.decode(5))
+            with self.assertRaises(TypeError):
+                tokenizer.decode(1.5)
             for text in ("", "Grüße", "a\0b", "<|end|>"):
                 self.assertEqual(tokenizer.decode(tokenizer.encode(text)), text.encode())
             self.assertEqual(tokenizer.encode("<|end|>", allow_special=True), [200007])
@@ -364,14 +367,19 @@ class Process(unittest.TestCase):
     def run_python(self, code: str, **environment: str) -> "subprocess.Popen[str]":
         package = os.path.dirname(os.path.dirname(gptoss.__file__))
         env = {**os.environ, "PYTHONPATH": package, "TINY": TINY, **environment}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)  # the first of both: what hangs ends with its test
+        return process
 
     def test_keyboard_interrupt_stops_a_generation(self) -> None:
         for call in ("for token in context.generate(stop_tokens=[]): taken += 1", "context.sample(100_000)"):
             process = self.run_python(
-                "import os, gptoss\n"
+                "import os, signal, gptoss\n"
+                # What a shell runs in the background ignores the signal, and hands that down.
+                "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
                 "context, taken = gptoss.Context(gptoss.Model(os.environ['TINY'])), 0\n"
                 "context.append([1, 2, 3]); context.process()\n"
                 "print('ready', flush=True)\n"
