@@ -16,6 +16,7 @@ struct gptoss_context : Handle<gptoss_context> {
 
     const std::shared_ptr<const text::Tokenizer> tokenizer;
     model::Context context;
+    Turn::Owner turn{};
 };
 
 static_assert(static_cast<int>(model::StopReason::ContextFull) == gptoss_stop_reason_context_full);
@@ -35,6 +36,7 @@ gptoss_status gptoss_context_get_num_tokens(gptoss_context_t context, size_t* nu
     return guard([&] {
         require(context, "context");
         require(num_tokens_out, "num_tokens_out");
+        const Turn turn(context->turn, Turn::Use::Reads);
         *num_tokens_out = context->context.tokens().size();
     });
 }
@@ -55,6 +57,7 @@ gptoss_status gptoss_context_get_tokens(gptoss_context_t context, uint32_t* toke
         require(context, "context");
         require(num_tokens_out, "num_tokens_out");
         if (max_tokens) require(tokens_out, "tokens_out");
+        const Turn turn(context->turn, Turn::Use::Reads);
         const auto& tokens = context->context.tokens();
         std::copy_n(tokens.begin(), std::min(max_tokens, tokens.size()), tokens_out);
         *num_tokens_out = tokens.size();
@@ -67,6 +70,7 @@ gptoss_status gptoss_context_append_chars(gptoss_context_t context, const char* 
     return guard([&] {
         require(context, "context");
         if (text_length) require(text, "text");
+        const Turn turn(context->turn);
         const auto tokens = context->tokenizer->encode({text, text_length}, true);
         context->context.append(tokens);
         if (num_tokens_out) *num_tokens_out = tokens.size();
@@ -77,6 +81,7 @@ gptoss_status gptoss_context_append_tokens(gptoss_context_t context, size_t num_
     return guard([&] {
         require(context, "context");
         if (num_tokens) require(tokens, "tokens");
+        const Turn turn(context->turn);
         context->context.append({tokens, num_tokens});
     });
 }
@@ -86,6 +91,7 @@ gptoss_status gptoss_context_reset(gptoss_context_t context) { return gptoss_con
 gptoss_status gptoss_context_truncate(gptoss_context_t context, size_t num_tokens) {
     return guard([&] {
         require(context, "context");
+        const Turn turn(context->turn);
         context->context.truncate(num_tokens);
     });
 }
@@ -93,6 +99,7 @@ gptoss_status gptoss_context_truncate(gptoss_context_t context, size_t num_token
 gptoss_status gptoss_context_process(gptoss_context_t context) {
     return guard([&] {
         require(context, "context");
+        const Turn turn(context->turn);
         if (!context->context.tokens().empty()) context->context.process();
     });
 }
@@ -104,6 +111,7 @@ gptoss_status gptoss_context_get_logits(gptoss_context_t context, float* logits_
         require(context, "context");
         require(num_logits_out, "num_logits_out");
         if (max_logits) require(logits_out, "logits_out");
+        const Turn turn(context->turn);
         const size_t vocab = context->context.model().config.vocab;
         context->context.read_logits({logits_out, std::min(max_logits, vocab)});
         *num_logits_out = vocab;
@@ -116,6 +124,7 @@ gptoss_status gptoss_context_sample(gptoss_context_t context, float temperature,
     return guard([&] {
         require(context, "context");
         require(num_tokens_out, "num_tokens_out");
+        const Turn turn(context->turn);
         if (!std::isfinite(temperature) || temperature < 0)
             throw Error(Status::InvalidArgument,
                         "temperature must be finite and not negative, not " + std::to_string(temperature));
@@ -142,6 +151,7 @@ gptoss_status gptoss_context_generate(gptoss_context_t context, gptoss_sampler_t
     uint64_t n = 0;
     const gptoss_status status = guard([&] {
         require(context, "context");
+        const Turn turn(context->turn);
         const gptoss_generate_options in = read_struct(options, "options");
         model::GenerateRequest request;
         request.settings.temperature = 0;
@@ -173,6 +183,7 @@ gptoss_status gptoss_context_get_stats(gptoss_context_t context, gptoss_context_
     return guard([&] {
         write_struct(gptoss_context_stats{}, stats_out, "stats_out");
         require(context, "context");
+        const Turn turn(context->turn, Turn::Use::Reads);
         const model::Context& c = context->context;
         gptoss_context_stats stats{};
         stats.cache_bytes = c.cache().bytes();
@@ -191,6 +202,7 @@ gptoss_status gptoss_context_profile(gptoss_context_t context, size_t num_tokens
         require(context, "context");
         require(num_times_out, "num_times_out");
         if (max_times) require(times_out, "times_out");
+        const Turn turn(context->turn);
         const auto times = context->context.profile(static_cast<uint32_t>(std::min<size_t>(num_tokens, UINT32_MAX)));
         for (size_t i = 0; i < std::min(max_times, times.size()); i++) {
             std::snprintf(times_out[i].name, sizeof times_out[i].name, "%s", times[i].name.c_str());
