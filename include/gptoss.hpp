@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -112,9 +113,9 @@ class Handle {
 class Tokenizer {
   public:
     // The built-in o200k_harmony.
-    Tokenizer() : Tokenizer(static_cast<const char*>(nullptr)) {}
+    Tokenizer() { create(nullptr); }
     // A tokenizer.json, .tiktoken or .gguf file, or a directory that holds one.
-    explicit Tokenizer(const std::string& path) : Tokenizer(path.c_str()) {}
+    explicit Tokenizer(const std::string& path) { create(path.c_str()); }
     explicit Tokenizer(gptoss_tokenizer_t handle) : handle_(handle) {}
 
     // allow_special: "<|start|>" and the like become special tokens.
@@ -175,7 +176,7 @@ class Tokenizer {
     gptoss_tokenizer_t get() const noexcept { return handle_.get(); }
 
   private:
-    explicit Tokenizer(const char* path) {
+    void create(const char* path) {
         gptoss_tokenizer_t handle = nullptr;
         check(gptoss_tokenizer_create(path, &handle));
         handle_ = decltype(handle_)(handle);
@@ -261,8 +262,8 @@ class Sampler {
 struct GenerateOptions {
     const Sampler* sampler = nullptr;  // greedy without one
     std::size_t max_tokens = 0;        // 0: until a stop token or until the context is full
-    // Without any: <|return|>, <|call|> and <|endoftext|>.
-    span<const uint32_t> stop_tokens;
+    // By default <|return|>, <|call|> and <|endoftext|>; with an empty span nothing but the length stops.
+    std::optional<span<const uint32_t>> stop_tokens;
 };
 
 struct Generated {
@@ -338,8 +339,11 @@ class Context {
         gptoss_generate_options in{};
         in.struct_size = sizeof(in);
         in.max_tokens = options.max_tokens;
-        in.stop_tokens = options.stop_tokens.size() ? options.stop_tokens.data() : nullptr;
-        in.num_stop_tokens = options.stop_tokens.size();
+        static constexpr uint32_t none = 0;
+        if (options.stop_tokens) {
+            in.stop_tokens = options.stop_tokens->size() ? options.stop_tokens->data() : &none;
+            in.num_stop_tokens = options.stop_tokens->size();
+        }
         in.user_data = &state;
         // An exception must not cross the C code: it waits in the state until the call has returned.
         in.callback = [](void* user_data, uint32_t token) -> int {
