@@ -67,19 +67,20 @@ class Turn {
   public:
     using Owner = std::atomic<std::thread::id>;  // of the running call; none between calls
 
-    enum class Use {
+    enum class Kind {
         Changes,
         Reads,  // also within a callback of the call that runs
     };
 
     // Throws InvalidState while another call has its turn.
-    explicit Turn(Owner& owner, Use use = Use::Changes) : owner_(&owner) {
+    explicit Turn(Owner& owner, Kind kind = Kind::Changes) : owner_(&owner) {
         std::thread::id running;
         const std::thread::id mine = std::this_thread::get_id();
         if (owner.compare_exchange_strong(running, mine, std::memory_order_acquire)) return;
-        if (running != mine) throw Error(Status::InvalidState, "the handle is in use by a call of another thread");
-        if (use == Use::Changes)
-            throw Error(Status::InvalidState, "the handle is in use by the call that this callback belongs to");
+        if (running != mine)
+            throw Error(Status::InvalidState, "another call is running on this handle, in another thread");
+        if (kind == Kind::Changes)
+            throw Error(Status::InvalidState, "another call is running on this handle: the one of this callback");
         owner_ = nullptr;
     }
     ~Turn() {

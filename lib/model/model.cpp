@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "io/fingerprint.h"
+
 namespace gptoss::model {
 
 Tuning Tuning::for_device(const vk::DeviceInfo& device) {
@@ -23,6 +25,7 @@ Model::Model(const io::Checkpoint& checkpoint, const ModelOptions& options)
       device(vk::choose_device(options.device)),
       kernels(device),
       tuning(Tuning::for_device(device.info())),
-      weights(device, kernels, checkpoint, options.load) {}
+      weights(device, kernels, checkpoint, options.load),
+      fingerprint(io::fingerprint(checkpoint) + (weights.lm_head.weight << 8 | weights.layers[0].qkv.weight)) {}
 
 }  // namespace gptoss::model

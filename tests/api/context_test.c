@@ -461,7 +461,6 @@ TEST(another_thread_cancels) {
     const uint32_t token = 3;
     CHECK_OK(gptoss_context_create(tiny_model(), 2000, 0, &context));
     CHECK_OK(gptoss_context_append_tokens(context, 1, &token));
-    CHECK_OK(gptoss_context_cancel(context)); /* nothing runs: nothing to cancel */
     struct stream stream;
     struct gptoss_generate_options options = generate_options(0, &stream);
     options.callback = receive_atomically;
@@ -481,65 +480,6 @@ TEST(another_thread_cancels) {
     CHECK_OK(gptoss_context_truncate(context, 1));
     CHECK_OK(gptoss_context_sample(context, 0, 0, compared, tokens, &sampled));
     CHECK(sampled == compared && memcmp(tokens, stream.tokens, compared * 4) == 0);
-    CHECK_OK(gptoss_context_release(context));
-}
-
-/* The calls on a context that belong to one thread at a time, but for those that read. */
-static void check_refused(gptoss_context_t context) {
-    uint32_t token = 3;
-    float logit;
-    size_t n = 1;
-    const enum gptoss_status refused = gptoss_status_invalid_state;
-    CHECK_FAILS(refused, "in use", gptoss_context_append_tokens(context, 1, &token));
-    CHECK_FAILS(refused, "in use", gptoss_context_append_chars(context, "", 0, NULL));
-    CHECK_FAILS(refused, "in use", gptoss_context_reset(context));
-    CHECK_FAILS(refused, "in use", gptoss_context_truncate(context, 1));
-    CHECK_FAILS(refused, "in use", gptoss_context_process(context));
-    CHECK_FAILS(refused, "in use", gptoss_context_get_logits(context, &logit, 1, &n));
-    CHECK_FAILS(refused, "in use", gptoss_context_sample(context, 0, 0, 1, &token, &n));
-    CHECK_FAILS(refused, "in use", gptoss_context_generate(context, NULL, NULL, &n, NULL));
-    CHECK_FAILS(refused, "in use", gptoss_context_profile(context, 1, NULL, 0, &n));
-    CHECK(n == 0);
-}
-
-static void* use_from_another_thread(void* argument) {
-    gptoss_context_t context = argument;
-    uint32_t token;
-    size_t n = 1;
-    check_refused(context);
-    CHECK_FAILS(gptoss_status_invalid_state, "another thread", gptoss_context_get_num_tokens(context, &n));
-    CHECK_FAILS(gptoss_status_invalid_state, "another thread", gptoss_context_get_tokens(context, &token, 1, &n));
-    CHECK(n == 0);
-    CHECK_OK(gptoss_context_get_max_tokens(context, &n));
-    return NULL;
-}
-
-static int use_within_callback(void* user_data, uint32_t token) {
-    gptoss_context_t context = user_data;
-    const size_t n = num_tokens(context);
-    uint32_t tokens[64];
-    size_t stored = 0;
-    check_refused(context);
-    CHECK_OK(gptoss_context_get_tokens(context, tokens, 64, &stored));
-    CHECK(stored == n && tokens[n - 1] == token);
-    pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, use_from_another_thread, context) == 0);
-    pthread_join(thread, NULL);
-    return 0;
-}
-
-TEST(a_context_in_use_refuses_other_calls) {
-    gptoss_context_t context = tiny_context();
-    uint32_t expected[3], tokens[8];
-    size_t n = 0;
-    CHECK_OK(gptoss_context_sample(context, 0, 0, 3, expected, &n));
-    CHECK_OK(gptoss_context_truncate(context, 5));
-    struct gptoss_generate_options options = {sizeof options, 3, NULL, 0, use_within_callback, context};
-    CHECK_OK(gptoss_context_generate(context, NULL, &options, &n, NULL));
-    CHECK(n == 3);
-    CHECK_OK(gptoss_context_get_tokens(context, tokens, 8, &n));
-    CHECK(n == 8 && memcmp(tokens + 5, expected, sizeof expected) == 0);
-    CHECK_OK(gptoss_context_truncate(context, 1));
     CHECK_OK(gptoss_context_release(context));
 }
 

@@ -6,9 +6,9 @@ A MODEL of digits is no model but a pace: a stand-in for the library then gives 
 for as fast as they are taken. The C interface is one call of gptoss_context_generate, in which no Python runs. Both
 take turns, from the same prompt.
 
-Processor time is that of the whole process, every thread, user and system: what else runs on the machine hardly enters
-it, so that the limit holds it to account: on the least of all rounds. It bounds what a free machine would wait for
-Python; while the device works on the next token, nobody waits. Elapsed time has in it the rest of the machine too.
+Processor time is that of the whole process, all threads, user and system. What else runs on the machine hardly enters it,
+so that a limit can be held: the least of all rounds counts. It is the work that Python adds; where the device needs longer
+for a token, that is done while the device is busy. Elapsed time has the rest of the machine in it too.
 """
 
 import argparse
