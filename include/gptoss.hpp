@@ -85,6 +85,13 @@ inline std::vector<gptoss_device_info> devices() {
     return devices;
 }
 
+// How fast a device copies its own memory, in bytes read and written a second; takes about a second.
+inline double measure_bandwidth(uint32_t device) {
+    double bytes_per_second = 0;
+    check(gptoss_device_measure_bandwidth(device, &bytes_per_second));
+    return bytes_per_second;
+}
+
 // Owns one reference.
 template <typename T, gptoss_status (*Retain)(T), gptoss_status (*Release)(T)>
 class Handle {
@@ -389,6 +396,24 @@ class Context {
     }
     // Makes this context what the saved one was; it stays as it is if this throws.
     void restore(span<const unsigned char> state) { check(gptoss_context_restore(get(), state.data(), state.size())); }
+
+    gptoss_context_stats stats() const {
+        gptoss_context_stats stats{};
+        stats.struct_size = sizeof(stats);
+        check(gptoss_context_get_stats(get(), &stats));
+        return stats;
+    }
+    // What each kernel takes to compute the last tokens again in one batch; empty where the device has no time stamps.
+    std::vector<gptoss_kernel_time> profile(std::size_t num_tokens = 1) {
+        std::vector<gptoss_kernel_time> times;
+        std::size_t n = 64;
+        do {
+            times.resize(n);
+            check(gptoss_context_profile(get(), num_tokens, times.data(), times.size(), &n));
+        } while (n > times.size());
+        times.resize(n);
+        return times;
+    }
 
     gptoss_context_t get() const noexcept { return handle_.get(); }
 

@@ -7,7 +7,7 @@ import json
 import operator
 import os
 from array import array
-from ctypes import byref, c_char_p, c_size_t, c_uint32, c_void_p
+from ctypes import byref, c_char_p, c_double, c_size_t, c_uint32, c_void_p
 from typing import Any, Callable, Iterable, NamedTuple, Optional, Union, cast
 
 from ._handle import Handle
@@ -106,6 +106,13 @@ def devices() -> list[DeviceInfo]:
         fields["supported"] = bool(info.supported)
         found.append(DeviceInfo(**fields))
     return found
+
+
+def measure_bandwidth(device: int) -> float:
+    """How fast a device copies its own memory, in bytes read and written a second; takes about a second."""
+    bytes_per_second = c_double()
+    lib.gptoss_device_measure_bandwidth(device, byref(bytes_per_second))
+    return bytes_per_second.value
 
 
 class Tokenizer(Handle):

@@ -191,6 +191,15 @@ class Idiomatic(WithModel):
         self.assertIn(info.tier, ("exact", "coopmat"))
         devices = gptoss.devices()
         self.assertTrue(devices[info.device].supported)
+        self.assertGreater(gptoss.measure_bandwidth(info.device), 0)
+        context = self.context()
+        self.assertEqual(context.stats.step_dispatches, 0)
+        context.sample(3)
+        self.assertGreater(context.stats.step_dispatches, 0)
+        self.assertGreater(context.stats.cache_bytes, 0)
+        self.assertTrue(all(time.name and time.dispatches for time in context.profile()))
+        with self.assertRaises(gptoss.InvalidArgumentError):
+            context.profile(100)
 
     def test_loading(self) -> None:
         seen, lines = [], []

@@ -23,11 +23,14 @@ mod model;
 mod sampler;
 mod tokenizer;
 
-pub use context::{Canceller, Context};
+pub use context::{Canceller, Context, ContextStats, KernelTime};
 pub use error::{Error, Result, Status};
 pub use generation::{GenerateOptions, Generated, Generation, StopReason};
 pub use harmony::HarmonyParser;
-pub use model::{devices, DeviceInfo, DeviceType, KernelTier, KvType, LogLevel, Model, ModelInfo, ModelOptions, WeightType};
+pub use model::{
+    devices, measure_bandwidth, DeviceInfo, DeviceType, KernelTier, KvType, LogLevel, Model, ModelInfo, ModelOptions,
+    WeightType,
+};
 pub use sampler::Sampler;
 pub use tokenizer::Tokenizer;
 

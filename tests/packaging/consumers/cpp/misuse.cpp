@@ -81,6 +81,9 @@ int main(int argc, char** argv) {
     context.truncate(1);
     options.stop_tokens = stops;
     REQUIRE(context.generate(collect, options).stop_reason == gptoss_stop_reason_stop_token && tokens.size() == 9);
+    const gptoss_context_stats stats = context.stats();
+    REQUIRE(stats.cache_bytes > 0 && stats.step_dispatches > 0);
+    for (const gptoss_kernel_time& time : context.profile()) REQUIRE(*time.name && time.dispatches > 0);
     // Another thread, and the callback itself, while the context generates.
     const auto in_use = gptoss_status_invalid_state;
     context.truncate(1);
