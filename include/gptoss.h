@@ -23,11 +23,12 @@
  *
  * Threads. Models, tokenizers and devices may be used from any number of threads at once; contexts, samplers and
  * parsers by one thread at a time, except gptoss_context_cancel and _clear_cancel, which any thread may call. Different
- * contexts of one model may run on different threads, forks too.
+ * contexts of one model may run on different threads, forks too. A call on a context or a parser that another thread's
+ * call is using fails with invalid_state.
  *
  * Options. An options struct begins with struct_size, which the caller sets to sizeof of the struct it was compiled
  * with; a zero field means the default, and NULL in place of the struct means all defaults. Structs grow only at
- * their end. Structs that a call fills in follow the same rule.
+ * their end. Structs that a call fills in follow the same rule, but for gptoss_kernel_time, which never grows.
  *
  * Versions. Enum values and function signatures never change within a major version; new ones may be added at the
  * end. A program compiled for version x.y runs with every x.z where z >= y.
@@ -477,6 +478,7 @@ struct gptoss_context_stats {
 GPTOSS_ABI enum gptoss_status gptoss_context_get_stats(gptoss_context_t context,
                                                        struct gptoss_context_stats* stats_out);
 
+/* An element of an array, so that its size is fixed: this struct has no struct_size and never grows. */
 struct gptoss_kernel_time {
     char name[32];
     double microseconds; /* of all its dispatches together */
