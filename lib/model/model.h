@@ -19,6 +19,10 @@ struct Tuning {
     uint32_t attention_workgroup = 32;
     uint32_t attention_splits = 1;         // the most workgroups that share a query's keys
     uint32_t attention_split_keys = 1024;  // keys that are worth a workgroup of their own
+    // Batches of this many tokens and more multiply float16 cooperative matrices; UINT32_MAX where there are none.
+    uint32_t coopmat_batch = UINT32_MAX;
+    uint32_t coopmat_subgroups = 4;  // subgroups of a workgroup
+    uint32_t coopmat_tokens = 128;   // the most tokens of a workgroup, of which there are at least 32
 
     static Tuning for_device(const vk::DeviceInfo& device);
 };
