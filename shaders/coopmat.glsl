@@ -17,11 +17,11 @@ layout(constant_id = 8) const uint K = 16;
 layout(constant_id = 9) const uint ROW_GROUPS = 2;  // the subgroups are this many by COLUMN_GROUPS
 
 // What a kernel says: which row of the activations a column of the workgroup is, what becomes of rows `row` and
-// `row` + 32 of the tile in a column, and what is to be kept of that in `results` for gather, by invocations that share
-// the N columns from `column` on, M rows from `row` on.
+// `row` + 32 of the tile in a column, and what of that is to be kept in `results` for gather: by a subgroup together, for
+// M rows from `row` and n columns from `column` on.
 uint input_row(uint column);
 float finish(uint row, uint column, vec2 sums);
-void gather(uint row, uint column);
+void gather(uint row, uint column, uint n);
 
 const uint BLOCK = 32;                            // columns of the matrix at a time
 const uint STRIDE = BLOCK / 8 + 1;                // vectors of 8 of a row in shared memory; odd, so that banks differ
@@ -167,22 +167,25 @@ void multiply_coopmat(Tiles w, uint tile, HalfInput src, uint n_columns) {
             }
         }
     }
+    // all subgroups take as many steps: there are drivers that make a subgroup's barrier one of the whole workgroup
+    uint steps = (parts + COLUMN_GROUPS - 1) / COLUMN_GROUPS;
     [[unroll]] for (uint c = 0; c < COLUMN_PARTS; c++) {
-        if (c >= my_parts) break;
-        uint column = (c * COLUMN_GROUPS + column_group()) * N;
+        if (c >= steps) break;
+        uint column = (c * COLUMN_GROUPS + column_group()) * N, n = column < n_columns ? min(N, n_columns - column) : 0;
         [[unroll]] for (uint r = 0; r < ROW_PARTS; r++) {
             uint row = (row_group() * ROW_PARTS + r) * M, at = results_at();
-            coopMatStore(sums[(c * ROW_PARTS + r) * 2], results, at, M, gl_CooperativeMatrixLayoutColumnMajor);
-            coopMatStore(sums[(c * ROW_PARTS + r) * 2 + 1], results, at + M * N, M,
-                         gl_CooperativeMatrixLayoutColumnMajor);
+            if (n > 0) {
+                coopMatStore(sums[(c * ROW_PARTS + r) * 2], results, at, M, gl_CooperativeMatrixLayoutColumnMajor);
+                coopMatStore(sums[(c * ROW_PARTS + r) * 2 + 1], results, at + M * N, M,
+                             gl_CooperativeMatrixLayoutColumnMajor);
+            }
             sync_subgroup();
-            for (uint i = gl_SubgroupInvocationID; i < M * N; i += LANES) {
-                if (column + i / M >= n_columns) break;
+            for (uint i = gl_SubgroupInvocationID; i < n * M; i += LANES) {
                 vec2 pair = vec2(results[at + i], results[at + M * N + i]) * src.sum_scale;
                 results[at + i] = finish(row + i % M, column + i / M, pair);
             }
             sync_subgroup();
-            gather(row, column);
+            gather(row, column, n);
             sync_subgroup();
         }
     }

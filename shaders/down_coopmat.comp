@@ -18,7 +18,7 @@ float finish(uint row, uint column, vec2 sums) {
     return 0;
 }
 
-void gather(uint row, uint column) {}
+void gather(uint row, uint column, uint n) {}
 
 void main() {
     if (slot_tile(2) == 0) return;

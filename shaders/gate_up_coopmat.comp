@@ -17,10 +17,9 @@ float finish(uint row, uint column, vec2 sums) {
 }
 
 // Eight rows of a column at a time to memory.
-void gather(uint row, uint column) {
-    for (uint i = gl_SubgroupInvocationID; i < M / 8 * N; i += LANES) {
+void gather(uint row, uint column, uint n) {
+    for (uint i = gl_SubgroupInvocationID; i < M / 8 * n; i += LANES) {
         uint c = i / (M / 8), r = i % (M / 8) * 8, at = results_at() + c * M + r;
-        if (column + c >= slot_tile(2)) break;
         vec4 low = vec4(results[at], results[at + 1], results[at + 2], results[at + 3]);
         vec4 high = vec4(results[at + 4], results[at + 5], results[at + 6], results[at + 7]);
         uint slot = slot_tile(1) + column + c;

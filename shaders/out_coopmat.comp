@@ -18,8 +18,8 @@ float finish(uint row, uint column, vec2 sums) {
     return store_row(a.r, token, row, x.x) + store_row(a.r, token, row + 32, x.y);
 }
 
-void gather(uint row, uint column) {
-    for (uint c = gl_SubgroupInvocationID; c < N; c += LANES) {
+void gather(uint row, uint column, uint n) {
+    for (uint c = gl_SubgroupInvocationID; c < n; c += LANES) {
         float sum = 0;
         for (uint r = 0; r < M; r++) sum += results[results_at() + c * M + r];
         column_squares[row / M * TOKENS + column + c] = sum;

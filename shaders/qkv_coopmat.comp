@@ -17,6 +17,6 @@ float finish(uint row, uint column, vec2 sums) {
     return 0;
 }
 
-void gather(uint row, uint column) {}
+void gather(uint row, uint column, uint n) {}
 
 void main() { multiply_coopmat(a.w, gl_WorkGroupID.x, a.src, min(TOKENS, a.src.n_tokens - first_token())); }

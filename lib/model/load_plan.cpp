@@ -1,6 +1,7 @@
 #include "model/load_plan.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <memory>
 
@@ -14,6 +15,13 @@ constexpr uint64_t kFillBytes =
     4 << 20;  // about what a fill makes: small beside any budget, large beside a disk's block
 
 uint64_t padded_rows(uint64_t rows) { return uint64_t{tile_count(rows)} * kTileRows; }
+
+// Fills run on several threads.
+void raise(float& largest, float value) {
+    const std::atomic_ref<float> shared(largest);
+    for (float now = shared; now < value && !shared.compare_exchange_weak(now, value);) {
+    }
+}
 
 }  // namespace
 
@@ -51,8 +59,8 @@ void LoadPlan::add_layer(LayerWeights& to, const io::LayerTensors& from, const s
     add_matrix(to.out, {&from.out}, dense_);
     add_matrix(to.router, {&from.router}, UINT32_MAX);  // small, and an 8-bit router would choose other experts
     to.experts.resize(config_.n_experts);
-    add_experts(to.experts, &args::Expert::gate_up, from.gate_up, true);
-    add_experts(to.experts, &args::Expert::down, from.down, false);
+    add_experts(to.experts, &args::Expert::gate_up, to.gate_up_largest, from.gate_up, true);
+    add_experts(to.experts, &args::Expert::down, to.down_largest, from.down, false);
 
     Allocation vectors{name + " vectors"};
     add_vector(vectors, &to.attn_norm, from.attn_norm);
@@ -115,14 +123,15 @@ void LoadPlan::add_matrix(TiledMatrix& to, const std::vector<const io::Matrix*>&
             for (uint64_t t = first; t < first + n; t += fill_tiles) {
                 const uint64_t count = std::min(fill_tiles, first + n - t);
                 allocation.fills.push_back(
-                    {allocation.size, count * tile, [m, t, count, tile, weight = to.weight](std::byte* out) {
+                    {allocation.size, count * tile, [&to, m, t, count, tile](std::byte* out) {
                          const uint64_t rows = std::min(count * kTileRows, m->rows - t * kTileRows);
                          std::vector<std::byte> raw(rows * m->row_bytes());
                          m->read(t * kTileRows, rows, raw.data());
+                         raise(to.largest, largest_magnitude(m->type, raw.data(), rows * m->cols));
                          for (uint64_t i = 0; i < count; i++)
                              pack_dense_tile(m->type, raw.data() + i * kTileRows * m->row_bytes(),
                                              static_cast<uint32_t>(std::min<uint64_t>(kTileRows, rows - i * kTileRows)),
-                                             static_cast<uint32_t>(m->cols), weight, out + i * tile);
+                                             to.cols, to.weight, out + i * tile);
                      }});
                 allocation.size += count * tile;
             }
@@ -133,8 +142,8 @@ void LoadPlan::add_matrix(TiledMatrix& to, const std::vector<const io::Matrix*>&
     }
 }
 
-void LoadPlan::add_experts(std::vector<args::Expert>& table, uint64_t args::Expert::*field, const io::Experts& from,
-                           bool interleaved) {
+void LoadPlan::add_experts(std::vector<args::Expert>& table, uint64_t args::Expert::*field, float& largest,
+                           const io::Experts& from, bool interleaved) {
     const uint64_t tile = tile_bytes(WEIGHT_MXFP4, from.cols), tiles = tile_count(from.rows);
     const uint64_t per_allocation = std::max<uint64_t>(1, max_allocation_ / (tiles * tile));
     const uint64_t fill_tiles = std::max<uint64_t>(1, kFillBytes / tile);
@@ -145,12 +154,13 @@ void LoadPlan::add_experts(std::vector<args::Expert>& table, uint64_t args::Expe
         for (uint64_t t = 0; t < tiles; t += fill_tiles) {
             const uint64_t count = std::min(fill_tiles, tiles - t);
             allocation.fills.push_back(
-                {allocation.size, count * tile, [&from, e, t, count, tile, interleaved](std::byte* out) {
+                {allocation.size, count * tile, [&from, &largest, e, t, count, tile, interleaved](std::byte* out) {
                      const uint64_t rows = std::min(count * kTileRows, from.rows - t * kTileRows),
                                     blocks = from.blocks_per_row();
                      std::vector<std::byte> raw(rows * blocks * 17);
                      std::byte* scales = raw.data() + rows * blocks * 16;
                      from.read(e, t * kTileRows, rows, raw.data(), scales);
+                     raise(largest, largest_mxfp4(scales, rows * blocks));
                      for (uint64_t i = 0; i < count; i++)
                          pack_mxfp4_tile(raw.data() + i * kTileRows * blocks * 16, scales + i * kTileRows * blocks,
                                          static_cast<uint32_t>(std::min<uint64_t>(kTileRows, rows - i * kTileRows)),

@@ -40,8 +40,8 @@ class LoadPlan {
   private:
     void add_layer(LayerWeights& to, const io::LayerTensors& from, const std::string& name);
     void add_matrix(TiledMatrix& to, const std::vector<const io::Matrix*>& stacked, uint32_t dense);
-    void add_experts(std::vector<args::Expert>& table, uint64_t args::Expert::*field, const io::Experts& from,
-                     bool interleaved);
+    void add_experts(std::vector<args::Expert>& table, uint64_t args::Expert::*field, float& largest,
+                     const io::Experts& from, bool interleaved);
     // values() is called when the vector is read; count values of it are placed, the rest up to padded is zero.
     void add_vector(Allocation& to, uint64_t* address, uint64_t padded, std::function<std::vector<float>()> values);
     void add_vector(Allocation& to, uint64_t* address, const io::Matrix& from);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "spirv.h"
+
 namespace gptoss::model {
 
 Tuning Tuning::for_device(const vk::DeviceInfo& device) {
@@ -14,7 +16,20 @@ Tuning Tuning::for_device(const vk::DeviceInfo& device) {
     t.attention_workgroup = 128;
     t.attention_splits = 32;
     t.attention_split_keys = 256;
+    t.use_coopmat(device);
     return t;
+}
+
+void Tuning::use_coopmat(const vk::DeviceInfo& device) {
+    if (device.coopmat.m == 0 || spirv("qkv_coopmat").empty()) return;
+    coopmat_batch = 32;
+    coopmat_subgroups = std::clamp(128 / device.coopmat.subgroup, 4u, 16u);
+    // what the largest kernel shares: blocks of weights and activations, and a part of the sums of each subgroup
+    const auto shared = [&](uint32_t tokens) {
+        const uint32_t results = coopmat_subgroups * 2 * device.coopmat.m * device.coopmat.n * 4;
+        return (64 + tokens) * 80 + results + 32 / device.coopmat.m * tokens * 4;
+    };
+    while (coopmat_tokens > 32 && shared(coopmat_tokens) > device.shared_memory) coopmat_tokens /= 2;
 }
 
 Model::Model(const io::Checkpoint& checkpoint, const ModelOptions& options)
@@ -22,7 +37,7 @@ Model::Model(const io::Checkpoint& checkpoint, const ModelOptions& options)
       kv_f16(options.kv_f16),
       device(vk::choose_device(options.device)),
       kernels(device),
-      tuning(Tuning::for_device(device.info())),
+      tuning(options.candidates.empty() ? Tuning::for_device(device.info()) : options.candidates[0]),
       weights(device, kernels, checkpoint, options.load) {}
 
 }  // namespace gptoss::model

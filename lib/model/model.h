@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "io/config.h"
 #include "model/weights.h"
@@ -22,15 +23,19 @@ struct Tuning {
     // Batches of this many tokens and more multiply float16 cooperative matrices; UINT32_MAX where there are none.
     uint32_t coopmat_batch = UINT32_MAX;
     uint32_t coopmat_subgroups = 4;  // subgroups of a workgroup
-    uint32_t coopmat_tokens = 128;   // the most tokens of a workgroup, of which there are at least 32
+    uint32_t coopmat_tokens = 128;   // the most tokens of a workgroup, a power of two from 32
+    uint32_t coopmat_groups = 256;   // workgroups that keep the device busy: it gets smaller ones rather than fewer
 
     static Tuning for_device(const vk::DeviceInfo& device);
+    // Lets batches multiply cooperative matrices, if the device and this build have them.
+    void use_coopmat(const vk::DeviceInfo& device);
 };
 
 struct ModelOptions {
     const char* device = nullptr;  // see vk::choose_device
     bool kv_f16 = true;
     LoadOptions load;
+    std::vector<Tuning> candidates;                                  // the first is taken; empty: what suits the device
     std::function<void(int level, const std::string& message)> log;  // may be empty
 };
 

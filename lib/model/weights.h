@@ -23,6 +23,7 @@ struct TiledMatrix {
     uint32_t weight = 0;  // a WEIGHT_… of args.h
     uint32_t rows = 0;
     uint32_t cols = 0;
+    float largest = 0;       // magnitude of a weight, or a little more
     std::deque<Part> parts;  // the loader keeps their addresses while it adds more
 
     uint64_t address() const { return parts.front().address; }
@@ -42,8 +43,9 @@ struct LayerWeights {
     uint64_t router_bias = 0;           // (n_experts)
     std::vector<args::Expert> experts;  // (n_experts), also on the device:
     uint64_t expert_table = 0;
-    uint64_t gate_up_bias = 0;  // (n_experts, 2 * intermediate), in the order of the tiles' rows
-    uint64_t down_bias = 0;     // (n_experts, hidden padded to whole tiles)
+    float gate_up_largest = 0, down_largest = 0;  // magnitudes of their weights, or a little more
+    uint64_t gate_up_bias = 0;                    // (n_experts, 2 * intermediate), in the order of the tiles' rows
+    uint64_t down_bias = 0;                       // (n_experts, hidden padded to whole tiles)
 };
 
 struct LoadOptions {
