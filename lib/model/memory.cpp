@@ -16,9 +16,8 @@ constexpr uint64_t kReservedTokens = 8192;
 ContextFootprint context_footprint(const io::Config& config, const Tuning& tuning, bool kv_f16, uint32_t max_tokens,
                                    uint32_t max_batch) {
     const KvCache::Footprint cache = KvCache::footprint(config, kv_f16, max_tokens, max_batch);
-    const uint64_t staging = vk::Buffer::footprint(config.n_layers * sizeof(args::Cache)) +
-                             vk::Buffer::footprint(max_batch * sizeof(args::Token)) +
-                             vk::Buffer::footprint(config.vocab * 4ull);
+    const uint64_t staging =
+        vk::Buffer::footprint(max_batch * sizeof(args::Token)) + vk::Buffer::footprint(config.vocab * 4ull);
     return {cache.full, cache.at_first, Activations::footprint(config, tuning, max_batch) + Sampler::footprint(config),
             staging};
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "io/fingerprint.h"
 #include "model/memory.h"
 
 namespace gptoss::model {
@@ -25,7 +26,8 @@ Model::Model(const io::Checkpoint& checkpoint, const ModelOptions& options)
       device(vk::choose_device(options.device), options.memory_budget),
       kernels(device),
       tuning(Tuning::for_device(device.info())),
-      weights(device, kernels, checkpoint, options.load, room_for_weights(config, options, device.info())) {
+      weights(device, kernels, checkpoint, options.load, room_for_weights(config, options, device.info())),
+      fingerprint(io::fingerprint(checkpoint) + (weights.lm_head.weight << 8 | weights.layers[0].qkv.weight)) {
     if (!options.log) return;
     std::string line = "weights: " + std::to_string(weights.device_bytes) + " bytes in device memory";
     if (weights.expert_cache()) {

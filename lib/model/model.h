@@ -46,6 +46,7 @@ struct Model {
     mutable vk::Kernels kernels;  // builds pipelines when they are first needed
     const Tuning tuning;
     const Weights weights;
+    const uint64_t fingerprint;  // of the checkpoint and the types of its weights here
 };
 
 }  // namespace gptoss::model

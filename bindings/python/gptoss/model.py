@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import json
+import operator
 import os
 from array import array
-from ctypes import byref, c_char_p, c_size_t, c_uint32, c_void_p
-from typing import Any, Callable, Iterable, NamedTuple, Optional, Union
+from ctypes import byref, c_char_p, c_double, c_size_t, c_uint32, c_void_p
+from typing import Any, Callable, Iterable, NamedTuple, Optional, Union, cast
 
 from ._handle import Handle
 from ._library import (
@@ -119,6 +120,14 @@ def token_array(tokens: Iterable[int]) -> Any:
     return (c_uint32 * len(values)).from_buffer(values)
 
 
+def single_token(what: Any) -> Optional[int]:
+    """The token that an integer of any type is; None for what is to be iterated."""
+    try:
+        return operator.index(what)
+    except TypeError:
+        return None
+
+
 def devices() -> list[DeviceInfo]:
     """The Vulkan devices of this machine; none without Vulkan."""
     count = c_uint32()
@@ -133,6 +142,13 @@ def devices() -> list[DeviceInfo]:
         fields["supported"] = bool(info.supported)
         found.append(DeviceInfo(**fields))
     return found
+
+
+def measure_bandwidth(device: int) -> float:
+    """How fast a device copies its own memory, in bytes read and written a second; takes about a second."""
+    bytes_per_second = c_double()
+    lib.gptoss_device_measure_bandwidth(device, byref(bytes_per_second))
+    return bytes_per_second.value
 
 
 class Tokenizer(Handle):
@@ -164,12 +180,13 @@ class Tokenizer(Handle):
         A character may span tokens: decode several together, or with codecs.getincrementaldecoder("utf-8").
         """
         size = c_size_t()
-        if isinstance(token, int):
-            (value,) = token_array([token])
+        one = single_token(token)
+        if one is not None:
+            (value,) = token_array([one])
             data = c_void_p()
             self._call(lib.gptoss_tokenizer_decode, value, byref(data), byref(size))
             return ctypes.string_at(data, size.value)
-        tokens = token_array(token)
+        tokens = token_array(cast("Iterable[int]", token))
         decode = lib.gptoss_tokenizer_decode_tokens
         self._call(decode, tokens, len(tokens), None, 0, byref(size))
         text = ctypes.create_string_buffer(size.value)

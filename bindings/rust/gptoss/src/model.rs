@@ -85,6 +85,11 @@ pub fn devices() -> Result<Vec<DeviceInfo>> {
         .collect()
 }
 
+/// How fast a device copies its own memory, in bytes read and written a second; takes about a second.
+pub fn measure_bandwidth(device: u32) -> Result<f64> {
+    get(|bytes_per_second| unsafe { sys::gptoss_device_measure_bandwidth(device, bytes_per_second) })
+}
+
 #[derive(Clone, Debug)]
 pub struct ModelInfo {
     pub num_layers: u32,
