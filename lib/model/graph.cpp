@@ -68,6 +68,10 @@ uint64_t Activations::footprint(const io::Config& config, const Tuning& tuning, 
     return sum;
 }
 
+uint64_t workgroups_of_batch(const io::Config& config, const Tuning& tuning, uint32_t n_tokens) {
+    return std::max(n_tokens, slot_tile_room(config, n_tokens, std::min(n_tokens, tuning.batch_tokens)));
+}
+
 void record_forward(vk::Commands& commands, const Model& model, const Activations& a, const KvCache& cache,
                     uint32_t n_tokens, uint32_t first_layer, uint32_t last_layer, bool want_logits) {
     const io::Config& c = model.config;

@@ -127,11 +127,13 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
     vkGetPhysicalDeviceProperties2(physical, &properties);
     info.driver = std::string(p12.driverName) + " " + p12.driverInfo;
     info.subgroup_size = p11.subgroupSize;
-    // a buffer is a little larger than what was asked for
-    info.max_allocation = p11.maxMemoryAllocationSize - std::min<uint64_t>(p11.maxMemoryAllocationSize, 1 << 16);
+    // a buffer is a little larger than what was asked for, and kernels count its 4-byte words in 32 bits
+    info.max_allocation = std::min<uint64_t>(p11.maxMemoryAllocationSize, 1ull << 34);
+    info.max_allocation -= std::min<uint64_t>(info.max_allocation, 1 << 16);
     info.shared_memory = basic.limits.maxComputeSharedMemorySize;
     info.max_workgroup = std::min(basic.limits.maxComputeWorkGroupInvocations, basic.limits.maxComputeWorkGroupSize[0]);
-    info.max_groups_y = basic.limits.maxComputeWorkGroupCount[1];
+    info.max_groups =
+        *std::min_element(basic.limits.maxComputeWorkGroupCount, basic.limits.maxComputeWorkGroupCount + 3);
 
     VkPhysicalDeviceVulkan12Features f12{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES};
     VkPhysicalDeviceFeatures2 features{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, &f12};
@@ -157,6 +159,8 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
         info.unsupported = "it lacks subgroup arithmetic in compute shaders";
     else if (info.queue_family == UINT32_MAX)
         info.unsupported = "it has no compute queue";
+    else if (info.subgroup_size < 4)
+        info.unsupported = "its subgroups have fewer than 4 invocations";
     else if (info.max_workgroup < 128)
         info.unsupported = "its workgroups hold fewer than 128 invocations";
     info.sizes_subgroups = size_control.subgroupSizeControl && size_control.computeFullSubgroups &&

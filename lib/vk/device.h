@@ -35,9 +35,9 @@ struct DeviceInfo {
     CoopmatShape coopmat;
     bool sizes_subgroups = false;  // takes a size of subgroups for each pipeline
     uint32_t subgroup_size = 0;
-    uint32_t shared_memory = 0;  // bytes a workgroup
-    uint32_t max_workgroup = 0;  // invocations
-    uint32_t max_groups_y = 0;
+    uint32_t shared_memory = 0;     // bytes a workgroup
+    uint32_t max_workgroup = 0;     // invocations
+    uint32_t max_groups = 0;        // workgroups of a dispatch, in any dimension
     uint64_t max_allocation = 0;    // bytes
     uint64_t memory_size = 0;       // of the largest device-local heap, bytes
     uint64_t memory_available = 0;  // what was free of it; see query_memory
