@@ -30,6 +30,8 @@ Model load(const Options& options, View& view) {
     gptoss_model_options load = {.struct_size = sizeof load};
     load.device = options.device.empty() ? nullptr : options.device.c_str();
     load.weights = options.weights;
+    load.memory_budget = options.memory_budget;
+    load.context_length = options.context_length;
     load.progress = on_progress;
     load.log = on_log;
     load.progress_user_data = load.log_user_data = &view;

@@ -1,4 +1,6 @@
 // The kernels of dense weights: linear, embed, out; qkv has its own file.
+#include <cstdlib>
+
 #include "kernels/launch.h"
 
 using namespace gptoss;
@@ -116,4 +118,9 @@ TEST_CASE("out") {
                 }
             residual.check(after, sum_tolerance(cols));
         }
+}
+
+// tests/run.sh asks a software device for other widths than its own.
+TEST_CASE("subgroups are as wide as asked for" * doctest::skip(!std::getenv("GPTOSS_TEST_SUBGROUP"))) {
+    CHECK(std::to_string(gpu().device.info().subgroup_size) == std::getenv("GPTOSS_TEST_SUBGROUP"));
 }
