@@ -25,7 +25,7 @@ Kernels::Kernels(const Device& device) : device_(device) {
 
 Kernels::~Kernels() {
     for (const auto& [key, kernel] : kernels_)
-        device_.vk.vkDestroyPipeline(device_.handle(), kernel->pipeline, nullptr);
+        if (kernel) device_.vk.vkDestroyPipeline(device_.handle(), kernel->pipeline, nullptr);  // one may have failed
     device_.vk.vkDestroyPipelineCache(device_.handle(), cache_, nullptr);
     device_.vk.vkDestroyPipelineLayout(device_.handle(), layout_, nullptr);
 }
@@ -170,10 +170,6 @@ void Commands::update(const Buffer& to, uint64_t offset, const void* data, uint6
 
 void Commands::zero(const Buffer& buffer) {
     device_.vk.vkCmdFillBuffer(commands_, buffer.handle(), 0, VK_WHOLE_SIZE, 0);
-}
-
-void Commands::write(const Buffer& to, uint64_t offset, const void* data, uint64_t size) {
-    device_.vk.vkCmdUpdateBuffer(commands_, to.handle(), offset, size, data);
 }
 
 void Commands::end() {

@@ -69,8 +69,6 @@ class Commands {
     // A few words, a multiple of 4 bytes, that the command buffer itself carries.
     void update(const Buffer& to, uint64_t offset, const void* data, uint64_t size);
     void zero(const Buffer& buffer);
-    // Bytes that are copied now: size is a multiple of 4, at most 64 kB.
-    void write(const Buffer& to, uint64_t offset, const void* data, uint64_t size);
     void end();
 
     void submit();
