@@ -47,6 +47,7 @@ model::ModelOptions read_options(const gptoss_model_options* given) {
         out.log = [call = in.log, data = in.log_user_data](int level, const std::string& message) {
             call(data, static_cast<gptoss_log_level>(level), message.c_str());
         };
+    if (in.cache_directory) out.cache_directory = in.cache_directory;
     return out;
 }
 
@@ -103,6 +104,7 @@ gptoss_status gptoss_model_get_info(gptoss_model_t handle, gptoss_model_info* in
         info.device = m.device.info().index;
         info.weight_bytes = m.weights.bytes;
         info.bytes_per_token = m.weights.bytes_per_token;
+        info.num_variants_left_out = m.left_out;
         write_struct(info, info_out, "info_out");
     });
 }

@@ -67,20 +67,20 @@ void KvCache::reserve(uint32_t n) {
     write_table();
 }
 
+KvCache::Place KvCache::place(uint32_t layer, bool values) const {
+    const auto& sliding = model_.config.sliding;
+    const auto rings = static_cast<uint32_t>(std::count(sliding.begin(), sliding.begin() + layer, true));
+    if (sliding[layer]) return {&ring_, (rings * 2 + values) * ring_slots_ * slot_bytes(), ring_slots_};
+    const vk::Buffer *k = &full_[(layer - rings) * 2], *v = k + 1;
+    // while growing, keys and values may differ in size: both hold the smaller
+    return {values ? v : k, 0, static_cast<uint32_t>(std::min(k->size(), v->size()) / slot_bytes())};
+}
+
 void KvCache::write_table() {
     auto* rows = table_staging_.as<args::Cache>();
-    uint32_t sliding = 0, full = 0;
     for (uint32_t layer = 0; layer < model_.config.n_layers; layer++) {
-        if (model_.config.sliding[layer]) {
-            const uint64_t size = ring_slots_ * slot_bytes(), start = ring_.address() + sliding++ * 2 * size;
-            rows[layer] = {start, start + size, ring_slots_, 0};
-        } else {
-            const vk::Buffer &k = full_[full], &v = full_[full + 1];
-            // while growing, keys and values may differ in size: both hold the smaller
-            const uint64_t slots = std::min(k.size(), v.size()) / slot_bytes();
-            rows[layer] = {k.address(), v.address(), static_cast<uint32_t>(slots), 0};
-            full += 2;
-        }
+        const Place k = place(layer, false), v = place(layer, true);
+        rows[layer] = {k.buffer->address() + k.offset, v.buffer->address() + v.offset, k.slots, 0};
     }
     commands_.begin();
     commands_.barrier();

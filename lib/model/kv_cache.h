@@ -27,6 +27,14 @@ class KvCache {
 
     // The device address of args::Cache of a layer, one sequence.
     uint64_t table(uint32_t layer) const { return table_.address() + layer * sizeof(args::Cache); }
+    // Where a layer's keys lie, or its values, slot after slot as args::Cache describes them.
+    struct Place {
+        const vk::Buffer* buffer;
+        uint64_t offset;
+        uint32_t slots;
+    };
+    Place place(uint32_t layer, bool values) const;
+    uint64_t slot_bytes() const;
     uint64_t bytes() const;
     // Bytes of keys and values that the token at a position reads.
     uint64_t bytes_read(uint32_t position) const;
@@ -37,7 +45,6 @@ class KvCache {
         vk::Buffer ring;
     };
 
-    uint64_t slot_bytes() const;
     uint32_t ring_start(uint32_t position) const;
     void write_table();
     void copy_window(const vk::Buffer& from, bool from_ring, const vk::Buffer& to, uint32_t position);

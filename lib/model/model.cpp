@@ -1,28 +1,41 @@
 #include "model/model.h"
 
-#include <algorithm>
+#include <utility>
 
 namespace gptoss::model {
 
-Tuning Tuning::for_device(const vk::DeviceInfo& device) {
-    Tuning t;
-    if (device.type == VK_PHYSICAL_DEVICE_TYPE_CPU) return t;  // a workgroup is a thread's: sharing it only costs
-    t.lanes = device.subgroup_size == 64 ? 64 : 32;
-    const uint32_t groups = std::min(device.max_workgroup, 256u) / t.lanes;
-    t.decode_splits = groups;
-    t.batch_splits = std::min(groups, 2u);
-    t.attention_workgroup = 128;
-    t.attention_splits = 32;
-    t.attention_split_keys = 256;
-    return t;
+namespace {
+
+std::shared_ptr<Gpu> open_gpu(const ModelOptions& options) {
+    return std::make_shared<Gpu>(vk::choose_device(options.device),
+                                 options.cache_directory.value_or(io::Cache::user_directory()));
 }
 
+Choice choose(const std::shared_ptr<Gpu>& gpu, const io::Checkpoint& checkpoint, const ModelOptions& options) {
+    const KernelNeeds needs(checkpoint, options.load.dense, options.kv_f16);
+    const uint32_t group = checkpoint.config.n_heads / checkpoint.config.n_kv_heads;
+    return choose_tuning(gpu, needs,
+                         options.candidates.empty() ? tuning_candidates(gpu->device.info(), group) : options.candidates,
+                         options.log);
+}
+
+}  // namespace
+
 Model::Model(const io::Checkpoint& checkpoint, const ModelOptions& options)
-    : config(checkpoint.config),
-      kv_f16(options.kv_f16),
-      device(vk::choose_device(options.device)),
-      kernels(device),
-      tuning(Tuning::for_device(device.info())),
-      weights(device, kernels, checkpoint, options.load) {}
+    : Model(open_gpu(options), checkpoint, options) {}
+
+Model::Model(std::shared_ptr<Gpu> opened, const io::Checkpoint& checkpoint, const ModelOptions& options)
+    : Model(opened, checkpoint, options.kv_f16, options.load, choose(opened, checkpoint, options)) {}
+
+Model::Model(std::shared_ptr<Gpu> opened, const io::Checkpoint& checkpoint, bool f16, const LoadOptions& load,
+             const Choice& choice)
+    : gpu(std::move(opened)),
+      device(gpu->device),
+      kernels(gpu->kernels),
+      config(checkpoint.config),
+      kv_f16(f16),
+      tuning(choice.tuning),
+      left_out(choice.left_out),
+      weights(device, kernels, checkpoint, load) {}
 
 }  // namespace gptoss::model

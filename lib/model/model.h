@@ -1,45 +1,45 @@
 // A loaded checkpoint on a device: immutable, shared by its contexts.
 #pragma once
 
-#include <functional>
+#include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "io/config.h"
+#include "model/gpu.h"
+#include "model/tuning.h"
 #include "model/weights.h"
-#include "vk/kernels.h"
 
 namespace gptoss::model {
-
-// Which shapes of the kernels suit a device; all give the same results but for rounding.
-struct Tuning {
-    uint32_t lanes = 32;         // rows that a group of lanes takes at once; see weights.glsl
-    uint32_t decode_splits = 1;  // groups of lanes that share a tile's columns, for one token
-    uint32_t batch_splits = 1;   // and for many
-    uint32_t batch_tokens = 8;   // tokens that share a weight read
-    uint32_t attention_workgroup = 32;
-    uint32_t attention_splits = 1;         // the most workgroups that share a query's keys
-    uint32_t attention_split_keys = 1024;  // keys that are worth a workgroup of their own
-
-    static Tuning for_device(const vk::DeviceInfo& device);
-};
 
 struct ModelOptions {
     const char* device = nullptr;  // see vk::choose_device
     bool kv_f16 = true;
     LoadOptions load;
-    std::function<void(int level, const std::string& message)> log;  // may be empty
+    Log log;
+    std::optional<std::string> cache_directory;  // see io::Cache; none: the user's
+    std::vector<Tuning> candidates;              // empty: what the device may run
 };
 
 struct Model {
-    // Throws what opening the device and loading the weights throw.
+    // Throws what opening the device, its self-test and loading the weights throw.
     Model(const io::Checkpoint& checkpoint, const ModelOptions& options);
+    // On a device that is open already, in shapes that are chosen already.
+    Model(std::shared_ptr<Gpu> gpu, const io::Checkpoint& checkpoint, bool kv_f16, const LoadOptions& load,
+          const Choice& choice);
 
+    const std::shared_ptr<Gpu> gpu;
+    vk::Device& device;
+    vk::Kernels& kernels;
     const io::Config config;
     const bool kv_f16;
-    vk::Device device;
-    mutable vk::Kernels kernels;  // builds pipelines when they are first needed
     const Tuning tuning;
+    const uint32_t left_out;  // see Choice
     const Weights weights;
+
+  private:
+    Model(std::shared_ptr<Gpu> gpu, const io::Checkpoint& checkpoint, const ModelOptions& options);
 };
 
 }  // namespace gptoss::model

@@ -89,6 +89,18 @@ uint32_t compute_queue_family(VkPhysicalDevice physical, uint32_t* timestamp_bit
     return UINT32_MAX;
 }
 
+std::string identity_of(const VkPhysicalDeviceProperties& basic, const VkPhysicalDeviceVulkan11Properties& p11) {
+    const auto hex = [](const auto& bytes) {
+        std::string text;
+        for (const uint8_t byte : bytes)
+            for (const int shift : {4, 0}) text += "0123456789abcdef"[byte >> shift & 15];
+        return text;
+    };
+    return std::to_string(basic.vendorID) + " " + std::to_string(basic.deviceID) + " " +
+           std::to_string(basic.driverVersion) + " " + std::to_string(basic.apiVersion) + " " +
+           hex(basic.pipelineCacheUUID) + " " + hex(p11.deviceUUID) + " " + hex(p11.driverUUID);
+}
+
 // What the host can still give, bytes; 0 where the system does not tell.
 uint64_t host_memory_available() {
     std::ifstream meminfo("/proc/meminfo");
@@ -117,6 +129,7 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
     VkPhysicalDeviceProperties2 properties{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &p12};
     vkGetPhysicalDeviceProperties2(physical, &properties);
     info.driver = std::string(p12.driverName) + " " + p12.driverInfo;
+    info.identity = identity_of(basic, p11);
     info.subgroup_size = p11.subgroupSize;
     // a buffer is a little larger than what was asked for
     info.max_allocation = p11.maxMemoryAllocationSize - std::min<uint64_t>(p11.maxMemoryAllocationSize, 1 << 16);

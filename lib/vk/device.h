@@ -21,6 +21,7 @@ struct DeviceInfo {
     VkPhysicalDevice physical = VK_NULL_HANDLE;
     std::string name;
     std::string driver;
+    std::string identity;  // the device, its driver and its driver's version, by their numbers
     VkPhysicalDeviceType type = VK_PHYSICAL_DEVICE_TYPE_OTHER;
     std::string unsupported;  // why gpt-oss cannot run on it; "" if it can
     bool coopmat = false;     // 16x16x16 float16 products with float32 sums in a subgroup

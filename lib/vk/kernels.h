@@ -30,7 +30,8 @@ struct KernelTime {
 // The pipelines of a device, each built at first use. Safe from many threads.
 class Kernels {
   public:
-    explicit Kernels(const Device& device);
+    // cached: what cache_data() gave for this device and driver, or "".
+    explicit Kernels(const Device& device, const std::string& cached = "");
     ~Kernels();
     Kernels(const Kernels&) = delete;
     Kernels& operator=(const Kernels&) = delete;
@@ -38,6 +39,8 @@ class Kernels {
     // constants: the values of constant_id 0, 1, …; the reference stays valid as long as this object.
     const Kernel& get(const std::string& name, const std::vector<uint32_t>& constants);
     VkPipelineLayout layout() const { return layout_; }
+    // What the driver keeps of the pipelines built so far, so that it builds them faster; "" if nothing.
+    std::string cache_data() const;
 
   private:
     const Device& device_;

@@ -45,6 +45,7 @@ class ModelOptionsStruct(ctypes.Structure):
         ("progress_user_data", c_void_p),
         ("log", LogCallback),
         ("log_user_data", c_void_p),
+        ("cache_directory", c_char_p),
     ]
 
 
@@ -68,6 +69,7 @@ class ModelInfoStruct(ctypes.Structure):
         ("device", c_uint32),
         ("weight_bytes", c_uint64),
         ("bytes_per_token", c_uint64),
+        ("num_variants_left_out", c_uint32),
     ]
 
 

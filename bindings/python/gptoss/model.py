@@ -52,6 +52,7 @@ class ModelInfo(NamedTuple):
     device: int
     weight_bytes: int
     bytes_per_token: int
+    num_variants_left_out: int
 
 
 def _name(names: tuple[str, ...], value: int) -> str:
@@ -199,6 +200,7 @@ class Model(Handle):
         memory_budget: int = 0,
         progress: Optional[Callable[[int, int], Any]] = None,
         log: Optional[Callable[[str, str], Any]] = None,
+        cache_directory: Optional[Path] = None,
     ) -> None:
         raised: list[BaseException] = []
 
@@ -220,6 +222,7 @@ class Model(Handle):
             kv=_value(KV_TYPES, kv, "kv"),
             tier=_value(TIERS, tier, "tier"),
             memory_budget=memory_budget,
+            cache_directory=None if cache_directory is None else _path(cache_directory),
         )
         if progress is not None:
             options.progress = ProgressCallback(on_progress)

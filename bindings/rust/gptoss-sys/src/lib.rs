@@ -154,6 +154,7 @@ structs! {
         progress_user_data: *mut c_void,
         log: gptoss_log_callback_t,
         log_user_data: *mut c_void,
+        cache_directory: *const c_char,
     }
     gptoss_model_info {
         struct_size: usize,
@@ -174,6 +175,7 @@ structs! {
         device: u32,
         weight_bytes: u64,
         bytes_per_token: u64,
+        num_variants_left_out: u32,
     }
     gptoss_context_stats {
         struct_size: usize,

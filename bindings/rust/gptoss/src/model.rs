@@ -7,7 +7,7 @@ use std::mem::{size_of, zeroed};
 use std::ops::ControlFlow;
 use std::os::raw::{c_char, c_int, c_void};
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::Arc;
 
@@ -104,6 +104,7 @@ pub struct ModelInfo {
     pub device: u32,
     pub weight_bytes: u64,
     pub bytes_per_token: u64,
+    pub num_variants_left_out: u32,
 }
 
 type Progress<'a> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'a;
@@ -119,6 +120,7 @@ pub struct ModelOptions<'a> {
     memory_budget: u64,
     progress: Option<Box<Progress<'a>>>,
     log: Option<Box<Log>>,
+    cache_directory: Option<PathBuf>,
 }
 
 impl<'a> ModelOptions<'a> {
@@ -157,10 +159,16 @@ impl<'a> ModelOptions<'a> {
         self.log = Some(Box::new(log));
         self
     }
+    /// Where compiled kernels and the result of the self-test are kept between runs; empty for nowhere.
+    pub fn cache_directory(mut self, path: impl Into<PathBuf>) -> Self {
+        self.cache_directory = Some(path.into());
+        self
+    }
 
     pub fn open(self, path: impl AsRef<Path>) -> Result<Model> {
         let path = c_path(path.as_ref())?;
         let device = self.device.as_deref().map(c_string).transpose()?;
+        let cache = self.cache_directory.as_deref().map(c_path).transpose()?;
         let mut progress = ProgressState { call: self.progress, panic: None };
         let log = self.log.map(Arc::new);
         let options = sys::gptoss_model_options {
@@ -175,6 +183,7 @@ impl<'a> ModelOptions<'a> {
             log: log.as_ref().map(|_| on_log as _),
             // The Box within the Arc: it stays where it is.
             log_user_data: log.as_ref().map_or(ptr::null_mut(), |log| Arc::as_ptr(log) as *mut c_void),
+            cache_directory: cache.as_ref().map_or(ptr::null(), |cache| cache.as_ptr()),
         };
         let mut handle = ptr::null_mut();
         let status = unsafe { sys::gptoss_model_create(path.as_ptr(), &options, &mut handle) };
@@ -257,6 +266,7 @@ impl Model {
             device: info.device,
             weight_bytes: info.weight_bytes,
             bytes_per_token: info.bytes_per_token,
+            num_variants_left_out: info.num_variants_left_out,
         })
     }
 
