@@ -22,8 +22,8 @@
  * allowed). A context keeps its model alive, a model its tokenizer.
  *
  * Threads. Models, tokenizers and devices may be used from any number of threads at once; contexts, samplers and
- * parsers by one thread at a time, except gptoss_context_cancel, which any thread may call. Different contexts of one
- * model may run on different threads.
+ * parsers by one thread at a time, except gptoss_context_cancel and _clear_cancel, which any thread may call. Different
+ * contexts of one model may run on different threads, forks too.
  *
  * Options. An options struct begins with struct_size, which the caller sets to sizeof of the struct it was compiled
  * with; a zero field means the default, and NULL in place of the struct means all defaults. Structs grow only at
@@ -157,7 +157,7 @@ enum gptoss_weight_type {
 
 enum gptoss_kv_type {
     gptoss_kv_type_default = 0, /* float16 */
-    gptoss_kv_type_f16 = 1,
+    gptoss_kv_type_f16 = 1,     /* in full-context layers; the short windows of the others are float32 in either */
     gptoss_kv_type_f32 = 2,
 };
 
@@ -380,7 +380,10 @@ enum gptoss_stop_reason {
     gptoss_stop_reason_context_full = 4,
 };
 
-/* Receives each token as it is sampled, after it was appended; a non-zero result stops the generation. */
+/*
+ * Receives each token as it is sampled, after it was appended; a non-zero result stops the generation. It may ask the
+ * context for its tokens and cancel it; what changes or computes gives invalid_state.
+ */
 typedef int (*gptoss_token_callback_t)(void* user_data, uint32_t token);
 
 struct gptoss_generate_options {
@@ -402,10 +405,42 @@ GPTOSS_ABI enum gptoss_status gptoss_context_generate(gptoss_context_t context, 
                                                       size_t* num_tokens_out, enum gptoss_stop_reason* stop_reason_out);
 
 /*
- * Makes the call that is running on this context, if any, return cancelled soon. Any thread may call it. What was
- * computed and committed before stays.
+ * Makes the call that is running on this context return cancelled soon, or, if none is, the next one that computes:
+ * _process, _get_logits, _sample, _generate or _profile. A cancel stays until a call returns cancelled for it, so that
+ * one is never too early. Any thread may call it. What was computed and committed before stays.
  */
 GPTOSS_ABI enum gptoss_status gptoss_context_cancel(gptoss_context_t context);
+
+/*
+ * Takes back a cancel that no call has returned for: one that came too late for what it was meant to stop, and would
+ * stop the next call instead. Call it once nobody cancels what ran before. Any thread may call it. Since 0.1.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_context_clear_cancel(gptoss_context_t context);
+
+/*
+ * Stores in context_out a new context that begins as this one: its tokens, what is computed of them, the logits, and
+ * its sizes. From there each goes its own way. The keys and values computed so far are shared, but for the sliding
+ * windows, until one of both goes back and computes others: a fork takes the time and the device memory of an empty
+ * context, and none for the tokens. Since 0.1.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_context_fork(gptoss_context_t context, gptoss_context_t* context_out);
+
+/*
+ * Writes the context with all that it has computed, for gptoss_context_restore. Computes nothing itself. Stores the
+ * state in state_out if it has no more than max_size bytes, else nothing, and its size in size_out either way;
+ * state_out may be NULL when max_size is 0. The size changes with every call that appends, computes or truncates.
+ * Since 0.1.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_context_save(gptoss_context_t context, void* state_out, size_t max_size,
+                                                  size_t* size_out);
+
+/*
+ * Makes the context what the saved one was, so that it goes on without computing anything again. The state must come
+ * from a model of the same files, weight type and KV type; its context's sizes may differ. On a failure the context
+ * stays as it was. Both must fit in device memory at once. Errors: invalid_argument for a state that is damaged, cut
+ * off or of another model, unsupported_argument for one of another version of the format, context_overflow. Since 0.1.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_context_restore(gptoss_context_t context, const void* state, size_t size);
 
 /* Adds a reference; drops one. */
 GPTOSS_ABI enum gptoss_status gptoss_context_retain(gptoss_context_t context);
@@ -413,7 +448,7 @@ GPTOSS_ABI enum gptoss_status gptoss_context_release(gptoss_context_t context);
 
 struct gptoss_context_stats {
     size_t struct_size;
-    uint64_t cache_bytes;           /* device memory of the keys and values */
+    uint64_t cache_bytes;           /* device memory of the keys and values; what forks share counts in each */
     uint64_t activation_bytes;      /* device memory that the context works in */
     uint64_t cache_bytes_per_token; /* keys and values read to decode the next token */
     uint32_t step_dispatches;       /* of one decoded token, sampling included; 0 before the first */

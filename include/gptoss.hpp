@@ -364,12 +364,33 @@ class Context {
         return out;
     }
 
-    // Makes the call that runs on this context throw Error, cancelled. From any thread.
+    // Makes the call that runs on this context, or the next one that computes, throw Error, cancelled. From any thread.
     void cancel() const { check(gptoss_context_cancel(get())); }
+    // Takes back a cancel that came too late for what it was meant to stop.
+    void clear_cancel() const { check(gptoss_context_clear_cancel(get())); }
+
+    // Another context that begins as this one, and shares what is computed.
+    Context fork() const {
+        gptoss_context_t handle = nullptr;
+        check(gptoss_context_fork(get(), &handle));
+        return Context(handle);
+    }
+    // The context as bytes, with all that is computed.
+    std::vector<unsigned char> save() const {
+        std::size_t size = 0;
+        check(gptoss_context_save(get(), nullptr, 0, &size));
+        std::vector<unsigned char> state(size);
+        check(gptoss_context_save(get(), state.data(), size, &size));
+        return state;
+    }
+    // Makes this context what the saved one was; it stays as it is if this throws.
+    void restore(span<const unsigned char> state) { check(gptoss_context_restore(get(), state.data(), state.size())); }
 
     gptoss_context_t get() const noexcept { return handle_.get(); }
 
   private:
+    explicit Context(gptoss_context_t handle) : handle_(handle) {}
+
     Handle<gptoss_context_t, gptoss_context_retain, gptoss_context_release> handle_;
 };
 

@@ -14,6 +14,7 @@ using Vec4 = uint64_t;
 using U32 = uint64_t;
 using Tiles = uint64_t;
 using Tokens = uint64_t;
+using Segments = uint64_t;
 using Caches = uint64_t;
 using Experts = uint64_t;
 using SampleBlocks = uint64_t;
@@ -23,6 +24,7 @@ layout(buffer_reference, std430, buffer_reference_align = 16) buffer F32 { float
 layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer Vec4 { vec4 v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer U32 { uint v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer Tiles { uvec4 v[]; };
+layout(buffer_reference, std430, buffer_reference_align = 8) readonly buffer Segments { U32 v[]; };
 #endif
 
 #define TILE_ROWS 64  // rows of a weight tile: two halves of 32, so that a lane can hold rows r and r + 32
@@ -44,13 +46,16 @@ struct Token {
     uint unused;
 };
 
-// One layer's keys and values of one sequence: slot position % capacity, then KV head, then 32 words, word i holding
-// dimensions i and i + 32: as a float16 pair, or as two float32.
+// One layer's keys and values of one sequence, in segments of `slots` positions: position p is slot p % slots of segment
+// p / slots. Of a ring, which is one segment, it is slot p % slots all the same. A segment holds rows of 32 words, a row
+// for each slot and KV head: row slot * n_kv_heads + head from k_row on, and from v_row on. Word i holds dimensions i
+// and i + 32: as a float16 pair, or as two float32.
 struct Cache {
-    U32 k;
-    U32 v;
-    uint capacity;  // slots
-    uint unused;
+    Segments segments;  // (n_segments)
+    uint slots;         // unless there is one segment only, a multiple of the keys that attention takes at once
+    uint n_segments;
+    uint k_row;
+    uint v_row;
 };
 
 // One expert of one layer, wherever its weights lie.

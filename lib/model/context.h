@@ -34,6 +34,11 @@ class Context {
     const std::vector<uint32_t>& tokens() const { return tokens_; }
     uint32_t max_tokens() const { return max_tokens_; }
 
+    // Another timeline that begins as this one: the tokens, what is computed of them, and the logits. The cache's
+    // segments are shared until one of both writes to them. No call may be running on the other.
+    Context(const Context& other);
+    Context& operator=(const Context&) = delete;
+
     // Throws InvalidArgument or ContextOverflow, and nothing is appended.
     void append(std::span<const uint32_t> tokens);
     // Keeps the first n tokens.
@@ -47,13 +52,22 @@ class Context {
     // them.
     StopReason generate(const GenerateRequest& request, uint64_t* n_tokens);
 
-    // Makes the running call throw Cancelled soon. From any thread.
+    // The whole timeline as bytes (see state.h), and how many they are. Computes nothing.
+    uint64_t state_size() const;
+    void save(std::span<std::byte> state) const;
+    // Takes the place of what the context holds; that stays if this throws InvalidArgument, UnsupportedArgument,
+    // ContextOverflow, InsufficientMemory or DeviceLost.
+    void restore(std::span<const std::byte> state);
+
+    // Makes the running call throw Cancelled soon, or the next one that computes: none is lost. From any thread.
     void cancel() { cancelled_ = true; }
+    // Takes back a cancel that nothing was thrown for.
+    void clear_cancel() { cancelled_ = false; }
 
     // Computes the last n tokens again, timed by kernel.
     std::vector<vk::KernelTime> profile(uint32_t n);
 
-    const KvCache& cache() const { return cache_; }
+    const KvCache& cache() const { return *cache_; }
     // Dispatches and barriers of a decode step; 0 before the first.
     uint32_t step_dispatches() const { return steps_[1].commands ? steps_[1].commands->dispatches() : 0; }
     uint32_t step_barriers() const { return steps_[1].commands ? steps_[1].commands->barriers() : 0; }
@@ -62,6 +76,7 @@ class Context {
   private:
     static constexpr uint32_t kAhead = 3;  // steps in flight: the device never waits for the host
 
+    StateHeader state_header(const StateShape& shape) const;
     uint32_t go_back(uint32_t position);
     void compute_until(uint32_t end);
     void run_batch(uint32_t first, uint32_t n, bool want_logits);
@@ -70,7 +85,7 @@ class Context {
     void submit_first_draw(const SamplerSettings& settings);
     void submit_step(uint32_t step, const SamplerSettings& settings);
     void drain() noexcept;
-    void check_cancelled() const;
+    void check_cancelled();
 
     std::shared_ptr<const Model> model_;
     uint32_t max_tokens_;
@@ -83,7 +98,7 @@ class Context {
     size_t answer_start_ = 0;  // where in tokens_ the answer begins: after what was appended last
     std::atomic<bool> cancelled_{false};
     Activations activations_;
-    KvCache cache_;
+    std::unique_ptr<KvCache> cache_;
     Sampler sampler_;
     vk::Buffer token_staging_;
     vk::Buffer logits_staging_;

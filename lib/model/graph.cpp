@@ -57,7 +57,6 @@ void record_forward(vk::Commands& commands, const Model& model, const Activation
     const uint32_t T = n_tokens;
     const bool batch = T > 1;
     const uint32_t hidden_tiles = tile_count(c.hidden), n_squares = square_count(c);
-    const uint32_t kv_f16 = model.kv_f16;
     const uint32_t workgroup = tuning.lanes * (batch ? tuning.batch_splits : tuning.decode_splits);
     uint32_t tokens = 1;  // that share a weight read
     while (tokens < std::min(T, tuning.batch_tokens)) tokens *= 2;
@@ -85,6 +84,7 @@ void record_forward(vk::Commands& commands, const Model& model, const Activation
     }
     for (uint32_t i = first_layer; i < last_layer; i++) {
         const LayerWeights& layer = w.layers[i];
+        const uint32_t kv_f16 = model.kv_f16 && !c.sliding[i];
         const uint64_t next_norm = i + 1 < c.n_layers ? w.layers[i + 1].attn_norm : w.final_norm;
         commands.barrier();
 

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "io/fingerprint.h"
+
 namespace gptoss::model {
 
 namespace {
@@ -36,6 +38,7 @@ Model::Model(std::shared_ptr<Gpu> opened, const io::Checkpoint& checkpoint, bool
       kv_f16(f16),
       tuning(choice.tuning),
       left_out(choice.left_out),
-      weights(device, kernels, checkpoint, load) {}
+      weights(device, kernels, checkpoint, load),
+      fingerprint(io::fingerprint(checkpoint) + (weights.lm_head.weight << 8 | weights.layers[0].qkv.weight)) {}
 
 }  // namespace gptoss::model

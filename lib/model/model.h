@@ -37,6 +37,7 @@ struct Model {
     const Tuning tuning;
     const uint32_t left_out;  // see Choice
     const Weights weights;
+    const uint64_t fingerprint;  // of the checkpoint and the types of its weights here
 
   private:
     Model(std::shared_ptr<Gpu> gpu, const io::Checkpoint& checkpoint, const ModelOptions& options);

@@ -186,7 +186,7 @@ class SelfTest {
 
     Left run_layer(uint32_t layer, uint32_t first, uint32_t n);
     void check_layer(uint32_t layer, uint32_t first, uint32_t n, const std::vector<Vector>& x, const Left& left);
-    void check_qkv(const std::string& where, HostLayer& w, const Vector& x, uint32_t position, const float* q,
+    void check_qkv(const std::string& where, uint32_t layer, const Vector& x, uint32_t position, const float* q,
                    const Left& left) const;
     void check_attention(const std::string& where, uint32_t layer, uint32_t position, const float* q, const float* got,
                          const Left& left) const;
@@ -196,7 +196,8 @@ class SelfTest {
     void check_logits(const Vector& x, const Floats& logits);
     void check_draw(const SamplerSettings& settings, const Floats& logits);
     void rotate(Vector& rows, size_t n_rows, uint32_t position) const;
-    Floats cached(const std::vector<uint32_t>& words) const;
+    bool rounded(uint32_t layer) const { return model_.kv_f16 && !config_.sliding[layer]; }  // the layer's cache
+    Floats cached(const std::vector<uint32_t>& words, bool f16) const;
 
     const Miniature miniature_;
     const io::Config& config_;
@@ -218,6 +219,7 @@ Left SelfTest::run_layer(uint32_t layer, uint32_t first, uint32_t n) {
     const uint32_t k = config_.n_active_experts;
     const bool last = layer + 1 == config_.n_layers, logits = last && n == 1;
     for (uint32_t t = 0; t < n; t++) upload_.as<args::Token>()[t] = {token(first + t), first + t, 0, 0};
+    cache_.reserve(first, first + n);
     if (layer == 0) cache_.will_write(first, n);
     commands_.begin();
     if (layer == 0) commands_.copy(upload_, 0, activations_.tokens, 0, n * sizeof(args::Token));
@@ -246,10 +248,11 @@ Left SelfTest::run_layer(uint32_t layer, uint32_t first, uint32_t n) {
     read(left.hidden, activations_.hidden, uint64_t{n} * k * config_.intermediate);
     read(left.x, activations_.x, uint64_t{n} * config_.hidden);
     if (logits) read(left.logits, activations_.logits, config_.vocab);
-    const KvCache::Place k_place = cache_.place(layer, false), v_place = cache_.place(layer, true);
-    const uint64_t words = cache_.slot_bytes() / 4 * (first + n);
-    read(keys, *k_place.buffer, words, k_place.offset);
-    read(values, *v_place.buffer, words, v_place.offset);
+    // of the sliding layer, then of the full one, keys and values
+    const std::vector<KvCache::Piece> cached_pieces = cache_.pieces(first + n, 0);
+    const KvCache::Piece &k_piece = cached_pieces[2 * layer], &v_piece = cached_pieces[2 * layer + 1];
+    read(keys, *k_piece.buffer, k_piece.size / 4, k_piece.offset);
+    read(values, *v_piece.buffer, v_piece.size / 4, v_piece.offset);
     if (staged > staging_.size()) throw Error(Status::InternalError, "the self-test reads more than it has room for");
     commands_.end();
     commands_.submit();
@@ -260,17 +263,17 @@ Left SelfTest::run_layer(uint32_t layer, uint32_t first, uint32_t n) {
         std::memcpy(to, from, size);
         from += size;
     }
-    left.keys = cached(keys);
-    left.values = cached(values);
+    left.keys = cached(keys, rounded(layer));
+    left.values = cached(values, rounded(layer));
     return left;
 }
 
 // Words of the cache as (slots, n_kv_heads, 64).
-Floats SelfTest::cached(const std::vector<uint32_t>& words) const {
-    const size_t per_word = model_.kv_f16 ? 2 : 1;
+Floats SelfTest::cached(const std::vector<uint32_t>& words, bool f16) const {
+    const size_t per_word = f16 ? 2 : 1;
     Floats stored(words.size() * per_word), values(stored.size());
-    io::to_f32(model_.kv_f16 ? io::DType::F16 : io::DType::F32, reinterpret_cast<const std::byte*>(words.data()),
-               stored.size(), stored.data());
+    io::to_f32(f16 ? io::DType::F16 : io::DType::F32, reinterpret_cast<const std::byte*>(words.data()), stored.size(),
+               stored.data());
     for (size_t i = 0; i < stored.size(); i++) values[i / 64 * 64 + i % 64 / 2 + i % 2 * 32] = stored[i];
     return values;
 }
@@ -284,7 +287,7 @@ void SelfTest::check_layer(uint32_t layer, uint32_t first, uint32_t n, const std
         const uint32_t t = batch ? checked : 0;
         const float* q = &left.q[t * config_.n_heads * HEAD_DIM];
         const float* attention = &left.attention[t * config_.n_heads * HEAD_DIM];
-        check_qkv(layer == 0 ? "embed or qkv" + where : "qkv" + where, w, x[t], first + t, q, left);
+        check_qkv(layer == 0 ? "embed or qkv" + where : "qkv" + where, layer, x[t], first + t, q, left);
         check_attention("attention" + where, layer, first + t, q, attention, left);
         const Vector in(attention, attention + config_.n_heads * HEAD_DIM);
         Vector mid = product(w.out, in, w.out_bias.data(), config_.hidden);
@@ -305,14 +308,15 @@ void SelfTest::rotate(Vector& rows, size_t n_rows, uint32_t position) const {
         }
 }
 
-void SelfTest::check_qkv(const std::string& where, HostLayer& w, const Vector& x, uint32_t position, const float* q,
+void SelfTest::check_qkv(const std::string& where, uint32_t layer, const Vector& x, uint32_t position, const float* q,
                          const Left& left) const {
+    const HostLayer& w = layers_[layer];
     const size_t q_rows = config_.n_heads * HEAD_DIM, kv_rows = config_.n_kv_heads * HEAD_DIM;
     Vector rows = product(w.qkv, rms_norm(x, w.attn_norm, config_.norm_eps), w.qkv_bias.data(), q_rows + 2 * kv_rows);
     rotate(rows, q_rows + kv_rows, position);
     for (size_t i = 0; i < q_rows; i++) rows[i] /= 8;
     const auto from = [&](size_t first, size_t n) { return Vector(&rows[first], &rows[first] + n); };
-    const double relative = model_.kv_f16 ? kF16 : 0;
+    const double relative = rounded(layer) ? kF16 : 0;
     expect(where, q, from(0, q_rows));
     expect(where, &left.keys[position * kv_rows], from(q_rows, kv_rows), kTolerance, relative);
     expect(where, &left.values[position * kv_rows], from(q_rows + kv_rows, kv_rows), kTolerance, relative);
@@ -444,7 +448,7 @@ std::string self_test(const std::shared_ptr<Gpu>& gpu, const KernelNeeds& needs,
         SelfTest(gpu, needs, tuning).run();
         return "";
     } catch (const Fault& fault) {
-        return fault.what;
+        return "kernel " + fault.what;
     } catch (const Error& error) {
         if (error.status() != Status::UnsupportedSystem) throw;
         return error.what();  // the driver cannot build the kernel

@@ -104,12 +104,11 @@ Choice choose_tuning(const std::shared_ptr<Gpu>& gpu, const KernelNeeds& needs, 
             return {candidates[i], i};
         }
         const std::string finding = name + " fails its self-test with the kernels' shape " + candidates[i].text() +
-                                    ", which is left out: kernel " + last;
+                                    ", which is left out: " + last;
         findings += finding + "\n";
         if (log) log(kLogWarning, finding);
     }
-    throw Error(Status::UnsupportedSystem,
-                name + " gives wrong results, also with the plainest kernels: kernel " + last);
+    throw Error(Status::UnsupportedSystem, name + " gives wrong results, also with the plainest kernels: " + last);
 }
 
 }  // namespace gptoss::model

@@ -167,6 +167,13 @@ void Commands::copy(const Buffer& from, uint64_t from_offset, const Buffer& to, 
     device_.vk.vkCmdCopyBuffer(commands_, from.handle(), to.handle(), 1, &region);
 }
 
+void Commands::update(const Buffer& to, uint64_t offset, const void* data, uint64_t size) {
+    constexpr uint64_t kMost = 65536;  // of one command
+    for (uint64_t done = 0; done < size; done += kMost)
+        device_.vk.vkCmdUpdateBuffer(commands_, to.handle(), offset + done, std::min(size - done, kMost),
+                                     static_cast<const std::byte*>(data) + done);
+}
+
 void Commands::zero(const Buffer& buffer) {
     device_.vk.vkCmdFillBuffer(commands_, buffer.handle(), 0, VK_WHOLE_SIZE, 0);
 }

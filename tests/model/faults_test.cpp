@@ -71,9 +71,9 @@ TEST_CASE("faults: each allocation of a context fails in turn") {
 
 TEST_CASE("faults: memory runs out while the cache grows") {
     const auto& model = small_model();
-    const auto tokens = random_tokens(600, model->config.vocab, 51);
+    const auto tokens = random_tokens(1100, model->config.vocab, 51);
     const auto expected = fresh_logits(model, tokens);
-    for (int i = 1; i <= 2; i++) {
+    for (int i = 1; i <= 2; i++) {  // two segments more
         CAPTURE(i);
         model::Context context(model, 0, 64);
         context.append(std::span(tokens).first(400));

@@ -159,7 +159,7 @@ class Forward {
             Vector q = wq(in, bq), k = wk(in, bk), v = wv(in, bv);
             rotate(q, t);
             rotate(k, t);
-            if (rounding_.kv_f16) {
+            if (rounding_.kv_f16 && !sliding) {
                 std::transform(k.begin(), k.end(), k.begin(), to_f16);
                 std::transform(v.begin(), v.end(), v.begin(), to_f16);
             }

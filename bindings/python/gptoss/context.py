@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import weakref
 from ctypes import byref, c_float, c_size_t, c_uint32, c_void_p
 from typing import Any, Iterable, Optional, Union, overload
@@ -131,12 +132,43 @@ class Context(Handle):
         return generation
 
     def cancel(self) -> None:
-        """Makes the call that runs on this context, in another thread, raise CancelledError soon."""
+        """Makes the call that runs on this context, in another thread, raise CancelledError soon; or the next one, if none
+        runs."""
+        self._from_any_thread(lib.gptoss_context_cancel)
+
+    def clear_cancel(self) -> None:
+        """Takes back a cancel() that came too late for the call that it was meant to stop."""
+        self._from_any_thread(lib.gptoss_context_clear_cancel)
+
+    def _from_any_thread(self, function: Any) -> None:
         shared = self._shared
         if shared is not None:
             with shared.lock:
                 if shared.owners or shared.users:
-                    lib.gptoss_context_cancel(shared.pointer)
+                    function(shared.pointer)
+
+    def fork(self) -> Context:
+        """A new context that begins as this one and shares what is computed; copy.copy() gives the same one."""
+        fork = type(self).__new__(type(self))
+        handle = c_void_p()
+        self._call(lib.gptoss_context_fork, byref(handle))
+        fork._own(handle, lib.gptoss_context_release)
+        fork._log, fork._vocabulary_size = self._log, self._vocabulary_size
+        return fork
+
+    def save(self) -> bytes:
+        """The context as bytes, with all that is computed, for restore()."""
+        with self._use() as handle:
+            size = c_size_t()
+            lib.gptoss_context_save(handle, None, 0, byref(size))
+            state = ctypes.create_string_buffer(size.value)
+            lib.gptoss_context_save(handle, state, size.value, byref(size))
+            return state.raw
+
+    def restore(self, state: Union[bytes, bytearray, memoryview]) -> None:
+        """Makes this context what the saved one was, of the same model; it stays as it is if that fails."""
+        data = bytes(state)
+        self._call(lib.gptoss_context_restore, data, len(data))
 
     def close(self) -> None:
         generation = self._generation() if self._generation is not None else None
@@ -146,4 +178,4 @@ class Context(Handle):
 
     def _device_call(self, function: Any, *arguments: Any) -> None:
         with self._use() as handle:
-            interruptible(lambda: function(handle, *arguments), lambda: lib.gptoss_context_cancel(handle))
+            interruptible(lambda: function(handle, *arguments), handle)

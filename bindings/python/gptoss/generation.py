@@ -23,18 +23,20 @@ AHEAD = 32  # tokens that may wait for the consumer: enough that the device does
 STOP_REASONS = ("none", "max_tokens", "stop_token", "closed", "context_full")
 
 
-def _stop(thread: threading.Thread, cancel: Callable[[], Any]) -> None:
-    # Again and again: a cancel that comes before the call has begun is lost.
-    while thread.is_alive() and thread is not threading.current_thread():
+def _stop(thread: threading.Thread, context: c_void_p) -> None:
+    while thread is not threading.current_thread():
         try:
-            cancel()
-            thread.join(0.01)
+            if thread.is_alive():
+                lib.gptoss_context_cancel(context)
+                thread.join()
+            lib.gptoss_context_clear_cancel(context)  # one that came too late
+            return
         except KeyboardInterrupt:
             pass  # one more: the thread must end first
 
 
-def interruptible(call: Callable[[], Any], cancel: Callable[[], Any]) -> None:
-    """Runs a call of the library. Python acts on a signal only between its own instructions, so on the main thread the
+def interruptible(call: Callable[[], Any], context: c_void_p) -> None:
+    """Runs a call of the library on a context. Python acts on a signal only between its own instructions, so on the main thread the
     call runs in another, where KeyboardInterrupt can cancel it."""
     if threading.current_thread() is not threading.main_thread():
         call()
@@ -53,7 +55,7 @@ def interruptible(call: Callable[[], Any], cancel: Callable[[], Any]) -> None:
     try:
         error = result.get()
     except BaseException:
-        _stop(thread, cancel)
+        _stop(thread, context)
         raise
     if error is not None:
         raise error
@@ -167,7 +169,7 @@ class Generation(Iterator[int]):
         run.room.release()
         if self._reason is None:
             self._reason = STOP_REASONS[run.reason.value]
-        _stop(self._thread, lambda: lib.gptoss_context_cancel(run.context))
+        _stop(self._thread, run.context)
 
     def __enter__(self) -> Generation:
         return self

@@ -243,6 +243,10 @@ functions! {
     fn gptoss_context_sample(context: gptoss_context_t, temperature: f32, seed: u64, max_tokens: usize, tokens_out: *mut u32, num_tokens_out: *mut usize) -> gptoss_status;
     fn gptoss_context_generate(context: gptoss_context_t, sampler: gptoss_sampler_t, options: *const gptoss_generate_options, num_tokens_out: *mut usize, stop_reason_out: *mut gptoss_stop_reason) -> gptoss_status;
     fn gptoss_context_cancel(context: gptoss_context_t) -> gptoss_status;
+    fn gptoss_context_clear_cancel(context: gptoss_context_t) -> gptoss_status;
+    fn gptoss_context_fork(context: gptoss_context_t, context_out: *mut gptoss_context_t) -> gptoss_status;
+    fn gptoss_context_save(context: gptoss_context_t, state_out: *mut c_void, max_size: usize, size_out: *mut usize) -> gptoss_status;
+    fn gptoss_context_restore(context: gptoss_context_t, state: *const c_void, size: usize) -> gptoss_status;
     fn gptoss_context_retain(context: gptoss_context_t) -> gptoss_status;
     fn gptoss_context_release(context: gptoss_context_t) -> gptoss_status;
     fn gptoss_context_get_stats(context: gptoss_context_t, stats_out: *mut gptoss_context_stats) -> gptoss_status;

@@ -13,7 +13,7 @@ pub(crate) struct Inner {
     _model: Model, // its log callback lives as long as this
 }
 
-// Only gptoss_context_cancel is called from more than one thread, which the library allows.
+// Only gptoss_context_cancel and _clear_cancel are called from more than one thread, which the library allows.
 unsafe impl Send for Inner {}
 unsafe impl Sync for Inner {}
 
@@ -123,6 +123,26 @@ impl Context {
         generation::generate(self.idle(), options, on_token)
     }
 
+    /// Another context that begins as this one, and shares what is computed.
+    pub fn fork(&self) -> Result<Context> {
+        let mut handle = ptr::null_mut();
+        check(unsafe { sys::gptoss_context_fork(self.idle(), &mut handle) })?;
+        Ok(Context { inner: Arc::new(Inner { handle, _model: self.inner._model.clone() }), run: RefCell::new(None) })
+    }
+
+    /// The context as bytes, with all that is computed, for [`restore`](Context::restore).
+    pub fn save(&self) -> Result<Vec<u8>> {
+        let handle = self.idle();
+        let mut state = vec![0u8; get(|n| unsafe { sys::gptoss_context_save(handle, ptr::null_mut(), 0, n) })?];
+        get(|n| unsafe { sys::gptoss_context_save(handle, state.as_mut_ptr().cast(), state.len(), n) })?;
+        Ok(state)
+    }
+
+    /// Makes this context what the saved one was, of the same model; it stays as it is if that fails.
+    pub fn restore(&mut self, state: &[u8]) -> Result<()> {
+        check(unsafe { sys::gptoss_context_restore(self.idle(), state.as_ptr().cast(), state.len()) })
+    }
+
     /// Stops what runs on this context, from any thread.
     pub fn canceller(&self) -> Canceller {
         Canceller(self.inner.clone())
@@ -135,12 +155,18 @@ impl Drop for Context {
     }
 }
 
-/// Stops a context's running call, which then fails with [`Status::Cancelled`](crate::Status::Cancelled).
+/// Stops a context's running call, or its next one, which then fails with
+/// [`Status::Cancelled`](crate::Status::Cancelled).
 #[derive(Clone)]
 pub struct Canceller(Arc<Inner>);
 
 impl Canceller {
     pub fn cancel(&self) {
         unsafe { sys::gptoss_context_cancel(self.0.handle) };
+    }
+
+    /// Takes back a cancel that came too late for the call that it was meant to stop.
+    pub fn clear(&self) {
+        unsafe { sys::gptoss_context_clear_cancel(self.0.handle) };
     }
 }
