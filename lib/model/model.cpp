@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "io/fingerprint.h"
+#include "model/memory.h"
 
 namespace gptoss::model {
 
@@ -16,9 +17,11 @@ std::shared_ptr<Gpu> open_gpu(const ModelOptions& options) {
 Choice choose(const std::shared_ptr<Gpu>& gpu, const io::Checkpoint& checkpoint, const ModelOptions& options) {
     const KernelNeeds needs(checkpoint, options.load.dense, options.kv_f16);
     const uint32_t group = checkpoint.config.n_heads / checkpoint.config.n_kv_heads;
-    return choose_tuning(gpu, needs,
-                         options.candidates.empty() ? tuning_candidates(gpu->device.info(), group) : options.candidates,
-                         options.log);
+    const Choice choice = choose_tuning(
+        gpu, needs, options.candidates.empty() ? tuning_candidates(gpu->device.info(), group) : options.candidates,
+        options.log);
+    gpu->device.set_budget(options.memory_budget);  // of the model; what the self-test took is free again
+    return choice;
 }
 
 }  // namespace
@@ -27,10 +30,21 @@ Model::Model(const io::Checkpoint& checkpoint, const ModelOptions& options)
     : Model(open_gpu(options), checkpoint, options) {}
 
 Model::Model(std::shared_ptr<Gpu> opened, const io::Checkpoint& checkpoint, const ModelOptions& options)
-    : Model(opened, checkpoint, options.kv_f16, options.load, choose(opened, checkpoint, options)) {}
+    : Model(opened, checkpoint, options.kv_f16, options.load,
+            room_for_weights(checkpoint.config, options, opened->device.info()), choose(opened, checkpoint, options)) {
+    if (!options.log) return;
+    std::string line = "weights: " + std::to_string(weights.device_bytes) + " bytes in device memory";
+    if (weights.expert_cache()) {
+        const ExpertCache::Stats experts = weights.expert_cache()->stats();
+        line += ", experts of " + std::to_string(experts.on_device) + " of " + std::to_string(experts.experts) +
+                " among them";
+    }
+    if (weights.host_bytes) line += "; " + std::to_string(weights.host_bytes) + " bytes in host memory";
+    options.log(kLogInfo, line);
+}
 
 Model::Model(std::shared_ptr<Gpu> opened, const io::Checkpoint& checkpoint, bool f16, const LoadOptions& load,
-             const Choice& choice)
+             Room room, const Choice& choice)
     : gpu(std::move(opened)),
       device(gpu->device),
       kernels(gpu->kernels),
@@ -38,7 +52,7 @@ Model::Model(std::shared_ptr<Gpu> opened, const io::Checkpoint& checkpoint, bool
       kv_f16(f16),
       tuning(choice.tuning),
       left_out(choice.left_out),
-      weights(device, kernels, checkpoint, load),
+      weights(device, kernels, checkpoint, load, room),
       fingerprint(io::fingerprint(checkpoint) + (weights.lm_head.weight << 8 | weights.layers[0].qkv.weight)) {}
 
 }  // namespace gptoss::model

@@ -145,7 +145,7 @@ class SelfTest {
     SelfTest(const std::shared_ptr<Gpu>& gpu, const KernelNeeds& needs, const Tuning& tuning)
         : miniature_(needs),
           config_(miniature_.checkpoint.config),
-          model_(gpu, miniature_.checkpoint, needs.kv_f16, {}, {tuning, 0}),
+          model_(gpu, miniature_.checkpoint, needs.kv_f16, {}, {}, {tuning, 0}),
           activations_(model_, kBatch),
           cache_(model_, kBatch + 1, kBatch),
           sampler_(model_),
