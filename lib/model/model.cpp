@@ -17,9 +17,9 @@ std::shared_ptr<Gpu> open_gpu(const ModelOptions& options) {
 Choice choose(const std::shared_ptr<Gpu>& gpu, const io::Checkpoint& checkpoint, const ModelOptions& options) {
     const KernelNeeds needs(checkpoint, options.load.dense, options.kv_f16);
     const uint32_t group = checkpoint.config.n_heads / checkpoint.config.n_kv_heads;
-    const Choice choice = choose_tuning(
-        gpu, needs, options.candidates.empty() ? tuning_candidates(gpu->device.info(), group) : options.candidates,
-        options.log);
+    const std::vector<Tuning> candidates =
+        options.candidates.empty() ? tuning_candidates(gpu->device.info(), group, options.tier) : options.candidates;
+    const Choice choice = choose_tuning(gpu, needs, candidates, options.log);
     gpu->device.set_budget(options.memory_budget);  // of the model; what the self-test took is free again
     return choice;
 }

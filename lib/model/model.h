@@ -25,7 +25,8 @@ struct ModelOptions {
     uint64_t host_memory = 0;
     Log log;
     std::optional<std::string> cache_directory;  // see io::Cache; none: the user's
-    std::vector<Tuning> candidates;              // empty: what the device may run
+    Tier tier = Tier::Default;
+    std::vector<Tuning> candidates;  // empty: what the device may run in the tier
 };
 
 struct Model {

@@ -28,8 +28,9 @@ constexpr uint32_t kBatch = 141;  // tokens: more than the keys of the widest at
 constexpr uint32_t kChecked[] = {0, 9, 18, 27, 36, 45, 54, 63, 127, 128, 136, 137, 138, 139, 140};
 constexpr uint64_t kStagingBytes = 8 << 20;
 
-// Of a row's root mean square. Float32 sums of these lengths are off by less than a tenth of it.
-constexpr double kTolerance = 1e-4;
+// Of a row's root mean square. Float32 sums of these lengths are off by less than a tenth of the first, sums of
+// products of float16 by less than a half of the second.
+constexpr double kTolerance = 1e-4, kCoopmatTolerance = 4e-3;
 constexpr double kF16 = 0x1p-10;  // a float16 cache's rounding, whichever way a driver rounds
 
 struct Fault {
@@ -145,6 +146,7 @@ class SelfTest {
     SelfTest(const std::shared_ptr<Gpu>& gpu, const KernelNeeds& needs, const Tuning& tuning)
         : miniature_(needs),
           config_(miniature_.checkpoint.config),
+          coopmat_(tuning.coopmat()),
           model_(gpu, miniature_.checkpoint, needs.kv_f16, {}, {}, {tuning, 0}),
           activations_(model_, kBatch),
           cache_(model_, kBatch + 1, kBatch),
@@ -187,7 +189,7 @@ class SelfTest {
     Left run_layer(uint32_t layer, uint32_t first, uint32_t n);
     void check_layer(uint32_t layer, uint32_t first, uint32_t n, const std::vector<Vector>& x, const Left& left);
     void check_qkv(const std::string& where, uint32_t layer, const Vector& x, uint32_t position, const float* q,
-                   const Left& left) const;
+                   const Left& left, double tolerance) const;
     void check_attention(const std::string& where, uint32_t layer, uint32_t position, const float* q, const float* got,
                          const Left& left) const;
     void check_slots(const std::string& where, const Left& left) const;
@@ -199,8 +201,11 @@ class SelfTest {
     bool rounded(uint32_t layer) const { return model_.kv_f16 && !config_.sliding[layer]; }  // the layer's cache
     Floats cached(const std::vector<uint32_t>& words, bool f16) const;
 
+    double tolerance(bool batch) const { return batch && coopmat_ ? kCoopmatTolerance : kTolerance; }  // of products
+
     const Miniature miniature_;
     const io::Config& config_;
+    const bool coopmat_;  // what batches multiply
     const Model model_;
     Activations activations_;
     KvCache cache_;
@@ -227,7 +232,7 @@ Left SelfTest::run_layer(uint32_t layer, uint32_t first, uint32_t n) {
     commands_.barrier();
 
     Left left;
-    std::vector<uint32_t> keys, values;
+    std::vector<uint32_t> keys, values, halves;
     std::vector<std::pair<void*, uint64_t>> copies;
     uint64_t staged = 0;
     const auto read = [&](auto& to, const vk::Buffer& from, uint64_t count, uint64_t offset = 0) {
@@ -245,7 +250,11 @@ Left SelfTest::run_layer(uint32_t layer, uint32_t first, uint32_t n) {
         read(left.experts, activations_.expert_choice, n * k);
         read(left.slots, activations_.slots, n * k);
     }
-    read(left.hidden, activations_.hidden, uint64_t{n} * k * config_.intermediate);
+    const uint64_t n_hidden = uint64_t{n} * k * config_.intermediate;
+    if (n > 1 && coopmat_)
+        read(halves, activations_.hidden, n_hidden / 2);
+    else
+        read(left.hidden, activations_.hidden, n_hidden);
     read(left.x, activations_.x, uint64_t{n} * config_.hidden);
     if (logits) read(left.logits, activations_.logits, config_.vocab);
     // of the sliding layer, then of the full one, keys and values
@@ -262,6 +271,11 @@ Left SelfTest::run_layer(uint32_t layer, uint32_t first, uint32_t n) {
     for (const auto& [to, size] : copies) {
         std::memcpy(to, from, size);
         from += size;
+    }
+    if (!halves.empty()) {
+        left.hidden.resize(n_hidden);
+        io::to_f32(io::DType::F16, reinterpret_cast<const std::byte*>(halves.data()), n_hidden, left.hidden.data());
+        for (float& v : left.hidden) v /= swiglu_half_scale(config_);
     }
     left.keys = cached(keys, rounded(layer));
     left.values = cached(values, rounded(layer));
@@ -281,13 +295,13 @@ Floats SelfTest::cached(const std::vector<uint32_t>& words, bool f16) const {
 void SelfTest::check_layer(uint32_t layer, uint32_t first, uint32_t n, const std::vector<Vector>& x, const Left& left) {
     HostLayer& w = layers_[layer];
     const bool batch = n > 1;
-    const std::string where = batch ? " of a batch" : " of one token";
+    const std::string where = !batch ? " of one token" : coopmat_ ? "_coopmat of a batch" : " of a batch";
     if (batch) check_slots(where, left);
     for (const uint32_t checked : kChecked) {
         const uint32_t t = batch ? checked : 0;
         const float* q = &left.q[t * config_.n_heads * HEAD_DIM];
         const float* attention = &left.attention[t * config_.n_heads * HEAD_DIM];
-        check_qkv(layer == 0 ? "embed or qkv" + where : "qkv" + where, layer, x[t], first + t, q, left);
+        check_qkv((layer == 0 ? "embed or qkv" : "qkv") + where, layer, x[t], first + t, q, left, tolerance(batch));
         check_attention("attention" + where, layer, first + t, q, attention, left);
         const Vector in(attention, attention + config_.n_heads * HEAD_DIM);
         Vector mid = product(w.out, in, w.out_bias.data(), config_.hidden);
@@ -309,7 +323,7 @@ void SelfTest::rotate(Vector& rows, size_t n_rows, uint32_t position) const {
 }
 
 void SelfTest::check_qkv(const std::string& where, uint32_t layer, const Vector& x, uint32_t position, const float* q,
-                         const Left& left) const {
+                         const Left& left, double tolerance) const {
     const HostLayer& w = layers_[layer];
     const size_t q_rows = config_.n_heads * HEAD_DIM, kv_rows = config_.n_kv_heads * HEAD_DIM;
     Vector rows = product(w.qkv, rms_norm(x, w.attn_norm, config_.norm_eps), w.qkv_bias.data(), q_rows + 2 * kv_rows);
@@ -317,9 +331,9 @@ void SelfTest::check_qkv(const std::string& where, uint32_t layer, const Vector&
     for (size_t i = 0; i < q_rows; i++) rows[i] /= 8;
     const auto from = [&](size_t first, size_t n) { return Vector(&rows[first], &rows[first] + n); };
     const double relative = rounded(layer) ? kF16 : 0;
-    expect(where, q, from(0, q_rows));
-    expect(where, &left.keys[position * kv_rows], from(q_rows, kv_rows), kTolerance, relative);
-    expect(where, &left.values[position * kv_rows], from(q_rows + kv_rows, kv_rows), kTolerance, relative);
+    expect(where, q, from(0, q_rows), tolerance);
+    expect(where, &left.keys[position * kv_rows], from(q_rows, kv_rows), tolerance, relative);
+    expect(where, &left.values[position * kv_rows], from(q_rows + kv_rows, kv_rows), tolerance, relative);
 }
 
 void SelfTest::check_attention(const std::string& where, uint32_t layer, uint32_t position, const float* q,
@@ -357,7 +371,7 @@ void SelfTest::check_experts(const std::string& where, HostLayer& w, uint32_t t,
     const uint32_t k = config_.n_active_experts, inner = config_.intermediate, n_experts = config_.n_experts;
     const Vector in = rms_norm(x, w.mlp_norm, config_.norm_eps);
     const float* router = &left.router[t * n_experts];
-    expect("out or linear" + where, router, product(w.router, in, w.router_bias.data(), n_experts));
+    expect("out or linear" + where, router, product(w.router, in, w.router_bias.data(), n_experts), tolerance(batch));
     // by the device's own logits: where two are alike, rounding may choose
     const std::vector<uint32_t> chosen = largest(router, n_experts, k);
     Vector weights;
@@ -379,11 +393,11 @@ void SelfTest::check_experts(const std::string& where, HostLayer& w, uint32_t t,
             activated[i] = gate / (1 + std::exp(-config_.swiglu_alpha * gate)) * (up + 1);
         }
         const float* got = &left.hidden[row * inner];
-        expect("gate_up" + where, got, activated);
+        expect("gate_up" + where, got, activated, tolerance(batch));
         const Vector y = product(w.down(e), Vector(got, got + inner), &w.down_bias[e * config_.hidden], config_.hidden);
         for (uint32_t i = 0; i < config_.hidden; i++) after[i] += weights[j] * y[i];
     }
-    expect((batch ? "down_slots or merge" : "down") + where, &left.x[t * config_.hidden], after);
+    expect((batch ? "down_slots or merge" : "down") + where, &left.x[t * config_.hidden], after, tolerance(batch));
 }
 
 void SelfTest::check_logits(const Vector& x, const Floats& logits) {
@@ -445,7 +459,18 @@ void SelfTest::check_draw(const SamplerSettings& settings, const Floats& logits)
 
 std::string self_test(const std::shared_ptr<Gpu>& gpu, const KernelNeeds& needs, const Tuning& tuning) {
     try {
-        SelfTest(gpu, needs, tuning).run();
+        Tuning exact = tuning;
+        exact.coopmat_batch = UINT32_MAX;
+        SelfTest(gpu, needs, exact).run();
+        for (uint32_t tile = 32; tuning.coopmat() && tile <= tuning.coopmat_tokens; tile *= 2) {
+            // in tiles of that many tokens, for which most experts must have as many
+            KernelNeeds few = needs;
+            if (tile > 32) few.config.n_experts = std::min(few.config.n_experts, 2 * few.config.n_active_experts);
+            Tuning coopmat = tuning;
+            coopmat.coopmat_tokens = tile;
+            coopmat.coopmat_groups = 1;
+            SelfTest(gpu, few, coopmat).run();
+        }
         return "";
     } catch (const Fault& fault) {
         return "kernel " + fault.what;

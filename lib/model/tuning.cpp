@@ -9,6 +9,7 @@
 #include "error.h"
 #include "model/self_test.h"
 #include "model/tiles.h"
+#include "spirv.h"
 
 namespace gptoss::model {
 
@@ -51,20 +52,45 @@ Tuning Tuning::for_device(const vk::DeviceInfo& device, uint32_t group) {
     while (t.attention_workgroup > 32 && t.attention_workgroup * (group * 5 + 8) > device.shared_memory)
         t.attention_workgroup /= 2;
     t.attention_splits = 32;
+    t.use_coopmat(device);
     return t;
 }
 
-std::string Tuning::text() const {
-    return join({lanes, decode_splits, batch_splits, batch_tokens, attention_workgroup, attention_splits});
+void Tuning::use_coopmat(const vk::DeviceInfo& device) {
+    if (device.coopmat.m == 0 || spirv("qkv_coopmat").empty()) return;
+    coopmat_batch = 32;
+    coopmat_subgroups = std::clamp(128 / device.coopmat.subgroup, 4u, 16u);
+    // what the largest kernel shares: blocks of weights and activations, and a part of the sums of each subgroup
+    const auto shared = [&](uint32_t tokens) {
+        const uint32_t results = coopmat_subgroups * 2 * device.coopmat.m * device.coopmat.n * 4;
+        return (64 + tokens) * 80 + results + 32 / device.coopmat.m * tokens * 4;
+    };
+    while (coopmat_tokens > 32 && shared(coopmat_tokens) > device.shared_memory) coopmat_tokens /= 2;
 }
 
-std::vector<Tuning> tuning_candidates(const vk::DeviceInfo& device, uint32_t group) {
-    std::vector<Tuning> list = {Tuning::for_device(device, group)};
+std::string Tuning::text() const {
+    return join({lanes, decode_splits, batch_splits, batch_tokens, attention_workgroup, attention_splits}) +
+           (coopmat()
+                ? ", cooperative matrices " + join({coopmat_batch, coopmat_subgroups, coopmat_tokens, coopmat_groups})
+                : "");
+}
+
+std::vector<Tuning> tuning_candidates(const vk::DeviceInfo& device, uint32_t group, Tier tier) {
+    Tuning best = Tuning::for_device(device, group), exact = best, plain, plainest;
+    exact.coopmat_batch = UINT32_MAX;
+    if (tier == Tier::Coopmat) {
+        best.use_coopmat(device);
+        if (!best.coopmat())
+            throw Error(Status::UnsupportedArgument, "options.tier: device \"" + device.name +
+                                                         "\" has no cooperative matrices that the kernels can use");
+        return {best};
+    }
     // one group of lanes a workgroup, so that nothing is shared between subgroups of 32; then without sharing a weight
-    Tuning plain, plainest;
     plainest.batch_tokens = 1;
-    for (const Tuning& t : {plain, plainest})
-        if (t != list.back()) list.push_back(t);
+    std::vector<Tuning> list;
+    if (tier == Tier::Default && best.coopmat()) list.push_back(best);
+    for (const Tuning& t : {exact, plain, plainest})
+        if (list.empty() || t != list.back()) list.push_back(t);
     return list;
 }
 

@@ -24,12 +24,23 @@ struct Tuning {
     uint32_t attention_workgroup = 32;
     uint32_t attention_splits = 1;  // the most workgroups that share a query's keys
 
+    // Batches of this many tokens and more multiply float16 cooperative matrices; UINT32_MAX where there are none.
+    uint32_t coopmat_batch = UINT32_MAX;
+    uint32_t coopmat_subgroups = 4;  // subgroups of a workgroup
+    uint32_t coopmat_tokens = 128;   // the most tokens of a workgroup, a power of two from 32
+    uint32_t coopmat_groups = 256;   // workgroups that keep the device busy: it gets smaller ones rather than fewer
+
+    bool coopmat() const { return coopmat_batch != UINT32_MAX; }
     auto operator<=>(const Tuning&) const = default;
     std::string text() const;
 
     // What suits the device for a model with `group` query heads a KV head, by its limits alone.
     static Tuning for_device(const vk::DeviceInfo& device, uint32_t group = 8);
+    // Lets batches multiply cooperative matrices, if the device and this build have them.
+    void use_coopmat(const vk::DeviceInfo& device);
 };
+
+enum class Tier { Default, Exact, Coopmat };  // as in the public header
 
 // What of a model decides which kernels run it, and in which variants.
 struct KernelNeeds {
@@ -52,7 +63,8 @@ struct Choice {
 Choice choose_tuning(const std::shared_ptr<Gpu>& gpu, const KernelNeeds& needs, const std::vector<Tuning>& candidates,
                      const Log& log);
 
-// What a device may run, the best first, the plainest last.
-std::vector<Tuning> tuning_candidates(const vk::DeviceInfo& device, uint32_t group);
+// What a device may run in a tier, the best first, the plainest last; by default cooperative matrices, then without.
+// Throws UnsupportedArgument if the device does not have the tier.
+std::vector<Tuning> tuning_candidates(const vk::DeviceInfo& device, uint32_t group, Tier tier);
 
 }  // namespace gptoss::model

@@ -44,9 +44,9 @@ Kernels::~Kernels() {
     device_.vk.vkDestroyPipelineLayout(device_.handle(), layout_, nullptr);
 }
 
-const Kernel& Kernels::get(const std::string& name, const std::vector<uint32_t>& constants) {
+const Kernel& Kernels::get(const std::string& name, const std::vector<uint32_t>& constants, uint32_t subgroup) {
     std::lock_guard lock(mutex_);
-    const auto known = kernels_.find({name, constants});
+    const auto known = kernels_.find({name, constants, subgroup});
     if (known != kernels_.end()) return *known->second;
     const auto code = spirv(name);
     if (code.empty()) throw Error(Status::InternalError, "this build has no kernel " + name);
@@ -66,6 +66,13 @@ const Kernel& Kernels::get(const std::string& name, const std::vector<uint32_t>&
     create.stage.module = module;
     create.stage.pName = "main";
     create.stage.pSpecializationInfo = &specialization;
+    VkPipelineShaderStageRequiredSubgroupSizeCreateInfo size{
+        VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO};
+    size.requiredSubgroupSize = subgroup;
+    if (subgroup && device_.info().sizes_subgroups) {
+        create.stage.flags = VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT;
+        create.stage.pNext = &size;
+    }
     create.layout = layout_;
     auto kernel = std::make_unique<Kernel>();
     kernel->name = name;
@@ -73,7 +80,7 @@ const Kernel& Kernels::get(const std::string& name, const std::vector<uint32_t>&
         device_.vk.vkCreateComputePipelines(device_.handle(), cache_, 1, &create, nullptr, &kernel->pipeline);
     device_.vk.vkDestroyShaderModule(device_.handle(), module, nullptr);
     check(result, "kernel " + name);
-    return *(kernels_[{name, constants}] = std::move(kernel));
+    return *(kernels_[{name, constants, subgroup}] = std::move(kernel));
 }
 
 Commands::Commands(const Device& device, const Kernels& kernels) : device_(device), layout_(kernels.layout()) {

@@ -124,9 +124,11 @@ class FaultyCompiler {
         return {};
     }
 
-    static constexpr const char* kKernels[] = {"attention", "combine", "down",   "down_slots",    "embed",
-                                               "gate_up",   "group",   "linear", "merge",         "out",
-                                               "qkv",       "sample",  "topk",   "sample_prepare"};
+    static constexpr const char* kKernels[] = {
+        "attention",   "combine",         "down",         "down_slots",     "embed",
+        "gate_up",     "group",           "linear",       "merge",          "out",
+        "qkv",         "sample",          "topk",         "sample_prepare", "qkv_coopmat",
+        "out_coopmat", "gate_up_coopmat", "down_coopmat", "halve"};
     static Wanted& wanted() {
         static Wanted wanted;
         return wanted;
@@ -157,6 +159,39 @@ TEST_CASE("self-test: passes in every shape, with every type of weights") {
     model::KernelNeeds f32 = needs();
     f32.embedding = f32.qkv = f32.out = f32.router = f32.lm_head = WEIGHT_F32;
     CHECK(self_test(gpu, f32, kPlain) == "");
+}
+
+// The kernels of cooperative matrices, where the device has any.
+Tuning coopmat_tuning() {
+    Tuning tuning = kPlain;
+    tuning.use_coopmat(vk::choose_device(std::getenv("GPTOSS_TEST_DEVICE")));
+    return tuning;
+}
+
+TEST_CASE("self-test: cooperative matrices pass; one kernel of them that is wrong is found, and another tier taken") {
+    const Tuning coopmat = coopmat_tuning();
+    if (!coopmat.coopmat()) return;
+    CHECK(self_test(open_gpu(), needs(), coopmat) == "");
+    CHECK(self_test(open_gpu(), needs(true, WEIGHT_Q8), coopmat) == "");
+    for (const std::string kernel : {"qkv_coopmat", "out_coopmat", "gate_up_coopmat", "down_coopmat", "halve"}) {
+        CAPTURE(kernel);
+        // only in the widest tiles, which few batches have
+        const FaultyCompiler faulty([&](const std::string& name, const auto& constants) {
+            return name == kernel && (name == "halve" || constants[2] == coopmat.coopmat_tokens);
+        });
+        model::ModelOptions options;
+        options.cache_directory = "";
+        options.candidates = {coopmat, kPlain};
+        std::string warning;
+        options.log = [&](int level, const std::string& message) {
+            if (level == model::kLogWarning) warning = message;
+        };
+        const auto model = load(SyntheticCheckpoint(Shape{}, 74).path(), options);
+        MESSAGE(warning);
+        CHECK(model->tuning == kPlain);
+        CHECK(model->left_out == 1);
+        CHECK(warning.find("_coopmat") != std::string::npos);
+    }
 }
 
 TEST_CASE("self-test: finds each kernel that is wrong, and names it") {
