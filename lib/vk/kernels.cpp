@@ -11,16 +11,30 @@ constexpr uint32_t kMaxArgs = 128;    // what every device offers as push consta
 constexpr uint32_t kMaxTimed = 2048;  // dispatches of one profile
 }  // namespace
 
-Kernels::Kernels(const Device& device) : device_(device) {
+Kernels::Kernels(const Device& device, const std::string& cached) : device_(device) {
     const VkPushConstantRange range{VK_SHADER_STAGE_COMPUTE_BIT, 0, kMaxArgs};
     VkPipelineLayoutCreateInfo layout{VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO};
     layout.pushConstantRangeCount = 1;
     layout.pPushConstantRanges = &range;
     check(device.vk.vkCreatePipelineLayout(device.handle(), &layout, nullptr, &layout_), "vkCreatePipelineLayout");
     VkPipelineCacheCreateInfo cache{VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
+    cache.initialDataSize = cached.size();
+    cache.pInitialData = cached.data();
     // without a cache pipelines only take longer to build
     if (device.vk.vkCreatePipelineCache(device.handle(), &cache, nullptr, &cache_) != VK_SUCCESS)
         cache_ = VK_NULL_HANDLE;
+}
+
+std::string Kernels::cache_data() const {
+    const auto get = [&](size_t* size, void* data) {
+        return cache_ ? device_.vk.vkGetPipelineCacheData(device_.handle(), cache_, size, data) : VK_ERROR_UNKNOWN;
+    };
+    size_t size = 0;
+    if (get(&size, nullptr) != VK_SUCCESS) return "";
+    std::string data(size, '\0');
+    if (get(&size, data.data()) != VK_SUCCESS) return "";  // grown since: another thread builds a pipeline
+    data.resize(size);
+    return data;
 }
 
 Kernels::~Kernels() {
@@ -32,8 +46,8 @@ Kernels::~Kernels() {
 
 const Kernel& Kernels::get(const std::string& name, const std::vector<uint32_t>& constants, uint32_t subgroup) {
     std::lock_guard lock(mutex_);
-    auto& slot = kernels_[{name, constants, subgroup}];
-    if (slot) return *slot;
+    const auto known = kernels_.find({name, constants, subgroup});
+    if (known != kernels_.end()) return *known->second;
     const auto code = spirv(name);
     if (code.empty()) throw Error(Status::InternalError, "this build has no kernel " + name);
     VkShaderModuleCreateInfo module_info{VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO};
@@ -66,8 +80,7 @@ const Kernel& Kernels::get(const std::string& name, const std::vector<uint32_t>&
         device_.vk.vkCreateComputePipelines(device_.handle(), cache_, 1, &create, nullptr, &kernel->pipeline);
     device_.vk.vkDestroyShaderModule(device_.handle(), module, nullptr);
     check(result, "kernel " + name);
-    slot = std::move(kernel);
-    return *slot;
+    return *(kernels_[{name, constants, subgroup}] = std::move(kernel));
 }
 
 Commands::Commands(const Device& device, const Kernels& kernels) : device_(device), layout_(kernels.layout()) {
