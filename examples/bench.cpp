@@ -26,7 +26,7 @@ struct Options {
     std::string model, device, weights = "default", kv = "f16";
     std::vector<size_t> prompts{64, 256, 2048}, generates{16, 128}, depths{0};
     size_t repeat = 5, batch = 0;
-    uint64_t memory_budget = 0;
+    double memory = 0;  // GB
     bool as_json = false, profile = false;
     double temperature = 0, top_p = 1;
 };
@@ -58,7 +58,7 @@ class Bench {
                        : options.weights == "bf16" ? gptoss_weight_type_bf16
                                                    : gptoss_weight_type_default;
         load.kv = options.kv == "f32" ? gptoss_kv_type_f32 : gptoss_kv_type_f16;
-        load.memory_budget = options.memory_budget;
+        load.memory_budget = static_cast<uint64_t>(options.memory * 1e9);
         const auto start = Clock::now();
         check(gptoss_model_create(options.model.c_str(), &load, &model_));
         load_seconds_ = seconds_since(start);
@@ -232,8 +232,8 @@ int main(int argc, char** argv) {
     app.add_option("--batch", options.batch, "most tokens of a prompt processed at once; 0 for the default");
     app.add_option("--device", options.device, "index or part of the name");
     app.add_option("--weights", options.weights, "dense weights")->check(CLI::IsMember({"default", "bf16", "q8"}));
-    app.add_option("--memory-budget", options.memory_budget, "device memory for the model and its context, such as 4GB")
-        ->transform(CLI::AsSizeValue(true));
+    app.add_option("--memory", options.memory,
+                   "GB of device memory for the model and its context (default: all that is free)");
     app.add_option("--kv", options.kv, "key-value cache")->check(CLI::IsMember({"f16", "f32"}));
     app.add_option("--temperature", options.temperature, "of the sampler; 0 is greedy");
     app.add_option("--top-p", options.top_p, "of the sampler");

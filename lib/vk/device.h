@@ -16,6 +16,14 @@ namespace gptoss::vk {
 // Throws the Error that a result stands for; what names the call or the thing it was for.
 void check(VkResult result, const std::string& what);
 
+// The product that a device's matrix units do in one step, by a subgroup: (m, k) x (k, n), float16 with float32 sums.
+struct CoopmatShape {
+    uint32_t m = 0;  // 0: the device has none
+    uint32_t n = 0;
+    uint32_t k = 0;
+    uint32_t subgroup = 0;  // the size of subgroups to ask for
+};
+
 // What a device is and can do, read once.
 struct DeviceInfo {
     uint32_t index = 0;
@@ -24,7 +32,8 @@ struct DeviceInfo {
     std::string driver;
     VkPhysicalDeviceType type = VK_PHYSICAL_DEVICE_TYPE_OTHER;
     std::string unsupported;  // why gpt-oss cannot run on it; "" if it can
-    bool coopmat = false;     // 16x16x16 float16 products with float32 sums in a subgroup
+    CoopmatShape coopmat;
+    bool sizes_subgroups = false;  // takes a size of subgroups for each pipeline
     uint32_t subgroup_size = 0;
     uint32_t shared_memory = 0;     // bytes a workgroup
     uint32_t max_workgroup = 0;     // invocations

@@ -30,9 +30,9 @@ Kernels::~Kernels() {
     device_.vk.vkDestroyPipelineLayout(device_.handle(), layout_, nullptr);
 }
 
-const Kernel& Kernels::get(const std::string& name, const std::vector<uint32_t>& constants) {
+const Kernel& Kernels::get(const std::string& name, const std::vector<uint32_t>& constants, uint32_t subgroup) {
     std::lock_guard lock(mutex_);
-    auto& slot = kernels_[{name, constants}];
+    auto& slot = kernels_[{name, constants, subgroup}];
     if (slot) return *slot;
     const auto code = spirv(name);
     if (code.empty()) throw Error(Status::InternalError, "this build has no kernel " + name);
@@ -52,6 +52,13 @@ const Kernel& Kernels::get(const std::string& name, const std::vector<uint32_t>&
     create.stage.module = module;
     create.stage.pName = "main";
     create.stage.pSpecializationInfo = &specialization;
+    VkPipelineShaderStageRequiredSubgroupSizeCreateInfo size{
+        VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO};
+    size.requiredSubgroupSize = subgroup;
+    if (subgroup && device_.info().sizes_subgroups) {
+        create.stage.flags = VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT;
+        create.stage.pNext = &size;
+    }
     create.layout = layout_;
     auto kernel = std::make_unique<Kernel>();
     kernel->name = name;

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "vk/buffer.h"
@@ -35,8 +36,9 @@ class Kernels {
     Kernels(const Kernels&) = delete;
     Kernels& operator=(const Kernels&) = delete;
 
-    // constants: the values of constant_id 0, 1, …; the reference stays valid as long as this object.
-    const Kernel& get(const std::string& name, const std::vector<uint32_t>& constants);
+    // constants: the values of constant_id 0, 1, …; subgroup: the size of its subgroups, 0 for the device's own; the
+    // reference stays valid as long as this object.
+    const Kernel& get(const std::string& name, const std::vector<uint32_t>& constants, uint32_t subgroup = 0);
     VkPipelineLayout layout() const { return layout_; }
 
   private:
@@ -44,7 +46,8 @@ class Kernels {
     VkPipelineLayout layout_ = VK_NULL_HANDLE;
     VkPipelineCache cache_ = VK_NULL_HANDLE;
     std::mutex mutex_;
-    std::map<std::pair<std::string, std::vector<uint32_t>>, std::unique_ptr<Kernel>> kernels_;
+    using Key = std::tuple<std::string, std::vector<uint32_t>, uint32_t>;  // what get is asked for
+    std::map<Key, std::unique_ptr<Kernel>> kernels_;
 };
 
 // A command buffer of its own pool: recorded, submitted any number of times, waited for. One thread at a time.

@@ -102,6 +102,26 @@ TEST_CASE("golden: the 20 likeliest tokens' log-probabilities") {
 
 TEST_CASE("golden: many experts, one key-value head") { check_golden(golden("many-experts"), Golden("many-experts")); }
 
+// What a device with cooperative matrices does by default, if it is not a software device.
+TEST_CASE("coopmat: golden") {
+    model::ModelOptions options;
+    const vk::DeviceInfo device = vk::choose_device(std::getenv("GPTOSS_TEST_DEVICE"));
+    options.candidates = {model::Tuning::for_device(device)};
+    options.candidates[0].use_coopmat(device);
+    if (options.candidates[0].coopmat_batch == UINT32_MAX) return;
+    const std::pair<std::string, Golden> cases[] = {
+        {"tiny", Golden("tiny")},
+        {"tiny-q8.gguf", Golden("tiny", "tiny-q8.logits.f32")},
+        {"many-experts", Golden("many-experts")},
+    };
+    for (const auto& [name, g] : cases) {
+        CAPTURE(name);
+        const double error = error_of(load(golden(name), options), g, 128);
+        MESSAGE(name << ": relative L2 error " << error << " with cooperative matrices");
+        CHECK(error <= 2e-2);  // activations of 11 bits may choose another expert where two are nearly the same
+    }
+}
+
 // tests/run.sh makes the checkpoint, half a gigabyte, and says where it is.
 TEST_CASE("golden: wide1, 20b's widths" * doctest::skip(!std::getenv("GPTOSS_TEST_WIDE1"))) {
     Golden g("wide1");
