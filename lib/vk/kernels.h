@@ -40,6 +40,8 @@ class Kernels {
     VkPipelineLayout layout() const { return layout_; }
 
   private:
+    std::unique_ptr<Kernel> build(const std::string& name, const std::vector<uint32_t>& constants) const;
+
     const Device& device_;
     VkPipelineLayout layout_ = VK_NULL_HANDLE;
     VkPipelineCache cache_ = VK_NULL_HANDLE;
