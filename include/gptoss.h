@@ -23,11 +23,12 @@
  *
  * Threads. Models, tokenizers and devices may be used from any number of threads at once; contexts, samplers and
  * parsers by one thread at a time, except gptoss_context_cancel and _clear_cancel, which any thread may call. Different
- * contexts of one model may run on different threads, forks too.
+ * contexts of one model may run on different threads, forks too. A call on a context or a parser that another thread's
+ * call is using fails with invalid_state.
  *
  * Options. An options struct begins with struct_size, which the caller sets to sizeof of the struct it was compiled
  * with; a zero field means the default, and NULL in place of the struct means all defaults. Structs grow only at
- * their end. Structs that a call fills in follow the same rule.
+ * their end. Structs that a call fills in follow the same rule, but for gptoss_kernel_time, which never grows.
  *
  * Versions. Enum values and function signatures never change within a major version; new ones may be added at the
  * end. A program compiled for version x.y runs with every x.z where z >= y.
@@ -170,11 +171,12 @@ struct gptoss_model_options {
     enum gptoss_weight_type weights;
     enum gptoss_kv_type kv;
     enum gptoss_kernel_tier tier;
-    uint64_t memory_budget; /* device memory the model may take, bytes; 0: what the device has */
+    uint64_t memory_budget; /* device memory the model and its contexts may take, bytes; 0: what the device has */
     gptoss_progress_callback_t progress;
     void* progress_user_data;
     gptoss_log_callback_t log; /* lives as long as the model */
     void* log_user_data;
+    uint64_t context_length; /* device memory is kept free of experts for a context so long, tokens; 0: 8192 */
 };
 
 struct gptoss_model_info {
@@ -196,6 +198,21 @@ struct gptoss_model_info {
     uint32_t device;              /* index */
     uint64_t weight_bytes;        /* device memory held by the weights */
     uint64_t bytes_per_token;     /* weights read to decode one token, without the cache */
+    uint64_t host_weight_bytes;   /* host memory held by weights that the device reads from there */
+    uint32_t num_device_experts;  /* of num_layers * num_experts, those that are in device memory now */
+    uint64_t expert_hits;         /* uses of experts that were in device memory; 0 where all are */
+    uint64_t expert_misses;       /* uses of experts that were read from host memory */
+};
+
+struct gptoss_memory_estimate {
+    size_t struct_size;
+    uint64_t weight_bytes;      /* device memory of the weights */
+    uint64_t host_weight_bytes; /* host memory of weights that the device reads from there */
+    uint64_t cache_bytes;       /* device memory of the keys and values of one context once it is full */
+    uint64_t activation_bytes;  /* device memory that the context works in */
+    uint64_t staging_bytes;     /* host memory to load through or, if more, of the context */
+    uint64_t available_bytes;   /* device memory: the budget, or what is free now */
+    uint32_t fits; /* 1 if there is room for all that; if not, the weights are those of a model that fits */
 };
 
 /*
@@ -210,6 +227,18 @@ GPTOSS_ABI enum gptoss_status gptoss_model_create_from_file(const char* path, gp
 /* The same with options; options may be NULL. Also: cancelled by the progress callback. */
 GPTOSS_ABI enum gptoss_status gptoss_model_create(const char* path, const struct gptoss_model_options* options,
                                                   gptoss_model_t* model_out);
+
+/*
+ * How much memory a model loaded with these options and one context of it would take; path and options as for
+ * gptoss_model_create, context_length and max_batch_tokens as for gptoss_context_create. Reads the files' headers and
+ * loads nothing; the caller sets estimate_out->struct_size. Where device memory, or the budget, is too small for the
+ * weights, the embedding and then experts are placed in host memory, where the device reads them, and the experts that
+ * are used most get copies in what device memory is left. Too little room even for that is no error: see fits.
+ * Errors: io_error (names the file and tensor), unsupported_system, invalid_argument. Since 0.1.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_model_estimate_memory(const char* path, const struct gptoss_model_options* options,
+                                                           size_t context_length, size_t max_batch_tokens,
+                                                           struct gptoss_memory_estimate* estimate_out);
 
 /* Describes the model; the caller sets info_out->struct_size. */
 GPTOSS_ABI enum gptoss_status gptoss_model_get_info(gptoss_model_t model, struct gptoss_model_info* info_out);
@@ -449,6 +478,7 @@ struct gptoss_context_stats {
 GPTOSS_ABI enum gptoss_status gptoss_context_get_stats(gptoss_context_t context,
                                                        struct gptoss_context_stats* stats_out);
 
+/* An element of an array, so that its size is fixed: this struct has no struct_size and never grows. */
 struct gptoss_kernel_time {
     char name[32];
     double microseconds; /* of all its dispatches together */

@@ -175,6 +175,7 @@ struct RouteArgs {
     F32 weights;    // (T * K): the weight of (token, choice)
     U32 tiles;      // (n_tiles, 3): expert, first slot, slots; 0 slots in the unused ones
     U32 experts;    // (T * K): the expert of (token, choice), scratch
+    U32 uses;       // (E) counted up: how many (token, choice) each expert was
     uint n_tokens;
     uint n_experts;
     uint n_active;
@@ -191,6 +192,7 @@ struct GateUpArgs {
     U32 slots;    // see RouteArgs; read when it is
     U32 tiles;
     F32 y;     // (T * K, I)
+    U32 uses;  // see RouteArgs; counted here when the batch is not grouped
     uint n_experts;
     float limit;
     float alpha;

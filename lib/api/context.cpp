@@ -18,30 +18,24 @@ struct gptoss_context : Handle<gptoss_context> {
 
     const std::shared_ptr<const text::Tokenizer> tokenizer;
     model::Context context;
-    std::atomic<bool> in_use{false};
+    Turn::Owner turn{};
 };
 
 static_assert(static_cast<int>(model::StopReason::ContextFull) == gptoss_stop_reason_context_full);
 
 namespace {
 
-// A call that changes or computes; two at once would be one from a token callback, or from another thread.
+// What a call does with its context, while no other does.
 class Use {
   public:
-    explicit Use(gptoss_context_t handle) {
-        require(handle, "context");
-        if (handle->in_use.exchange(true, std::memory_order_acquire))
-            throw Error(Status::InvalidState, "another call is running on this context");
-        handle_ = handle;
-    }
-    ~Use() { handle_->in_use.store(false, std::memory_order_release); }
-    Use(const Use&) = delete;
-    Use& operator=(const Use&) = delete;
+    explicit Use(gptoss_context_t handle, Turn::Kind kind = Turn::Kind::Changes)
+        : handle_((require(handle, "context"), handle)), turn_(handle->turn, kind) {}
 
     model::Context* operator->() const { return &handle_->context; }
 
   private:
     gptoss_context_t handle_;
+    Turn turn_;
 };
 
 }  // namespace
@@ -59,9 +53,9 @@ gptoss_status gptoss_context_create(gptoss_model_t model, size_t context_length,
 gptoss_status gptoss_context_get_num_tokens(gptoss_context_t context, size_t* num_tokens_out) {
     if (num_tokens_out) *num_tokens_out = 0;
     return guard([&] {
-        require(context, "context");
+        const Use use(context, Turn::Kind::Reads);
         require(num_tokens_out, "num_tokens_out");
-        *num_tokens_out = context->context.tokens().size();
+        *num_tokens_out = use->tokens().size();
     });
 }
 
@@ -78,10 +72,10 @@ gptoss_status gptoss_context_get_tokens(gptoss_context_t context, uint32_t* toke
                                         size_t* num_tokens_out) {
     if (num_tokens_out) *num_tokens_out = 0;
     return guard([&] {
-        require(context, "context");
+        const Use use(context, Turn::Kind::Reads);
         require(num_tokens_out, "num_tokens_out");
         if (max_tokens) require(tokens_out, "tokens_out");
-        const auto& tokens = context->context.tokens();
+        const auto& tokens = use->tokens();
         std::copy_n(tokens.begin(), std::min(max_tokens, tokens.size()), tokens_out);
         *num_tokens_out = tokens.size();
     });
@@ -234,7 +228,7 @@ gptoss_status gptoss_context_restore(gptoss_context_t context, const void* state
 gptoss_status gptoss_context_get_stats(gptoss_context_t context, gptoss_context_stats* stats_out) {
     return guard([&] {
         write_struct(gptoss_context_stats{}, stats_out, "stats_out");
-        require(context, "context");
+        const Use use(context, Turn::Kind::Reads);
         const model::Context& c = context->context;
         gptoss_context_stats stats{};
         stats.cache_bytes = c.cache().bytes();

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "error.h"
+#include "model/memory.h"
 #include "vk/transfer.h"
 
 namespace gptoss::model {
@@ -11,7 +12,6 @@ namespace gptoss::model {
 namespace {
 
 constexpr uint32_t kSnapshotTokens = 64;  // computing fewer again costs less than a copy of the ring
-constexpr uint32_t kDefaultBatch = 256;   // tokens: enough rows for every expert to be worth its weights' read
 
 constexpr double kSubmitWork = 5e10;  // multiply-adds of a submit: a quarter of a second on a slow laptop's GPU
 
@@ -23,8 +23,15 @@ double layer_work(const io::Config& c, uint32_t first, uint32_t n) {
     return n * (c.hidden * (attention_rows + experts) + keys);
 }
 
-uint32_t checked_max_tokens(const Model& model, uint64_t wanted) {
-    const uint32_t most = model.config.max_context;
+const Model& with_room(const Model& model, uint32_t max_tokens, uint32_t max_batch) {
+    require_room_for_context(model, max_tokens, max_batch);
+    return model;
+}
+
+}  // namespace
+
+uint32_t checked_max_tokens(const io::Config& config, uint64_t wanted) {
+    const uint32_t most = config.max_context;
     if (wanted > most)
         throw Error(Status::InvalidArgument,
                     "context_length is " + std::to_string(wanted) + "; the model supports " + std::to_string(most));
@@ -38,19 +45,20 @@ uint32_t checked_max_batch(uint32_t max_tokens, uint64_t wanted) {
     return wanted ? static_cast<uint32_t>(wanted) : std::min(max_tokens, kDefaultBatch);
 }
 
-}  // namespace
-
 Context::Context(std::shared_ptr<const Model> model, uint64_t max_tokens, uint64_t max_batch)
     : model_(std::move(model)),
-      max_tokens_(checked_max_tokens(*model_, max_tokens)),
+      max_tokens_(checked_max_tokens(model_->config, max_tokens)),
       max_batch_(checked_max_batch(max_tokens_, max_batch)),
-      activations_(*model_, max_batch_),
+      activations_(with_room(*model_, max_tokens_, max_batch_), max_batch_),
       cache_(std::make_unique<KvCache>(*model_, max_tokens_, max_batch_)),
       sampler_(*model_),
       token_staging_(model_->device, max_batch_ * sizeof(args::Token), vk::Memory::Upload, "tokens"),
       logits_staging_(model_->device, model_->config.vocab * 4ull, vk::Memory::Readback, "logits"),
       commands_(model_->device, model_->kernels),
       batch_commands_{vk::Commands(model_->device, model_->kernels), vk::Commands(model_->device, model_->kernels)} {
+    if (const ExpertCache* experts = model_->weights.expert_cache())
+        expert_counts_ =
+            vk::Buffer(model_->device, (kAhead + 1) * experts->counts_bytes(), vk::Memory::Readback, "uses of experts");
     // kernels sum whole vectors of this table, also where no tile writes
     commands_.begin();
     commands_.zero(activations_.squares);
@@ -152,11 +160,25 @@ void Context::run_batch(uint32_t first, uint32_t n, bool want_logits) {
         if (layer == 0) record_tokens(commands, first, n);
         const uint32_t end = std::min(layer + layers, n_layers);
         record_forward(commands, *model_, activations_, *cache_, n, layer, end, want_logits && end == n_layers);
+        if (end == n_layers) record_expert_counts(commands, kAhead);
         commands.end();
         check_cancelled();
         commands.submit();
     }
     for (vk::Commands& commands : batch_commands_) commands.wait();
+    hand_in_expert_counts(kAhead);
+}
+
+void Context::record_expert_counts(vk::Commands& commands, uint32_t index) const {
+    if (const ExpertCache* experts = model_->weights.expert_cache())
+        experts->record_counts(commands, expert_counts_, index * experts->counts_bytes());
+}
+
+void Context::hand_in_expert_counts(uint32_t index) const {
+    ExpertCache* experts = model_->weights.expert_cache();
+    if (!experts) return;
+    const uint64_t n = experts->counts_bytes() / 4;
+    experts->hand_in({expert_counts_.as<const uint32_t>() + index * n, n});
 }
 
 void Context::record_tokens(vk::Commands& commands, uint32_t first, uint32_t n) {
@@ -251,6 +273,7 @@ void Context::run_steps(const GenerateRequest& request, uint64_t limit, uint64_t
             *reason = StopReason::Callback;
             stop = true;
         }
+        if (received > 1) hand_in_expert_counts(static_cast<uint32_t>((received - 1) % kAhead));
     }
     for (uint64_t i = received; i < submitted; i++) steps_[i % kAhead].commands->wait();
     // steps that ran on past the last token: the first of them computed it
@@ -278,6 +301,7 @@ void Context::submit_step(uint32_t index, const SamplerSettings& settings) {
         record_forward(*commands, *model_, activations_, *cache_, 1, 0, model_->config.n_layers, true);
         commands->barrier();
         sampler_.record(*commands, settings, activations_.logits.address(), activations_.tokens.address());
+        record_expert_counts(*commands, index);
         commands->end();
         step = {std::move(commands), settings};
     }

@@ -25,6 +25,13 @@ struct GenerateRequest {
     std::function<bool(uint32_t)> on_token;  // called once a token is appended; true stops; may be empty
 };
 
+// Tokens that are processed at once by default: enough rows for every expert to be worth its weights' read.
+constexpr uint32_t kDefaultBatch = 256;
+
+// What a context is asked to hold, or the default where that is 0. Throw InvalidArgument.
+uint32_t checked_max_tokens(const io::Config& config, uint64_t wanted);
+uint32_t checked_max_batch(uint32_t max_tokens, uint64_t wanted);
+
 class Context {
   public:
     // max_tokens: the most tokens it can hold; max_batch: the most that are processed at once; 0 for the defaults.
@@ -71,7 +78,9 @@ class Context {
     // Dispatches and barriers of a decode step; 0 before the first.
     uint32_t step_dispatches() const { return steps_[1].commands ? steps_[1].commands->dispatches() : 0; }
     uint32_t step_barriers() const { return steps_[1].commands ? steps_[1].commands->barriers() : 0; }
-    uint64_t working_bytes() const { return activations_.bytes() + sampler_.bytes(); }
+    uint64_t working_bytes() const {
+        return Activations::footprint(model_->config, model_->tuning, max_batch_) + Sampler::footprint(model_->config);
+    }
 
   private:
     static constexpr uint32_t kAhead = 3;  // steps in flight: the device never waits for the host
@@ -81,6 +90,8 @@ class Context {
     void compute_until(uint32_t end);
     void run_batch(uint32_t first, uint32_t n, bool want_logits);
     void record_tokens(vk::Commands& commands, uint32_t first, uint32_t n);
+    void record_expert_counts(vk::Commands& commands, uint32_t index) const;
+    void hand_in_expert_counts(uint32_t index) const;
     void run_steps(const GenerateRequest& request, uint64_t limit, uint64_t* n_tokens, StopReason* reason);
     void submit_first_draw(const SamplerSettings& settings);
     void submit_step(uint32_t step, const SamplerSettings& settings);
@@ -102,6 +113,7 @@ class Context {
     Sampler sampler_;
     vk::Buffer token_staging_;
     vk::Buffer logits_staging_;
+    vk::Buffer expert_counts_;  // (kAhead + 1, experts) after each step in flight, and after a batch; see ExpertCache
     vk::Commands commands_;
     std::array<vk::Commands, 2> batch_commands_;  // one is recorded while the other runs
     // A decode step, recorded once for its settings and submitted for every token: all that changes from token to token

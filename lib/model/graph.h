@@ -1,6 +1,8 @@
 // The forward pass.
 #pragma once
 
+#include <vector>
+
 #include "model/kv_cache.h"
 #include "model/model.h"
 
@@ -27,7 +29,16 @@ struct Activations {
     vk::Buffer expert_out;     // (T * n_active, hidden)
     vk::Buffer logits;         // (vocab) of the last token
 
-    uint64_t bytes() const;
+    // The device memory that they take, bytes.
+    static uint64_t footprint(const io::Config& config, const Tuning& tuning, uint32_t max_batch);
+
+  private:
+    struct Part {
+        vk::Buffer Activations::*buffer;
+        uint64_t size;
+        const char* what;
+    };
+    static std::vector<Part> parts_of(const io::Config& config, const Tuning& tuning, uint32_t max_batch);
 };
 
 // Records layers [first_layer, last_layer) of the forward pass of n_tokens tokens that stand in activations.tokens;

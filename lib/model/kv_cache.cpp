@@ -12,22 +12,35 @@ constexpr uint32_t kInFlight = 32;  // decode steps that may be undone at no cos
 
 }  // namespace
 
+KvCache::Sizes::Sizes(const io::Config& config, bool kv_f16, uint32_t max_tokens, uint32_t max_batch)
+    : n_sliding(static_cast<uint32_t>(std::count(config.sliding.begin(), config.sliding.end(), true))),
+      n_full(config.n_layers - n_sliding),
+      // the window of the batch's first token, the batch itself, and steps ahead that may be thrown away
+      ring_slots(static_cast<uint32_t>(
+          std::min<uint64_t>(max_tokens + uint64_t{kInFlight}, uint64_t{config.window} + max_batch + kInFlight))),
+      max_segments((max_tokens + kSegmentSlots - 1) / kSegmentSlots),
+      slot_bytes(uint64_t{config.n_kv_heads} * HEAD_DIM * (kv_f16 ? 2 : 4)),
+      ring_slot_bytes(uint64_t{config.n_kv_heads} * HEAD_DIM * 4),
+      ring(uint64_t{n_sliding} * 2 * ring_slots * ring_slot_bytes),
+      snapshot(uint64_t{n_sliding} * 2 * config.window * ring_slot_bytes),
+      segment(uint64_t{n_full} * 2 * kSegmentSlots * slot_bytes),
+      table(config.n_layers * sizeof(args::Cache) + 8 + 8ull * max_segments) {}
+
+KvCache::Footprint KvCache::footprint(const io::Config& config, bool kv_f16, uint32_t max_tokens, uint32_t max_batch) {
+    const Sizes sizes(config, kv_f16, max_tokens, max_batch);
+    const uint64_t first = vk::Buffer::footprint(sizes.ring) + vk::Buffer::footprint(sizes.table);
+    return {first,
+            first + sizes.max_segments * vk::Buffer::footprint(sizes.segment) + vk::Buffer::footprint(sizes.snapshot)};
+}
+
 KvCache::KvCache(const Model& model, uint32_t max_tokens, uint32_t max_batch)
     : model_(model),
-      slot_bytes_(uint64_t{model.config.n_kv_heads} * HEAD_DIM * (model.kv_f16 ? 2 : 4)),
-      ring_slot_bytes_(uint64_t{model.config.n_kv_heads} * HEAD_DIM * 4),
+      sizes_(model.config, model.kv_f16, max_tokens, max_batch),
+      ring_(model.device, sizes_.ring, vk::Memory::Device, "sliding-window cache"),
+      table_(model.device, sizes_.table, vk::Memory::Device, "cache table"),
       commands_(model.device, model.kernels) {
     const io::Config& config = model.config;
-    n_sliding_ = static_cast<uint32_t>(std::count(config.sliding.begin(), config.sliding.end(), true));
-    n_full_ = config.n_layers - n_sliding_;
-    // the window of the batch's first token, the batch itself, and steps ahead that may be thrown away
-    ring_slots_ = static_cast<uint32_t>(
-        std::min<uint64_t>(max_tokens + uint64_t{kInFlight}, uint64_t{config.window} + max_batch + kInFlight));
-    max_segments_ = (max_tokens + kSegmentSlots - 1) / kSegmentSlots;
-    ring_ = vk::Buffer(model.device, n_sliding_ * 2 * ring_slots_ * ring_slot_bytes_, vk::Memory::Device,
-                       "sliding-window cache");
     const uint64_t rows_bytes = config.n_layers * sizeof(args::Cache);
-    table_ = vk::Buffer(model.device, rows_bytes + 8 + 8ull * max_segments_, vk::Memory::Device, "cache table");
 
     std::vector<args::Cache> rows;
     const uint64_t ring_list = table_.address() + rows_bytes, segment_list = ring_list + 8;
@@ -35,8 +48,8 @@ KvCache::KvCache(const Model& model, uint32_t max_tokens, uint32_t max_batch)
     for (uint32_t layer = 0; layer < config.n_layers; layer++) {
         const bool sliding = config.sliding[layer];
         uint32_t& row = sliding ? ring_row : segment_row;
-        const uint32_t slots = sliding ? ring_slots_ : kSegmentSlots, part = slots * config.n_kv_heads;
-        rows.push_back({sliding ? ring_list : segment_list, slots, sliding ? 1 : max_segments_, row, row + part});
+        const uint32_t slots = sliding ? sizes_.ring_slots : kSegmentSlots, part = slots * config.n_kv_heads;
+        rows.push_back({sliding ? ring_list : segment_list, slots, sliding ? 1 : sizes_.max_segments, row, row + part});
         row += 2 * part;
     }
     const uint64_t ring_address = ring_.address();
@@ -58,12 +71,10 @@ void KvCache::finish() {
 // The addresses of the segments; where there is none, the table's own, for loads that a device makes and does not use.
 void KvCache::record_segments(const std::vector<Segment>& segments) {
     table_current_ = false;
-    std::vector<uint64_t> addresses(max_segments_, table_.address());
+    std::vector<uint64_t> addresses(sizes_.max_segments, table_.address());
     for (size_t i = 0; i < segments.size(); i++) addresses[i] = segments[i]->address();
-    commands_.update(table_, table_.size() - 8ull * max_segments_, addresses.data(), 8ull * max_segments_);
+    commands_.update(table_, table_.size() - 8ull * sizes_.max_segments, addresses.data(), 8ull * sizes_.max_segments);
 }
-
-uint64_t KvCache::segment_bytes() const { return uint64_t{n_full_} * 2 * kSegmentSlots * slot_bytes_; }
 
 // Once the commands that record_segments was part of are done.
 void KvCache::set_segments(std::vector<Segment> segments) {
@@ -72,25 +83,25 @@ void KvCache::set_segments(std::vector<Segment> segments) {
 }
 
 KvCache::Segment KvCache::new_segment() const {
-    return std::make_shared<const vk::Buffer>(model_.device, segment_bytes(), vk::Memory::Device, "key-value cache");
+    return std::make_shared<const vk::Buffer>(model_.device, sizes_.segment, vk::Memory::Device, "key-value cache");
 }
 
 std::shared_ptr<const vk::Buffer> KvCache::new_snapshot() const {
-    return std::make_shared<const vk::Buffer>(model_.device,
-                                              uint64_t{n_sliding_} * 2 * model_.config.window * ring_slot_bytes_,
-                                              vk::Memory::Device, "snapshot of the sliding-window cache");
+    return std::make_shared<const vk::Buffer>(model_.device, sizes_.snapshot, vk::Memory::Device,
+                                              "snapshot of the sliding-window cache");
 }
 
 uint64_t KvCache::bytes() const {
-    uint64_t sum = ring_.size() + table_.size();
-    for (const Segment& s : segments_) sum += s->size();
-    for (const Snapshot& s : snapshots_) sum += s.ring->size();
+    uint64_t sum = ring_.footprint() + table_.footprint();
+    for (const Segment& s : segments_) sum += s->footprint();
+    for (const Snapshot& s : snapshots_) sum += s.ring->footprint();
     return sum;
 }
 
 uint64_t KvCache::bytes_read(uint32_t position) const {
     const uint64_t in_window = std::min(position + 1, model_.config.window);
-    return 2 * (n_sliding_ * in_window * ring_slot_bytes_ + n_full_ * (position + 1ull) * slot_bytes_);
+    return 2 * (sizes_.n_sliding * in_window * sizes_.ring_slot_bytes +
+                sizes_.n_full * (position + 1ull) * sizes_.slot_bytes);
 }
 
 // Whether a segment is there and this cache's alone.
@@ -111,9 +122,9 @@ void KvCache::reserve(uint32_t first, uint32_t end) {
         next.push_back(i < begin || i >= stop || own(i) ? segments_[i] : new_segment());
     commands_.begin();
     commands_.barrier();
-    if (const uint64_t kept = first % kSegmentSlots * slot_bytes_; kept > 0 && next[begin] != segments_[begin])
-        for (uint32_t part = 0; part < n_full_ * 2; part++) {
-            const uint64_t at = part * kSegmentSlots * slot_bytes_;
+    if (const uint64_t kept = first % kSegmentSlots * sizes_.slot_bytes; kept > 0 && next[begin] != segments_[begin])
+        for (uint32_t part = 0; part < sizes_.n_full * 2; part++) {
+            const uint64_t at = part * kSegmentSlots * sizes_.slot_bytes;
             commands_.copy(*segments_[begin], at, *next[begin], at, kept);
         }
     record_segments(next);
@@ -132,7 +143,7 @@ uint32_t KvCache::window_start(uint32_t position) const {
     return position - std::min(position, model_.config.window - 1);
 }
 
-uint32_t KvCache::ring_first() const { return high_water_ - std::min(high_water_, ring_slots_); }
+uint32_t KvCache::ring_first() const { return high_water_ - std::min(high_water_, sizes_.ring_slots); }
 
 uint32_t KvCache::rewind(uint32_t position) {
     if (has_window(position)) return position;
@@ -148,12 +159,12 @@ uint32_t KvCache::rewind(uint32_t position) {
     record_window(*snapshots_.back().ring, false, ring_, to);
     finish();
     const uint32_t start = window_start(to);
-    high_water_ = start == 0 ? to : start + ring_slots_;  // the ring now has the window, and nothing before it
+    high_water_ = start == 0 ? to : start + sizes_.ring_slots;  // the ring now has the window, and nothing before it
     return to;
 }
 
 void KvCache::save(uint32_t position) {
-    if (n_sliding_ == 0 || position == 0) return;
+    if (sizes_.n_sliding == 0 || position == 0) return;
     if (!snapshots_.empty() && snapshots_.back().position == position) return;
     std::shared_ptr<const vk::Buffer> copy;
     try {
@@ -174,9 +185,9 @@ void KvCache::save(uint32_t position) {
 // wrap around.
 template <typename F>
 void KvCache::for_window(uint32_t first, uint32_t end, const F& f) const {
-    for (uint32_t part = 0; part < n_sliding_ * 2; part++)
+    for (uint32_t part = 0; part < sizes_.n_sliding * 2; part++)
         for (uint32_t p = first; p < end;) {
-            const uint32_t slot = p % ring_slots_, n = std::min(end - p, ring_slots_ - slot);
+            const uint32_t slot = p % sizes_.ring_slots, n = std::min(end - p, sizes_.ring_slots - slot);
             f(part, p, slot, n);
             p += n;
         }
@@ -186,9 +197,10 @@ void KvCache::for_window(uint32_t first, uint32_t end, const F& f) const {
 void KvCache::record_window(const vk::Buffer& from, bool from_ring, const vk::Buffer& to, uint32_t position) {
     const uint32_t start = window_start(position);
     for_window(start, position, [&](uint32_t part, uint32_t p, uint32_t slot, uint32_t n) {
-        const uint64_t in_ring = (uint64_t{part} * ring_slots_ + slot) * ring_slot_bytes_;
-        const uint64_t in_copy = (uint64_t{part} * model_.config.window + p - start) * ring_slot_bytes_;
-        commands_.copy(from, from_ring ? in_ring : in_copy, to, from_ring ? in_copy : in_ring, n * ring_slot_bytes_);
+        const uint64_t in_ring = (uint64_t{part} * sizes_.ring_slots + slot) * sizes_.ring_slot_bytes;
+        const uint64_t in_copy = (uint64_t{part} * model_.config.window + p - start) * sizes_.ring_slot_bytes;
+        commands_.copy(from, from_ring ? in_ring : in_copy, to, from_ring ? in_copy : in_ring,
+                       n * sizes_.ring_slot_bytes);
     });
 }
 
@@ -208,30 +220,32 @@ void KvCache::share(const KvCache& other, uint32_t n) {
 
 StateShape KvCache::state_shape() const {
     const io::Config& c = model_.config;
-    return {model_.fingerprint, model_.kv_f16 ? 2u : 4u, c.vocab, c.window, c.max_context, n_sliding_, n_full_,
-            slot_bytes_,        ring_slot_bytes_};
+    return {model_.fingerprint, model_.kv_f16 ? 2u : 4u, c.vocab,
+            c.window,           c.max_context,           sizes_.n_sliding,
+            sizes_.n_full,      sizes_.slot_bytes,       sizes_.ring_slot_bytes};
 }
 
 std::vector<KvCache::Piece> KvCache::pieces(uint32_t n, uint32_t ring_first) const {
     std::vector<Piece> pieces;
     uint64_t at = 0;
-    const uint32_t n_ring = n - ring_first, first = std::max(ring_first, n - std::min(n, ring_slots_));
+    const uint32_t n_ring = n - ring_first, first = std::max(ring_first, n - std::min(n, sizes_.ring_slots));
     for_window(first, n, [&](uint32_t part, uint32_t p, uint32_t slot, uint32_t count) {
-        pieces.push_back({&ring_, (uint64_t{part} * ring_slots_ + slot) * ring_slot_bytes_, count * ring_slot_bytes_,
-                          (uint64_t{part} * n_ring + p - ring_first) * ring_slot_bytes_});
+        pieces.push_back({&ring_, (uint64_t{part} * sizes_.ring_slots + slot) * sizes_.ring_slot_bytes,
+                          count * sizes_.ring_slot_bytes,
+                          (uint64_t{part} * n_ring + p - ring_first) * sizes_.ring_slot_bytes});
     });
-    at = uint64_t{n_sliding_} * 2 * n_ring * ring_slot_bytes_;
+    at = uint64_t{sizes_.n_sliding} * 2 * n_ring * sizes_.ring_slot_bytes;
     const auto add = [&](const vk::Buffer& buffer, uint64_t part_bytes, uint32_t parts, uint64_t bytes) {
         for (uint32_t part = 0; part < parts; part++, at += bytes)
             pieces.push_back({&buffer, part * part_bytes, bytes, at});
     };
     for (const Snapshot& s : snapshots_)
         if (s.position <= n)
-            add(*s.ring, model_.config.window * ring_slot_bytes_, n_sliding_ * 2,
-                (s.position - window_start(s.position)) * ring_slot_bytes_);
+            add(*s.ring, model_.config.window * sizes_.ring_slot_bytes, sizes_.n_sliding * 2,
+                (s.position - window_start(s.position)) * sizes_.ring_slot_bytes);
     for (uint32_t i = 0; i * kSegmentSlots < n; i++)
-        add(*segments_[i], kSegmentSlots * slot_bytes_, n_full_ * 2,
-            std::min(kSegmentSlots, n - i * kSegmentSlots) * slot_bytes_);
+        add(*segments_[i], kSegmentSlots * sizes_.slot_bytes, sizes_.n_full * 2,
+            std::min(kSegmentSlots, n - i * kSegmentSlots) * sizes_.slot_bytes);
     return pieces;
 }
 
@@ -245,8 +259,8 @@ std::vector<uint32_t> KvCache::snapshot_positions(uint32_t n) const {
 void KvCache::begin_restore(uint32_t n, uint32_t ring_first, std::span<const uint32_t> snapshot_positions) {
     reserve(0, n);
     for (const uint32_t position : snapshot_positions) snapshots_.push_back({position, new_snapshot()});
-    const uint32_t first = std::max(ring_first, n - std::min(n, ring_slots_));
-    high_water_ = first == 0 ? n : first + ring_slots_;
+    const uint32_t first = std::max(ring_first, n - std::min(n, sizes_.ring_slots));
+    high_water_ = first == 0 ? n : first + sizes_.ring_slots;
 }
 
 }  // namespace gptoss::model

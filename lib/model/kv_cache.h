@@ -57,12 +57,30 @@ class KvCache {
 
     // The device address of args::Cache of a layer, one sequence.
     uint64_t table(uint32_t layer) const { return table_.address() + layer * sizeof(args::Cache); }
-    // Segments that are shared are counted in each of the caches.
+    // Device memory held now, bytes. Segments that are shared are counted in each of the caches.
     uint64_t bytes() const;
+    // What a new cache takes, and one that max_tokens were written to as one prompt.
+    struct Footprint {
+        uint64_t at_first, full;
+    };
+    static Footprint footprint(const io::Config& config, bool kv_f16, uint32_t max_tokens, uint32_t max_batch);
     // Bytes of keys and values that the token at a position reads.
     uint64_t bytes_read(uint32_t position) const;
 
   private:
+    struct Sizes {
+        Sizes(const io::Config& config, bool kv_f16, uint32_t max_tokens, uint32_t max_batch);
+
+        const uint32_t n_sliding, n_full;  // layers
+        const uint32_t ring_slots;
+        const uint32_t max_segments;
+        // Bytes of the keys or the values of a position. A window is short, so float32 there costs little memory, and
+        // is what keeps the logits close to those of a float32 cache: rounding in the first layers is what later layers
+        // enlarge.
+        const uint64_t slot_bytes, ring_slot_bytes;
+        const uint64_t ring, snapshot, segment, table;  // bytes
+    };
+
     // (n_full, 2, kSegmentSlots) slots: of each full layer the keys, then the values.
     using Segment = std::shared_ptr<const vk::Buffer>;
     struct Snapshot {
@@ -71,7 +89,6 @@ class KvCache {
     };
 
     bool own(uint32_t segment) const;
-    uint64_t segment_bytes() const;
     Segment new_segment() const;
     std::shared_ptr<const vk::Buffer> new_snapshot() const;
     uint32_t window_start(uint32_t position) const;
@@ -83,14 +100,9 @@ class KvCache {
     void for_window(uint32_t first, uint32_t end, const F& f) const;
 
     const Model& model_;
-    // Of keys or values of a position. A window is short, so float32 there costs little memory, and is what keeps the
-    // logits close to those of a float32 cache: rounding in the first layers is what later layers enlarge.
-    const uint64_t slot_bytes_, ring_slot_bytes_;
-    uint32_t n_sliding_ = 0, n_full_ = 0;  // layers
-    uint32_t ring_slots_ = 0;
-    uint32_t max_segments_ = 0;
+    const Sizes sizes_;
     uint32_t high_water_ = 0;         // the ring holds no position below this less ring_slots
-    vk::Buffer ring_;                 // (n_sliding, 2, ring_slots) slots: keys, then values
+    const vk::Buffer ring_;           // (n_sliding, 2, ring_slots) slots: keys, then values
     std::vector<Segment> segments_;   // in the order of their positions
     std::deque<Snapshot> snapshots_;  // by position
     vk::Buffer table_;                // (n_layers) args::Cache, the address of the ring, (max_segments) addresses

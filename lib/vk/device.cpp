@@ -90,15 +90,6 @@ uint32_t compute_queue_family(VkPhysicalDevice physical, uint32_t* timestamp_bit
     return UINT32_MAX;
 }
 
-// What the host can still give, bytes; 0 where the system does not tell.
-uint64_t host_memory_available() {
-    std::ifstream meminfo("/proc/meminfo");
-    std::string key, unit;
-    for (uint64_t kilobytes; meminfo >> key >> kilobytes; std::getline(meminfo, unit))
-        if (key == "MemAvailable:") return kilobytes * 1024;
-    return 0;
-}
-
 DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
     DeviceInfo info;
     info.index = index;
@@ -112,7 +103,6 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
                            std::to_string(VK_API_VERSION_MINOR(basic.apiVersion)) + ", 1.2 is needed";
         return info;
     }
-    const auto extensions = device_extensions(physical);
     VkPhysicalDeviceVulkan11Properties p11{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES};
     VkPhysicalDeviceVulkan12Properties p12{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_PROPERTIES, &p11};
     VkPhysicalDeviceProperties2 properties{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &p12};
@@ -130,7 +120,7 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
 #ifdef VK_KHR_cooperative_matrix
     VkPhysicalDeviceCooperativeMatrixFeaturesKHR coopmat{
         VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
-    const bool asks_coopmat = has_extension(extensions, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
+    const bool asks_coopmat = has_extension(device_extensions(physical), VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
     if (asks_coopmat) f12.pNext = &coopmat;
 #endif
     vkGetPhysicalDeviceFeatures2(physical, &features);
@@ -152,24 +142,7 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
                    has_coopmat_16x16(physical);
 #endif
 
-    VkPhysicalDeviceMemoryBudgetPropertiesEXT budget{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT};
-    VkPhysicalDeviceMemoryProperties2 memory{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
-    const bool has_budget = has_extension(extensions, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
-    if (has_budget) memory.pNext = &budget;
-    vkGetPhysicalDeviceMemoryProperties2(physical, &memory);
-    for (uint32_t h = 0; h < memory.memoryProperties.memoryHeapCount; h++) {
-        const VkMemoryHeap& heap = memory.memoryProperties.memoryHeaps[h];
-        if (!(heap.flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) || heap.size < info.memory_size) continue;
-        info.memory_size = heap.size;
-        info.memory_available = heap.size;
-        if (has_budget)
-            info.memory_available = budget.heapBudget[h] - std::min(budget.heapUsage[h], budget.heapBudget[h]);
-    }
-    if (info.type == VK_PHYSICAL_DEVICE_TYPE_CPU) {
-        // its memory is the host's, whatever small heap an old driver names
-        info.memory_available = std::max(info.memory_available, host_memory_available());
-        info.memory_size = std::max(info.memory_size, info.memory_available);
-    }
+    query_memory(info);
     return info;
 }
 
@@ -215,6 +188,37 @@ DeviceInfo find_device(const char* wanted) {
 
 }  // namespace
 
+uint64_t host_memory_available() {
+    std::ifstream meminfo("/proc/meminfo");
+    std::string key, unit;
+    for (uint64_t kilobytes; meminfo >> key >> kilobytes; std::getline(meminfo, unit))
+        if (key == "MemAvailable:") return kilobytes * 1024;
+    return UINT64_MAX;
+}
+
+void query_memory(DeviceInfo& device) {
+    VkPhysicalDeviceMemoryBudgetPropertiesEXT budget{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT};
+    VkPhysicalDeviceMemoryProperties2 memory{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
+    const bool has_budget = has_extension(device_extensions(device.physical), VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
+    if (has_budget) memory.pNext = &budget;
+    vkGetPhysicalDeviceMemoryProperties2(device.physical, &memory);
+    device.memory_size = device.memory_available = 0;
+    for (uint32_t h = 0; h < memory.memoryProperties.memoryHeapCount; h++) {
+        const VkMemoryHeap& heap = memory.memoryProperties.memoryHeaps[h];
+        if (!(heap.flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) || heap.size < device.memory_size) continue;
+        device.memory_size = heap.size;
+        device.memory_available = heap.size;
+        if (has_budget)
+            device.memory_available = budget.heapBudget[h] - std::min(budget.heapUsage[h], budget.heapBudget[h]);
+    }
+    const uint64_t host = host_memory_available();
+    if (device.type == VK_PHYSICAL_DEVICE_TYPE_CPU && host != UINT64_MAX) {
+        // its memory is the host's, whatever small heap an old driver names
+        device.memory_available = std::max(device.memory_available, host);
+        device.memory_size = std::max(device.memory_size, device.memory_available);
+    }
+}
+
 std::vector<DeviceInfo> enumerate_devices() {
     const VkInstance vulkan = instance();
     if (!vulkan) return {};
@@ -237,7 +241,7 @@ DeviceInfo choose_device(const char* wanted) {
     return device;
 }
 
-Device::Device(const DeviceInfo& info) : info_(info) {
+Device::Device(const DeviceInfo& info, uint64_t budget) : info_(info), budget_(budget) {
     const float priority = 1;
     VkDeviceQueueCreateInfo queue{VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO};
     queue.queueFamilyIndex = info.queue_family;
@@ -272,6 +276,22 @@ Device::Device(const DeviceInfo& info) : info_(info) {
 Device::~Device() {
     vk.vkDeviceWaitIdle(device_);
     vk.vkDestroyDevice(device_, nullptr);
+}
+
+uint64_t Device::available() const {
+    if (budget_) return budget_ - std::min(allocated(), budget_);
+    DeviceInfo now = info_;
+    query_memory(now);
+    return now.memory_available;
+}
+
+void Device::take(uint64_t bytes, const std::string& what) const {
+    const uint64_t before = allocated_.fetch_add(bytes);
+    if (!budget_ || before + bytes <= budget_) return;
+    allocated_ -= bytes;
+    throw Error(Status::InsufficientMemory, what + " needs " + std::to_string(bytes) +
+                                                " bytes of device memory: of the budget of " + std::to_string(budget_) +
+                                                " bytes " + std::to_string(before) + " are taken");
 }
 
 void Device::submit(VkCommandBuffer commands, VkFence fence) const {

@@ -175,6 +175,10 @@ void Commands::zero(const Buffer& buffer) {
     device_.vk.vkCmdFillBuffer(commands_, buffer.handle(), 0, VK_WHOLE_SIZE, 0);
 }
 
+void Commands::write(const Buffer& to, uint64_t offset, const void* data, uint64_t size) {
+    device_.vk.vkCmdUpdateBuffer(commands_, to.handle(), offset, size, data);
+}
+
 void Commands::end() {
     // what kernels wrote is for the host to read
     VkMemoryBarrier memory{VK_STRUCTURE_TYPE_MEMORY_BARRIER};
@@ -190,6 +194,12 @@ void Commands::submit() {
     check(device_.vk.vkResetFences(device_.handle(), 1, &fence_), "vkResetFences");
     device_.submit(commands_, fence_);
     running_ = true;
+}
+
+bool Commands::done() {
+    if (running_ && device_.vk.vkGetFenceStatus(device_.handle(), fence_) == VK_NOT_READY) return false;
+    wait();
+    return true;
 }
 
 void Commands::wait() {

@@ -68,12 +68,15 @@ class Commands {
     // A few words, a multiple of 4 bytes, that the command buffer itself carries.
     void update(const Buffer& to, uint64_t offset, const void* data, uint64_t size);
     void zero(const Buffer& buffer);
+    // Bytes that are copied now: size is a multiple of 4, at most 64 kB.
+    void write(const Buffer& to, uint64_t offset, const void* data, uint64_t size);
     void end();
 
     void submit();
     // Waits for the last submit; throws DeviceLost. Returns at once if nothing is running.
     void wait();
-    bool running() const { return running_; }
+    // Whether the last submit is done; does not wait. Throws DeviceLost.
+    bool done();
 
     uint32_t dispatches() const { return dispatches_; }
     uint32_t barriers() const { return barriers_; }

@@ -147,31 +147,57 @@ struct reentry {
     int calls;
 };
 
+/* While a call runs on the context: whatever changes or computes. */
+static void check_refused(gptoss_context_t context) {
+    const uint32_t token = 3;
+    uint32_t tokens[4];
+    size_t n = 0, size = 0;
+    gptoss_context_t fork = context;
+#define RUNNING(call) CHECK_FAILS(gptoss_status_invalid_state, "another call is running", call)
+    RUNNING(gptoss_context_truncate(context, 0));
+    RUNNING(gptoss_context_reset(context));
+    RUNNING(gptoss_context_append_tokens(context, 1, &token));
+    RUNNING(gptoss_context_append_chars(context, "", 0, NULL));
+    RUNNING(gptoss_context_process(context));
+    RUNNING(gptoss_context_get_logits(context, NULL, 0, &n));
+    RUNNING(gptoss_context_sample(context, 0, 0, 1, tokens, &n));
+    RUNNING(gptoss_context_generate(context, NULL, NULL, NULL, NULL));
+    RUNNING(gptoss_context_profile(context, 1, NULL, 0, &n));
+    RUNNING(gptoss_context_fork(context, &fork));
+    CHECK(!fork);
+    RUNNING(gptoss_context_save(context, NULL, 0, &size));
+    RUNNING(gptoss_context_restore(context, tokens, 1));
+}
+
+/* In a thread that the call does not run in, also what reads. */
+static void* use_from_another_thread(void* argument) {
+    gptoss_context_t context = argument;
+    struct gptoss_context_stats stats = {.struct_size = sizeof stats};
+    uint32_t token;
+    size_t n = 1;
+    check_refused(context);
+    RUNNING(gptoss_context_get_num_tokens(context, &n));
+    RUNNING(gptoss_context_get_tokens(context, &token, 1, &n));
+    RUNNING(gptoss_context_get_stats(context, &stats));
+    CHECK(n == 0);
+    CHECK_OK(gptoss_context_get_max_tokens(context, &n));
+    return NULL;
+}
+
 static int use_the_context(void* user_data, uint32_t token) {
     struct reentry* r = user_data;
     uint32_t tokens[300];
-    size_t n = 0, size = 0;
+    size_t n = 0;
+    pthread_t thread;
     CHECK_OK(gptoss_context_get_tokens(r->context, tokens, 300, &n));
     CHECK(n == 6 + (size_t)r->calls && tokens[n - 1] == token);
-    gptoss_context_t fork = r->context;
-#define RUNNING(call) CHECK_FAILS(gptoss_status_invalid_state, "another call is running", call)
-    RUNNING(gptoss_context_truncate(r->context, 0));
-    RUNNING(gptoss_context_reset(r->context));
-    RUNNING(gptoss_context_append_tokens(r->context, 1, &token));
-    RUNNING(gptoss_context_append_chars(r->context, "", 0, NULL));
-    RUNNING(gptoss_context_process(r->context));
-    RUNNING(gptoss_context_get_logits(r->context, NULL, 0, &n));
-    RUNNING(gptoss_context_sample(r->context, 0, 0, 1, tokens, &n));
-    RUNNING(gptoss_context_generate(r->context, NULL, NULL, NULL, NULL));
-    RUNNING(gptoss_context_profile(r->context, 1, NULL, 0, &n));
-    RUNNING(gptoss_context_fork(r->context, &fork));
-    CHECK(!fork);
-    RUNNING(gptoss_context_save(r->context, NULL, 0, &size));
-    RUNNING(gptoss_context_restore(r->context, tokens, 1));
+    check_refused(r->context);
+    CHECK(pthread_create(&thread, NULL, use_from_another_thread, r->context) == 0);
+    pthread_join(thread, NULL);
     return ++r->calls == 5 && gptoss_context_cancel(r->context) != gptoss_status_success;
 }
 
-TEST(a_callback_that_uses_its_context) {
+TEST(a_context_in_use) {
     gptoss_context_t context = tiny_context();
     struct reentry r = {context, 0};
     struct gptoss_generate_options options;

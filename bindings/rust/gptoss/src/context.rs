@@ -3,6 +3,8 @@ use crate::generation::{self, GenerateOptions, Generated, Generation, Run};
 use crate::model::Model;
 use gptoss_sys as sys;
 use std::cell::RefCell;
+use std::ffi::CStr;
+use std::mem::{size_of, zeroed};
 use std::ops::ControlFlow;
 use std::ptr;
 use std::sync::Arc;
@@ -21,6 +23,24 @@ impl Drop for Inner {
     fn drop(&mut self) {
         unsafe { sys::gptoss_context_release(self.handle) };
     }
+}
+
+/// What a context holds, and what a token costs it: gptoss.h says more.
+#[derive(Clone, Copy, Debug)]
+pub struct ContextStats {
+    pub cache_bytes: u64,
+    pub activation_bytes: u64,
+    pub cache_bytes_per_token: u64,
+    pub step_dispatches: u32,
+    pub step_barriers: u32,
+}
+
+/// What all dispatches of a kernel took together.
+#[derive(Clone, Debug)]
+pub struct KernelTime {
+    pub name: String,
+    pub microseconds: f64,
+    pub dispatches: u32,
 }
 
 /// One timeline of tokens over a model.
@@ -141,6 +161,39 @@ impl Context {
     /// Makes this context what the saved one was, of the same model; it stays as it is if that fails.
     pub fn restore(&mut self, state: &[u8]) -> Result<()> {
         check(unsafe { sys::gptoss_context_restore(self.idle(), state.as_ptr().cast(), state.len()) })
+    }
+
+    /// What the context holds, and what a token costs it.
+    pub fn stats(&self) -> Result<ContextStats> {
+        let mut stats: sys::gptoss_context_stats = unsafe { zeroed() };
+        stats.struct_size = size_of::<sys::gptoss_context_stats>();
+        check(unsafe { sys::gptoss_context_get_stats(self.idle(), &mut stats) })?;
+        Ok(ContextStats {
+            cache_bytes: stats.cache_bytes,
+            activation_bytes: stats.activation_bytes,
+            cache_bytes_per_token: stats.cache_bytes_per_token,
+            step_dispatches: stats.step_dispatches,
+            step_barriers: stats.step_barriers,
+        })
+    }
+
+    /// What each kernel takes to compute the last tokens again in one batch; empty where the device has no clock.
+    pub fn profile(&mut self, num_tokens: usize) -> Result<Vec<KernelTime>> {
+        let mut times: Vec<sys::gptoss_kernel_time> = Vec::new();
+        let mut n = 64;
+        while n > times.len() {
+            times.resize_with(n, || unsafe { zeroed() });
+            n = get(|n| unsafe {
+                sys::gptoss_context_profile(self.idle(), num_tokens, times.as_mut_ptr(), times.len(), n)
+            })?;
+        }
+        times.truncate(n);
+        let time = |time: &sys::gptoss_kernel_time| KernelTime {
+            name: unsafe { CStr::from_ptr(time.name.as_ptr()) }.to_string_lossy().into_owned(),
+            microseconds: time.microseconds,
+            dispatches: time.dispatches,
+        };
+        Ok(times.iter().map(time).collect())
     }
 
     /// Stops what runs on this context, from any thread.

@@ -205,6 +205,17 @@ fn text() {
 }
 
 #[test]
+fn costs_are_described() {
+    let mut context = context(&model());
+    context.sample(&mut [0; 3], 0.0, 0).unwrap();
+    let stats = context.stats().unwrap();
+    assert!(stats.cache_bytes > 0 && stats.step_dispatches > 0);
+    assert!(context.profile(1).unwrap().iter().all(|time| !time.name.is_empty() && time.dispatches > 0));
+    assert!(context.profile(100).is_err());
+    assert!(measure_bandwidth(1000).is_err());
+}
+
+#[test]
 fn devices_are_described() {
     assert!(devices().unwrap().iter().all(|device| !device.name.is_empty()));
     assert!(library_version() >= (0, 1, 0));
