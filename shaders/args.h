@@ -13,6 +13,7 @@ using F32 = uint64_t;
 using Vec4 = uint64_t;
 using U32 = uint64_t;
 using Tiles = uint64_t;
+using Halves = uint64_t;
 using Tokens = uint64_t;
 using Segments = uint64_t;
 using Caches = uint64_t;
@@ -25,6 +26,7 @@ layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer Ve
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer U32 { uint v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer Tiles { uvec4 v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 8) readonly buffer Segments { U32 v[]; };
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer Halves { uvec4 v[]; };  // 8 float16 each
 #endif
 
 #define TILE_ROWS 64  // rows of a weight tile: two halves of 32, so that a lane can hold rows r and r + 32
@@ -228,6 +230,72 @@ struct MergeArgs {
     F32 x;        // (T * K, H) by (token, choice)
     F32 weights;  // (T * K)
     uint n_active;
+};
+
+// Rows of activations as float16 for the kernels of cooperative matrices, each row times a power of two by which its
+// largest is just below 2^15; scales has what a product of the row is to be multiplied by: its norm over that power.
+struct HalveArgs {
+    Input src;
+    Halves y;    // (T, cols)
+    F32 scales;  // (T)
+};
+
+// What a product of cooperative matrices reads. Weights are taken as float16 times weight_scale, a power of two by which
+// the matrix's largest is below 16; sum_scale has its inverse, and what else the sums are to be multiplied by.
+struct HalfInput {
+    Halves x;    // (T, cols)
+    F32 scales;  // (T) of each row; not read by down_coopmat
+    uint cols;
+    uint n_tokens;
+    float weight_scale;
+    float sum_scale;
+};
+
+// As QkvArgs
+struct QkvCoopmatArgs {
+    HalfInput src;
+    Tiles w;
+    F32 bias;
+    F32 rope;
+    Tokens tokens;
+    Caches caches;
+    F32 q;
+    uint n_heads;
+    uint n_kv_heads;
+    uint rope_coarse;
+};
+
+// As OutArgs
+struct OutCoopmatArgs {
+    Residual r;
+    HalfInput src;
+    Tiles w;
+    F32 bias;
+};
+
+// As GateUpArgs of a grouped batch
+struct GateUpCoopmatArgs {
+    HalfInput src;
+    Experts experts;
+    F32 bias;
+    U32 slots;
+    U32 tiles;
+    Halves y;       // (T * K, I), by slot
+    float y_scale;  // a power of two that y is multiplied by
+    float limit;
+    float alpha;
+    uint n_active;
+};
+
+// As DownSlotsArgs
+struct DownCoopmatArgs {
+    HalfInput src;
+    Experts experts;
+    F32 bias;
+    U32 slots;
+    U32 tiles;
+    F32 y;
+    uint hidden;
 };
 
 #define IN_CONTEXT 0x80000000u

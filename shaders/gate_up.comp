@@ -6,6 +6,7 @@
 layout(constant_id = 4) const uint ACTIVE = 4;
 layout(constant_id = 5) const bool GROUPED = false;
 #include "experts.glsl"
+#include "swiglu.glsl"
 
 layout(push_constant) uniform Push { GateUpArgs a; };
 
@@ -42,7 +43,6 @@ void main() {
     [[unroll]] for (uint t = 0; t < TOKENS; t++) {
         if (t >= n_slots) break;
         vec2 y = tile_pair(t) * norm_scale(a.src, token[t]) + bias;
-        float gate = min(y.x, a.limit), up = clamp(y.y, -a.limit, a.limit);
-        a.y.v[((first_slot + t) * tiles + tile) * 32 + i] = gate / (1 + exp(-a.alpha * gate)) * (up + 1);
+        a.y.v[((first_slot + t) * tiles + tile) * 32 + i] = swiglu(y, a.limit, a.alpha);
     }
 }

@@ -13,7 +13,7 @@ layout(push_constant) uniform Push { MergeArgs a; };
 void main() {
     uint tile = gl_WorkGroupID.x, token = gl_WorkGroupID.y;
     uint row = tile * TILE_ROWS + gl_LocalInvocationID.x;
-    vec2 value = load_residual(a.r, token, tile);
+    vec2 value = load_residual(a.r, token, row);
     for (uint j = 0; j < a.n_active; j++) {
         uint slot = token * a.n_active + j;
         float weight = a.weights.v[slot];

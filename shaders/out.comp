@@ -16,7 +16,7 @@ void main() {
         uint token = first_token() + t;
         pair_squares[t] = 0;
         if (i < 32 && token < a.n_tokens)
-            store_residual(a.r, token, tile, t, load_residual(a.r, token, tile) + tile_pair(t) + bias);
+            store_residual(a.r, token, tile, t, load_residual(a.r, token, row) + tile_pair(t) + bias);
     }
     store_squares(a.r, first_token(), a.n_tokens - first_token(), tile);
 }

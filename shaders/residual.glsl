@@ -5,23 +5,23 @@
 shared float subgroup_squares[WORKGROUP / 4 * TOKENS];  // a subgroup has at least 4 invocations
 float pair_squares[TOKENS];
 
+// Row `row` of the token is now x; the square of it, 0 past the last row.
+float store_row(Residual r, uint token, uint row, float x) {
+    if (row >= r.hidden) return 0;
+    uint at = token * r.hidden + row;
+    r.x.v[at] = x;
+    r.normed.v[at] = x * r.norm.v[row];
+    return x * x;
+}
+
 // By invocations i < 32, for each t: rows i and i + 32 of the tile are now `value`; pair_squares[t] gets their squares.
 void store_residual(Residual r, uint token, uint tile, uint t, vec2 value) {
     uint row = tile * TILE_ROWS + gl_LocalInvocationID.x;
-    float squares = 0;
-    [[unroll]] for (uint half_tile = 0; half_tile < 2; half_tile++, row += 32)
-        if (row < r.hidden) {
-            uint at = token * r.hidden + row;
-            float x = value[half_tile];
-            r.x.v[at] = x;
-            r.normed.v[at] = x * r.norm.v[row];
-            squares += x * x;
-        }
-    pair_squares[t] = squares;
+    pair_squares[t] = store_row(r, token, row, value.x) + store_row(r, token, row + 32, value.y);
 }
 
-vec2 load_residual(Residual r, uint token, uint tile) {
-    uint row = tile * TILE_ROWS + gl_LocalInvocationID.x;
+// Rows `row` and `row` + 32 of the token.
+vec2 load_residual(Residual r, uint token, uint row) {
     uint at = token * r.hidden + row;
     return vec2(row < r.hidden ? r.x.v[at] : 0, row + 32 < r.hidden ? r.x.v[at + 32] : 0);
 }

@@ -38,17 +38,23 @@ uint32_t checked_max_tokens(const io::Config& config, uint64_t wanted) {
     return wanted ? static_cast<uint32_t>(wanted) : most;
 }
 
-uint32_t checked_max_batch(uint32_t max_tokens, uint64_t wanted) {
+uint32_t checked_max_batch(const io::Config& config, const Tuning& tuning, const vk::DeviceInfo& device,
+                           uint32_t max_tokens, uint64_t wanted) {
     if (wanted > max_tokens)
         throw Error(Status::InvalidArgument, "max_batch_tokens is " + std::to_string(wanted) + "; the context holds " +
                                                  std::to_string(max_tokens));
-    return wanted ? static_cast<uint32_t>(wanted) : std::min(max_tokens, kDefaultBatch);
+    const uint32_t batch = wanted ? static_cast<uint32_t>(wanted) : std::min(max_tokens, kDefaultBatch);
+    if (const uint64_t groups = workgroups_of_batch(config, tuning, batch); groups > device.max_groups)
+        throw Error(Status::InvalidArgument, "max_batch_tokens is " + std::to_string(batch) + ", which takes " +
+                                                 std::to_string(groups) + " workgroups; the device has at most " +
+                                                 std::to_string(device.max_groups));
+    return batch;
 }
 
 Context::Context(std::shared_ptr<const Model> model, uint64_t max_tokens, uint64_t max_batch)
     : model_(std::move(model)),
       max_tokens_(checked_max_tokens(model_->config, max_tokens)),
-      max_batch_(checked_max_batch(max_tokens_, max_batch)),
+      max_batch_(checked_max_batch(model_->config, model_->tuning, model_->device.info(), max_tokens_, max_batch)),
       activations_(with_room(*model_, max_tokens_, max_batch_), max_batch_),
       cache_(std::make_unique<KvCache>(*model_, max_tokens_, max_batch_)),
       sampler_(*model_),

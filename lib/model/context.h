@@ -30,7 +30,8 @@ constexpr uint32_t kDefaultBatch = 256;
 
 // What a context is asked to hold, or the default where that is 0. Throw InvalidArgument.
 uint32_t checked_max_tokens(const io::Config& config, uint64_t wanted);
-uint32_t checked_max_batch(uint32_t max_tokens, uint64_t wanted);
+uint32_t checked_max_batch(const io::Config& config, const Tuning& tuning, const vk::DeviceInfo& device,
+                           uint32_t max_tokens, uint64_t wanted);
 
 class Context {
   public:

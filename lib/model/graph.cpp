@@ -1,6 +1,7 @@
 #include "model/graph.h"
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 namespace gptoss::model {
@@ -16,6 +17,20 @@ uint32_t slot_tile_room(const io::Config& config, uint32_t n_tokens, uint32_t ti
     return slots / tile_slots + std::min(config.n_experts, slots);
 }
 
+// The power of two by which a magnitude comes to lie between 2^to and 2^(to + 1); see HalfInput.
+float power_to(int to, float magnitude) {
+    return std::ldexp(1.0f, to - std::ilogb(std::clamp(magnitude, 0x1p-100f, 0x1p100f)));
+}
+
+// Tokens of a workgroup of cooperative matrices: not many more than there are, and few enough that there are workgroups
+// for the whole device.
+uint32_t coopmat_tile(const Tuning& tuning, uint32_t tokens, uint32_t row_tiles, uint32_t batches = 1) {
+    const auto groups = [&](uint32_t tile) { return (tokens + tile - 1) / tile * row_tiles * batches; };
+    uint32_t tile = 32;
+    while (tile < tuning.coopmat_tokens && tile < tokens && groups(2 * tile) >= tuning.coopmat_groups) tile *= 2;
+    return tile;
+}
+
 }  // namespace
 
 Activations::Activations(const Model& model, uint32_t batch) : max_batch(batch) {
@@ -25,7 +40,7 @@ Activations::Activations(const Model& model, uint32_t batch) : max_batch(batch) 
 
 std::vector<Activations::Part> Activations::parts_of(const io::Config& c, const Tuning& tuning, uint32_t batch) {
     using A = Activations;
-    const uint64_t t = batch, k = c.n_active_experts;
+    const uint64_t t = batch, k = c.n_active_experts, halves = batch >= tuning.coopmat_batch;
     return {
         {&A::tokens, t * sizeof(args::Token), "tokens"},
         {&A::x, t * c.hidden * 4, "residual"},
@@ -39,6 +54,8 @@ std::vector<Activations::Part> Activations::parts_of(const io::Config& c, const 
         {&A::expert_weight, t * k * 4, "weights of the chosen experts"},
         {&A::slots, t * k * 4, "expert slots"},
         {&A::slot_tiles, slot_tile_room(c, batch, 1) * 3ull * 4, "tiles of expert slots"},
+        {&A::halves, t * halves * std::max(c.hidden, c.n_heads * HEAD_DIM) * 2, "float16 activations"},
+        {&A::half_scales, t * halves * 4, "scales of the float16 activations"},
         {&A::hidden, t * k * c.intermediate * 4, "expert activations"},
         {&A::expert_out, t * k * c.hidden * 4, "expert outputs"},
         {&A::logits, (c.vocab + 3ull) / 4 * 4 * 4, "logits"},
@@ -51,13 +68,17 @@ uint64_t Activations::footprint(const io::Config& config, const Tuning& tuning, 
     return sum;
 }
 
+uint64_t workgroups_of_batch(const io::Config& config, const Tuning& tuning, uint32_t n_tokens) {
+    return std::max(n_tokens, slot_tile_room(config, n_tokens, std::min(n_tokens, tuning.batch_tokens)));
+}
+
 void record_forward(vk::Commands& commands, const Model& model, const Activations& a, const KvCache& cache,
                     uint32_t n_tokens, uint32_t first_layer, uint32_t last_layer, bool want_logits) {
     const io::Config& c = model.config;
     const Weights& w = model.weights;
     const Tuning& tuning = model.tuning;
     const uint32_t T = n_tokens;
-    const bool batch = T > 1;
+    const bool batch = T > 1, coopmat = T >= tuning.coopmat_batch;
     const uint32_t hidden_tiles = tile_count(c.hidden), n_squares = square_count(c);
     const uint32_t workgroup = tuning.lanes * (batch ? tuning.batch_splits : tuning.decode_splits);
     uint32_t tokens = 1;  // that share a weight read
@@ -73,6 +94,25 @@ void record_forward(vk::Commands& commands, const Model& model, const Activation
     };
     const auto normed_input = [&](uint32_t count) {
         return args::Input{a.normed.address(), a.squares.address(), n_squares, c.hidden, count, c.norm_eps};
+    };
+
+    const vk::CoopmatShape& shape = model.device.info().coopmat;
+    const auto coopmat_kernel = [&](const char* name, uint32_t tile, uint32_t weight,
+                                    uint32_t kv = 0) -> const vk::Kernel& {
+        return model.kernels.get(name,
+                                 {shape.subgroup * tuning.coopmat_subgroups, shape.subgroup, tile, weight, kv, 0,
+                                  shape.m, shape.n, shape.k, 32 / shape.m},
+                                 shape.subgroup);
+    };
+    // the float16 activations, as a product with weights of that magnitude reads them
+    const auto half_input = [&](uint32_t cols, float largest) {
+        const float scale = power_to(3, largest);
+        return args::HalfInput{a.halves.address(), a.half_scales.address(), cols, T, scale, 1 / scale};
+    };
+    const auto halve = [&](const args::Input& input) {
+        const args::HalveArgs args{input, a.halves.address(), a.half_scales.address()};
+        commands.dispatch(kernel("halve", {128, 32}), args, T);
+        commands.barrier();
     };
 
     commands.barrier();  // after whatever was submitted before
@@ -91,10 +131,29 @@ void record_forward(vk::Commands& commands, const Model& model, const Activation
         commands.barrier();
 
         // q, k, v = norm(x)·W + b, rotated; k and v to the cache; (T, n_heads + 2 n_kv_heads, 64)
-        const args::QkvArgs qkv{normed_input(T), layer.qkv.address(), layer.qkv_bias, w.rope,       a.tokens.address(),
-                                cache.table(i),  a.q.address(),       c.n_heads,      c.n_kv_heads, w.rope_coarse};
-        commands.dispatch(kernel("qkv", {workgroup, tuning.lanes, tokens, layer.qkv.weight, kv_f16}), qkv,
-                          tile_count(layer.qkv.rows), token_groups);
+        const uint32_t heads = tile_count(layer.qkv.rows);
+        if (coopmat) {
+            halve(normed_input(T));
+            const args::QkvCoopmatArgs qkv{half_input(c.hidden, layer.qkv.largest),
+                                           layer.qkv.address(),
+                                           layer.qkv_bias,
+                                           w.rope,
+                                           a.tokens.address(),
+                                           cache.table(i),
+                                           a.q.address(),
+                                           c.n_heads,
+                                           c.n_kv_heads,
+                                           w.rope_coarse};
+            const uint32_t tile = coopmat_tile(tuning, T, heads);
+            commands.dispatch(coopmat_kernel("qkv_coopmat", tile, layer.qkv.weight, kv_f16), qkv, heads,
+                              (T + tile - 1) / tile);
+        } else {
+            const args::QkvArgs qkv{normed_input(T),    layer.qkv.address(), layer.qkv_bias, w.rope,
+                                    a.tokens.address(), cache.table(i),      a.q.address(),  c.n_heads,
+                                    c.n_kv_heads,       w.rope_coarse};
+            commands.dispatch(kernel("qkv", {workgroup, tuning.lanes, tokens, layer.qkv.weight, kv_f16}), qkv, heads,
+                              token_groups);
+        }
         commands.barrier();
 
         // softmax(q·k, sink)·v; (T, n_heads, 64)
@@ -113,10 +172,19 @@ void record_forward(vk::Commands& commands, const Model& model, const Activation
         }
 
         // x += attention·Wo + bo; (T, hidden)
-        const args::OutArgs out{residual(layer.mlp_norm), a.attention.address(), layer.out.address(),
-                                layer.out_bias,           layer.out.cols,        T};
-        commands.dispatch(kernel("out", {workgroup, tuning.lanes, tokens, layer.out.weight}), out, hidden_tiles,
-                          token_groups);
+        if (coopmat) {
+            halve({a.attention.address(), 0, 0, layer.out.cols, T, 0});
+            const args::OutCoopmatArgs out{residual(layer.mlp_norm), half_input(layer.out.cols, layer.out.largest),
+                                           layer.out.address(), layer.out_bias};
+            const uint32_t tile = coopmat_tile(tuning, T, hidden_tiles);
+            commands.dispatch(coopmat_kernel("out_coopmat", tile, layer.out.weight), out, hidden_tiles,
+                              (T + tile - 1) / tile);
+        } else {
+            const args::OutArgs out{residual(layer.mlp_norm), a.attention.address(), layer.out.address(),
+                                    layer.out_bias,           layer.out.cols,        T};
+            commands.dispatch(kernel("out", {workgroup, tuning.lanes, tokens, layer.out.weight}), out, hidden_tiles,
+                              token_groups);
+        }
         commands.barrier();
 
         // router logits = norm(x)·Wr + br; (T, n_experts)
@@ -146,7 +214,9 @@ void record_forward(vk::Commands& commands, const Model& model, const Activation
             commands.dispatch(kernel("down", {workgroup, tuning.lanes, 1, WEIGHT_MXFP4, k}), down, hidden_tiles, T);
             continue;
         }
-        // tokens sorted by expert, in tiles of at most `tokens` (token, choice) slots
+        // tokens sorted by expert, in tiles of (token, choice) slots
+        const uint32_t tile_slots =
+            coopmat ? coopmat_tile(tuning, T * k / c.n_experts, hidden_tiles, c.n_experts) : tokens;
         const args::RouteArgs route{a.router.address(),
                                     a.slots.address(),
                                     a.expert_weight.address(),
@@ -156,22 +226,56 @@ void record_forward(vk::Commands& commands, const Model& model, const Activation
                                     T,
                                     c.n_experts,
                                     k,
-                                    tokens,
-                                    slot_tile_room(c, T, tokens)};
+                                    tile_slots,
+                                    slot_tile_room(c, T, tile_slots)};
         commands.dispatch(kernel("topk", {k}), route, T);
-        commands.barrier();
+        if (coopmat)
+            halve(normed_input(T));
+        else
+            commands.barrier();
         commands.dispatch(kernel("group", {}), route, 1);
         commands.barrier();
-        // swiglu(norm(x)·W1 + b1) of every slot; (T * n_active, intermediate)
-        commands.dispatch(kernel("gate_up", {workgroup, tuning.lanes, tokens, WEIGHT_MXFP4, k, true}), gate_up,
-                          gate_tiles, route.n_tiles);
-        commands.barrier();
-        // hidden·W2 + b2; (T * n_active, hidden)
-        const args::DownSlotsArgs down{
-            a.hidden.address(),     layer.expert_table,     layer.down_bias, a.slots.address(),
-            a.slot_tiles.address(), a.expert_out.address(), c.intermediate,  c.hidden};
-        commands.dispatch(kernel("down_slots", {workgroup, tuning.lanes, tokens, WEIGHT_MXFP4}), down, hidden_tiles,
-                          route.n_tiles);
+        if (coopmat) {
+            // swiglu(norm(x)·W1 + b1) of every slot as float16; (T * n_active, intermediate)
+            const float y_scale = power_to(14, c.swiglu_limit * (c.swiglu_limit + 1));
+            const args::GateUpCoopmatArgs gate_up16{half_input(c.hidden, layer.gate_up_largest),
+                                                    layer.expert_table,
+                                                    layer.gate_up_bias,
+                                                    a.slots.address(),
+                                                    a.slot_tiles.address(),
+                                                    a.hidden.address(),
+                                                    y_scale,
+                                                    c.swiglu_limit,
+                                                    c.swiglu_alpha,
+                                                    k};
+            commands.dispatch(coopmat_kernel("gate_up_coopmat", tile_slots, WEIGHT_MXFP4), gate_up16, gate_tiles,
+                              route.n_tiles);
+            commands.barrier();
+            // hidden·W2 + b2; (T * n_active, hidden)
+            args::HalfInput hidden = half_input(c.intermediate, layer.down_largest);
+            hidden.x = a.hidden.address();
+            hidden.sum_scale /= y_scale;
+            const args::DownCoopmatArgs down{hidden,
+                                             layer.expert_table,
+                                             layer.down_bias,
+                                             a.slots.address(),
+                                             a.slot_tiles.address(),
+                                             a.expert_out.address(),
+                                             c.hidden};
+            commands.dispatch(coopmat_kernel("down_coopmat", tile_slots, WEIGHT_MXFP4), down, hidden_tiles,
+                              route.n_tiles);
+        } else {
+            // swiglu(norm(x)·W1 + b1) of every slot; (T * n_active, intermediate)
+            commands.dispatch(kernel("gate_up", {workgroup, tuning.lanes, tokens, WEIGHT_MXFP4, k, true}), gate_up,
+                              gate_tiles, route.n_tiles);
+            commands.barrier();
+            // hidden·W2 + b2; (T * n_active, hidden)
+            const args::DownSlotsArgs down{
+                a.hidden.address(),     layer.expert_table,     layer.down_bias, a.slots.address(),
+                a.slot_tiles.address(), a.expert_out.address(), c.intermediate,  c.hidden};
+            commands.dispatch(kernel("down_slots", {workgroup, tuning.lanes, tokens, WEIGHT_MXFP4}), down, hidden_tiles,
+                              route.n_tiles);
+        }
         commands.barrier();
         // x += Σ weight·output; (T, hidden)
         const args::MergeArgs merge{residual(next_norm), a.expert_out.address(), a.expert_weight.address(), k};

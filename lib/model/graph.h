@@ -25,6 +25,8 @@ struct Activations {
     vk::Buffer expert_weight;  // (T, n_active)
     vk::Buffer slots;          // (T * n_active)
     vk::Buffer slot_tiles;     // (tiles, 3)
+    vk::Buffer halves;         // (T, hidden or n_heads * 64) float16, where there are cooperative matrices
+    vk::Buffer half_scales;    // (T)
     vk::Buffer hidden;         // (T * n_active, intermediate)
     vk::Buffer expert_out;     // (T * n_active, hidden)
     vk::Buffer logits;         // (vocab) of the last token
@@ -40,6 +42,9 @@ struct Activations {
     };
     static std::vector<Part> parts_of(const io::Config& config, const Tuning& tuning, uint32_t max_batch);
 };
+
+// The most workgroups in a dimension of a dispatch that a batch takes.
+uint64_t workgroups_of_batch(const io::Config& config, const Tuning& tuning, uint32_t n_tokens);
 
 // Records layers [first_layer, last_layer) of the forward pass of n_tokens tokens that stand in activations.tokens;
 // the embedding comes before layer 0, the logits of the last token, if wanted, after the last layer.

@@ -1,6 +1,7 @@
 #include "model/load_plan.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <memory>
 
@@ -17,6 +18,13 @@ constexpr uint64_t kPlacesBytes = 512 << 20;  // experts share allocations, whic
 uint64_t padded_rows(uint64_t rows) { return uint64_t{tile_count(rows)} * kTileRows; }
 
 uint64_t expert_matrix_bytes(uint64_t rows, uint64_t cols) { return tile_count(rows) * tile_bytes(WEIGHT_MXFP4, cols); }
+
+// Fills run on several threads.
+void raise(float& largest, float value) {
+    const std::atomic_ref<float> shared(largest);
+    for (float now = shared; now < value && !shared.compare_exchange_weak(now, value);) {
+    }
+}
 
 }  // namespace
 
@@ -37,8 +45,8 @@ LoadPlan::LoadPlan(Weights& weights, const io::Checkpoint& checkpoint, uint32_t 
     weights.layers.resize(checkpoint.layers.size());
     for (size_t i = 0; i < checkpoint.layers.size(); i++) {
         add_layer(weights.layers[i], checkpoint.layers[i], "layer " + std::to_string(i));
-        add_experts(i * config_.n_experts, checkpoint.layers[i].gate_up, true);
-        add_experts(i * config_.n_experts, checkpoint.layers[i].down, false);
+        add_experts(i * config_.n_experts, checkpoint.layers[i].gate_up, true, weights.layers[i].gate_up_largest);
+        add_experts(i * config_.n_experts, checkpoint.layers[i].down, false, weights.layers[i].down_largest);
     }
     Allocation last{"vectors"};
     add_vector(last, &weights.final_norm, checkpoint.final_norm);
@@ -224,14 +232,15 @@ void LoadPlan::add_matrix(TiledMatrix& to, const std::vector<const io::Matrix*>&
             for (uint64_t t = first; t < first + n; t += fill_tiles) {
                 const uint64_t count = std::min(fill_tiles, first + n - t);
                 allocation.fills.push_back(
-                    {allocation.size, count * tile, [m, t, count, tile, weight = to.weight](std::byte* out) {
+                    {allocation.size, count * tile, [&to, m, t, count, tile](std::byte* out) {
                          const uint64_t rows = std::min(count * kTileRows, m->rows - t * kTileRows);
                          std::vector<std::byte> raw(rows * m->row_bytes());
                          m->read(t * kTileRows, rows, raw.data());
+                         raise(to.largest, largest_magnitude(m->type, raw.data(), rows * m->cols));
                          for (uint64_t i = 0; i < count; i++)
                              pack_dense_tile(m->type, raw.data() + i * kTileRows * m->row_bytes(),
                                              static_cast<uint32_t>(std::min<uint64_t>(kTileRows, rows - i * kTileRows)),
-                                             static_cast<uint32_t>(m->cols), weight, out + i * tile);
+                                             to.cols, to.weight, out + i * tile);
                      }});
                 allocation.size += count * tile;
             }
@@ -243,19 +252,20 @@ void LoadPlan::add_matrix(TiledMatrix& to, const std::vector<const io::Matrix*>&
 }
 
 // The gate_up or the down of a layer's experts, the first of which is experts_[first]; gate_up comes first.
-void LoadPlan::add_experts(size_t first, const io::Experts& from, bool gate_up) {
+void LoadPlan::add_experts(size_t first, const io::Experts& from, bool gate_up, float& largest) {
     const uint64_t tile = tile_bytes(WEIGHT_MXFP4, from.cols), tiles = tile_count(from.rows);
     const uint64_t fill_tiles = std::max<uint64_t>(1, kFillBytes / tile), start = gate_up ? 0 : gate_up_bytes_;
     for (uint64_t e = 0; e < from.n_experts; e++)
         for (uint64_t t = 0; t < tiles; t += fill_tiles) {
             const uint64_t count = std::min(fill_tiles, tiles - t);
             experts_[first + e].push_back(
-                {start + t * tile, count * tile, [&from, e, t, count, tile, gate_up](std::byte* out) {
+                {start + t * tile, count * tile, [&from, &largest, e, t, count, tile, gate_up](std::byte* out) {
                      const uint64_t rows = std::min(count * kTileRows, from.rows - t * kTileRows),
                                     blocks = from.blocks_per_row();
                      std::vector<std::byte> raw(rows * blocks * 17);
                      std::byte* scales = raw.data() + rows * blocks * 16;
                      from.read(e, t * kTileRows, rows, raw.data(), scales);
+                     raise(largest, largest_mxfp4(scales, rows * blocks));
                      for (uint64_t i = 0; i < count; i++)
                          pack_mxfp4_tile(raw.data() + i * kTileRows * blocks * 16, scales + i * kTileRows * blocks,
                                          static_cast<uint32_t>(std::min<uint64_t>(kTileRows, rows - i * kTileRows)),

@@ -65,7 +65,7 @@ class LoadPlan {
     uint64_t places_within(uint64_t bytes) const;
     void add_layer(LayerWeights& to, const io::LayerTensors& from, const std::string& name);
     void add_matrix(TiledMatrix& to, const std::vector<const io::Matrix*>& stacked, uint32_t dense);
-    void add_experts(size_t first, const io::Experts& from, bool gate_up);
+    void add_experts(size_t first, const io::Experts& from, bool gate_up, float& largest);
     // values() is called when the vector is read; count values of it are placed, the rest up to padded is zero.
     void add_vector(Allocation& to, uint64_t* address, uint64_t padded, std::function<std::vector<float>()> values);
     void add_vector(Allocation& to, uint64_t* address, const io::Matrix& from);

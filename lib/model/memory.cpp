@@ -45,10 +45,11 @@ Room room_for_weights(const io::Config& config, const ModelOptions& options, con
 MemoryEstimate estimate_memory(const io::Checkpoint& checkpoint, const ModelOptions& options, uint64_t max_tokens,
                                uint64_t max_batch) {
     const vk::DeviceInfo device = vk::choose_device(options.device);
+    const Tuning tuning = Tuning::for_device(device);
     const uint32_t tokens = checked_max_tokens(checkpoint.config, max_tokens);
     MemoryEstimate estimate;
-    estimate.context = context_footprint(checkpoint.config, Tuning::for_device(device), options.kv_f16, tokens,
-                                         checked_max_batch(tokens, max_batch));
+    estimate.context = context_footprint(checkpoint.config, tuning, options.kv_f16, tokens,
+                                         checked_max_batch(checkpoint.config, tuning, device, tokens, max_batch));
     estimate.available = options.memory_budget ? options.memory_budget : device.memory_available;
     const Room room = room_for_weights(checkpoint.config, options, device);
     try {

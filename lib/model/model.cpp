@@ -4,6 +4,7 @@
 
 #include "io/fingerprint.h"
 #include "model/memory.h"
+#include "spirv.h"
 
 namespace gptoss::model {
 
@@ -17,7 +18,20 @@ Tuning Tuning::for_device(const vk::DeviceInfo& device) {
     t.attention_workgroup = 128;
     t.attention_splits = 32;
     t.attention_split_keys = 256;
+    t.use_coopmat(device);
     return t;
+}
+
+void Tuning::use_coopmat(const vk::DeviceInfo& device) {
+    if (device.coopmat.m == 0 || spirv("qkv_coopmat").empty()) return;
+    coopmat_batch = 32;
+    coopmat_subgroups = std::clamp(128 / device.coopmat.subgroup, 4u, 16u);
+    // what the largest kernel shares: blocks of weights and activations, and a part of the sums of each subgroup
+    const auto shared = [&](uint32_t tokens) {
+        const uint32_t results = coopmat_subgroups * 2 * device.coopmat.m * device.coopmat.n * 4;
+        return (64 + tokens) * 80 + results + 32 / device.coopmat.m * tokens * 4;
+    };
+    while (coopmat_tokens > 32 && shared(coopmat_tokens) > device.shared_memory) coopmat_tokens /= 2;
 }
 
 Model::Model(const io::Checkpoint& checkpoint, const ModelOptions& options)
@@ -25,7 +39,7 @@ Model::Model(const io::Checkpoint& checkpoint, const ModelOptions& options)
       kv_f16(options.kv_f16),
       device(vk::choose_device(options.device), options.memory_budget),
       kernels(device),
-      tuning(Tuning::for_device(device.info())),
+      tuning(options.candidates.empty() ? Tuning::for_device(device.info()) : options.candidates[0]),
       weights(device, kernels, checkpoint, options.load, room_for_weights(config, options, device.info())),
       fingerprint(io::fingerprint(checkpoint) + (weights.lm_head.weight << 8 | weights.layers[0].qkv.weight)) {
     if (!options.log) return;

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "io/config.h"
 #include "model/weights.h"
@@ -19,8 +20,15 @@ struct Tuning {
     uint32_t attention_workgroup = 32;
     uint32_t attention_splits = 1;         // the most workgroups that share a query's keys
     uint32_t attention_split_keys = 1024;  // keys that are worth a workgroup of their own
+    // Batches of this many tokens and more multiply float16 cooperative matrices; UINT32_MAX where there are none.
+    uint32_t coopmat_batch = UINT32_MAX;
+    uint32_t coopmat_subgroups = 4;  // subgroups of a workgroup
+    uint32_t coopmat_tokens = 128;   // the most tokens of a workgroup, a power of two from 32
+    uint32_t coopmat_groups = 256;   // workgroups that keep the device busy: it gets smaller ones rather than fewer
 
     static Tuning for_device(const vk::DeviceInfo& device);
+    // Lets batches multiply cooperative matrices, if the device and this build have them.
+    void use_coopmat(const vk::DeviceInfo& device);
 };
 
 struct ModelOptions {
@@ -33,6 +41,7 @@ struct ModelOptions {
     uint64_t context_length = 0;
     // Host memory for weights that have no room on the device, bytes; 0 for what the host has.
     uint64_t host_memory = 0;
+    std::vector<Tuning> candidates;                                  // the first is taken; empty: what suits the device
     std::function<void(int level, const std::string& message)> log;  // may be empty
 };
 

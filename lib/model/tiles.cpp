@@ -137,6 +137,45 @@ uint32_t weight_of(io::DType type) {
     }
 }
 
+namespace {
+
+// The largest of n numbers of a format whose order is that of their bits but for the sign.
+template <typename Bits>
+Bits largest_bits(const std::byte* values, uint64_t n, Bits magnitude) {
+    Bits largest = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        Bits bits;
+        std::memcpy(&bits, values + i * sizeof(Bits), sizeof(Bits));
+        largest = std::max<Bits>(largest, bits & magnitude);
+    }
+    return largest;
+}
+
+}  // namespace
+
+float largest_magnitude(io::DType type, const std::byte* values, uint64_t n) {
+    switch (type) {
+        case io::DType::F32:
+            return std::bit_cast<float>(largest_bits<uint32_t>(values, n, 0x7fffffff));
+        case io::DType::F16:
+            return f16_value(largest_bits<uint16_t>(values, n, 0x7fff));
+        case io::DType::BF16:
+            return std::bit_cast<float>(uint32_t{largest_bits<uint16_t>(values, n, 0x7fff)} << 16);
+        case io::DType::Q8_0: {
+            uint16_t scale = 0;
+            for (uint64_t b = 0; b < n / 32; b++)
+                scale = std::max(scale, largest_bits<uint16_t>(values + b * 34, 1, 0x7fff));
+            return 128 * f16_value(scale);
+        }
+        default:
+            throw Error(Status::InternalError, "not a dense type");
+    }
+}
+
+float largest_mxfp4(const std::byte* scales, uint64_t n) {
+    return std::ldexp(6.0f, largest_bits<uint8_t>(scales, n, 0xff) - 127);
+}
+
 void pack_dense_tile(io::DType from, const std::byte* rows, uint32_t n_rows, uint32_t cols, uint32_t weight,
                      std::byte* tile) {
     const uint64_t row_bytes = io::dtype_bytes(from, cols);

@@ -19,6 +19,11 @@ uint64_t tile_bytes(uint32_t weight, uint64_t cols);
 // How a dense type of a file is stored when nothing else is asked for.
 uint32_t weight_of(io::DType type);
 
+// The largest magnitude of n values of a dense type as a file has them, or a little more.
+float largest_magnitude(io::DType type, const std::byte* values, uint64_t n);
+// What the values of n blocks of MXFP4 with these scales can be at most.
+float largest_mxfp4(const std::byte* scales, uint64_t n);
+
 // Packs n_rows ≤ 64 consecutive raw rows of a dense type; missing rows are zeros. Converts where the types differ.
 void pack_dense_tile(io::DType from, const std::byte* rows, uint32_t n_rows, uint32_t cols, uint32_t weight,
                      std::byte* tile);

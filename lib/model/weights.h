@@ -24,6 +24,7 @@ struct TiledMatrix {
     uint32_t weight = 0;  // a WEIGHT_… of args.h
     uint32_t rows = 0;
     uint32_t cols = 0;
+    float largest = 0;       // magnitude of a weight, or a little more
     std::deque<Part> parts;  // the loader keeps their addresses while it adds more
 
     uint64_t address() const { return parts.front().address; }
@@ -32,19 +33,20 @@ struct TiledMatrix {
 
 // Addresses of one layer's weights; vectors are float32 and padded with zeros to whole tiles.
 struct LayerWeights {
-    uint64_t attn_norm = 0;     // (hidden)
-    TiledMatrix qkv;            // ((n_heads + 2 n_kv_heads) * 64, hidden)
-    uint64_t qkv_bias = 0;      // (rows of qkv)
-    uint64_t sinks = 0;         // (n_heads)
-    TiledMatrix out;            // (hidden, n_heads * 64)
-    uint64_t out_bias = 0;      // (hidden)
-    uint64_t mlp_norm = 0;      // (hidden)
-    TiledMatrix router;         // (n_experts, hidden)
-    uint64_t router_bias = 0;   // (n_experts)
-    uint64_t expert_table = 0;  // (n_experts) args::Expert
-    uint64_t expert_uses = 0;   // (n_experts) uint32_t, which kernels count up
-    uint64_t gate_up_bias = 0;  // (n_experts, 2 * intermediate), in the order of the tiles' rows
-    uint64_t down_bias = 0;     // (n_experts, hidden padded to whole tiles)
+    uint64_t attn_norm = 0;                       // (hidden)
+    TiledMatrix qkv;                              // ((n_heads + 2 n_kv_heads) * 64, hidden)
+    uint64_t qkv_bias = 0;                        // (rows of qkv)
+    uint64_t sinks = 0;                           // (n_heads)
+    TiledMatrix out;                              // (hidden, n_heads * 64)
+    uint64_t out_bias = 0;                        // (hidden)
+    uint64_t mlp_norm = 0;                        // (hidden)
+    TiledMatrix router;                           // (n_experts, hidden)
+    uint64_t router_bias = 0;                     // (n_experts)
+    uint64_t expert_table = 0;                    // (n_experts) args::Expert
+    uint64_t expert_uses = 0;                     // (n_experts) uint32_t, which kernels count up
+    float gate_up_largest = 0, down_largest = 0;  // magnitudes of the experts' weights, or a little more
+    uint64_t gate_up_bias = 0;                    // (n_experts, 2 * intermediate), in the order of the tiles' rows
+    uint64_t down_bias = 0;                       // (n_experts, hidden padded to whole tiles)
 };
 
 // Memory that there is for a model, bytes.

@@ -63,17 +63,31 @@ std::vector<VkExtensionProperties> device_extensions(VkPhysicalDevice physical) 
 }
 
 #ifdef VK_KHR_cooperative_matrix
-bool has_coopmat_16x16(VkPhysicalDevice physical) {
-    if (!vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR) return false;
+constexpr uint32_t kAmd = 0x1002, kIntel = 0x8086;
+
+// The shape that the kernels can use of those that the device has, the largest.
+CoopmatShape coopmat_shape(VkPhysicalDevice physical, uint32_t vendor, uint32_t default_subgroup,
+                           const VkPhysicalDeviceSubgroupSizeControlProperties& sizes) {
+    if (!vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR) return {};
     uint32_t count = 0;
-    if (vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR(physical, &count, nullptr) != VK_SUCCESS) return false;
-    std::vector<VkCooperativeMatrixPropertiesKHR> shapes(count, {VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR});
-    if (vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR(physical, &count, shapes.data()) != VK_SUCCESS) return false;
-    return std::any_of(shapes.begin(), shapes.end(), [](const auto& s) {
-        return s.MSize == 16 && s.NSize == 16 && s.KSize == 16 && s.AType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
-               s.BType == VK_COMPONENT_TYPE_FLOAT16_KHR && s.CType == VK_COMPONENT_TYPE_FLOAT32_KHR &&
-               s.ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR && s.scope == VK_SCOPE_SUBGROUP_KHR;
-    });
+    if (vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR(physical, &count, nullptr) != VK_SUCCESS) return {};
+    std::vector<VkCooperativeMatrixPropertiesKHR> all(count, {VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR});
+    if (vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR(physical, &count, all.data()) < VK_SUCCESS) return {};
+    CoopmatShape best;
+    for (const auto& s : all) {
+        const auto usable = [](uint32_t size) { return size == 8 || size == 16; };
+        if (!usable(s.MSize) || !usable(s.NSize) || !usable(s.KSize) || s.AType != VK_COMPONENT_TYPE_FLOAT16_KHR ||
+            s.BType != VK_COMPONENT_TYPE_FLOAT16_KHR || s.CType != VK_COMPONENT_TYPE_FLOAT32_KHR ||
+            s.ResultType != VK_COMPONENT_TYPE_FLOAT32_KHR || s.scope != VK_SCOPE_SUBGROUP_KHR ||
+            s.saturatingAccumulation)
+            continue;
+        if (s.MSize * s.NSize * s.KSize > best.m * best.n * best.k) best = {s.MSize, s.NSize, s.KSize, 0};
+    }
+    // AMD's units work on either size, and the smaller keeps more of a matrix in a lane's registers; Intel's have a
+    // lane for each column
+    const uint32_t wanted = vendor == kAmd ? 32 : vendor == kIntel ? best.n : default_subgroup;
+    best.subgroup = wanted >= sizes.minSubgroupSize && wanted <= sizes.maxSubgroupSize ? wanted : default_subgroup;
+    return best;
 }
 #endif
 
@@ -103,24 +117,35 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
                            std::to_string(VK_API_VERSION_MINOR(basic.apiVersion)) + ", 1.2 is needed";
         return info;
     }
+    const auto extensions = device_extensions(physical);
     VkPhysicalDeviceVulkan11Properties p11{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES};
     VkPhysicalDeviceVulkan12Properties p12{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_PROPERTIES, &p11};
+    VkPhysicalDeviceSubgroupSizeControlProperties sizes{
+        VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES};
+    const bool asks_sizes = has_extension(extensions, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
+    if (asks_sizes) p11.pNext = &sizes;
     VkPhysicalDeviceProperties2 properties{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &p12};
     vkGetPhysicalDeviceProperties2(physical, &properties);
     info.driver = std::string(p12.driverName) + " " + p12.driverInfo;
     info.subgroup_size = p11.subgroupSize;
-    // a buffer is a little larger than what was asked for
-    info.max_allocation = p11.maxMemoryAllocationSize - std::min<uint64_t>(p11.maxMemoryAllocationSize, 1 << 16);
+    // a buffer is a little larger than what was asked for, and kernels count its 4-byte words in 32 bits
+    info.max_allocation = std::min<uint64_t>(p11.maxMemoryAllocationSize, 1ull << 34);
+    info.max_allocation -= std::min<uint64_t>(info.max_allocation, 1 << 16);
     info.shared_memory = basic.limits.maxComputeSharedMemorySize;
     info.max_workgroup = std::min(basic.limits.maxComputeWorkGroupInvocations, basic.limits.maxComputeWorkGroupSize[0]);
-    info.max_groups_y = basic.limits.maxComputeWorkGroupCount[1];
+    info.max_groups =
+        *std::min_element(basic.limits.maxComputeWorkGroupCount, basic.limits.maxComputeWorkGroupCount + 3);
 
     VkPhysicalDeviceVulkan12Features f12{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES};
     VkPhysicalDeviceFeatures2 features{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, &f12};
+    VkPhysicalDeviceSubgroupSizeControlFeatures size_control{
+        VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES};
+    if (asks_sizes) f12.pNext = &size_control;
 #ifdef VK_KHR_cooperative_matrix
     VkPhysicalDeviceCooperativeMatrixFeaturesKHR coopmat{
         VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
-    const bool asks_coopmat = has_extension(device_extensions(physical), VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
+    const bool asks_coopmat = has_extension(extensions, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
+    coopmat.pNext = f12.pNext;
     if (asks_coopmat) f12.pNext = &coopmat;
 #endif
     vkGetPhysicalDeviceFeatures2(physical, &features);
@@ -135,11 +160,16 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
         info.unsupported = "it lacks subgroup arithmetic in compute shaders";
     else if (info.queue_family == UINT32_MAX)
         info.unsupported = "it has no compute queue";
+    else if (info.subgroup_size < 4)
+        info.unsupported = "its subgroups have fewer than 4 invocations";
     else if (info.max_workgroup < 128)
         info.unsupported = "its workgroups hold fewer than 128 invocations";
+    info.sizes_subgroups = size_control.subgroupSizeControl && size_control.computeFullSubgroups &&
+                           sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT;
+    if (!info.sizes_subgroups) sizes.minSubgroupSize = sizes.maxSubgroupSize = info.subgroup_size;
 #ifdef VK_KHR_cooperative_matrix
-    info.coopmat = asks_coopmat && coopmat.cooperativeMatrix && f12.shaderFloat16 && f12.vulkanMemoryModel &&
-                   has_coopmat_16x16(physical);
+    if (asks_coopmat && coopmat.cooperativeMatrix && f12.shaderFloat16 && f12.vulkanMemoryModel)
+        info.coopmat = coopmat_shape(physical, basic.vendorID, info.subgroup_size, sizes);
 #endif
 
     query_memory(info);
@@ -254,13 +284,20 @@ Device::Device(const DeviceInfo& info, uint64_t budget) : info_(info), budget_(b
     VkPhysicalDeviceCooperativeMatrixFeaturesKHR coopmat{
         VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
     coopmat.cooperativeMatrix = VK_TRUE;
-    if (info.coopmat) {
+    if (info.coopmat.m) {
         extensions.push_back(VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
         f12.shaderFloat16 = VK_TRUE;
         f12.vulkanMemoryModel = VK_TRUE;
         f12.pNext = &coopmat;
     }
 #endif
+    VkPhysicalDeviceSubgroupSizeControlFeatures sizes{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES};
+    sizes.subgroupSizeControl = sizes.computeFullSubgroups = VK_TRUE;
+    if (info.sizes_subgroups) {
+        extensions.push_back(VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
+        sizes.pNext = f12.pNext;
+        f12.pNext = &sizes;
+    }
     VkDeviceCreateInfo create{VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO, &f12};
     create.queueCreateInfoCount = 1;
     create.pQueueCreateInfos = &queue;

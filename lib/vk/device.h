@@ -18,6 +18,14 @@ namespace gptoss::vk {
 // is too short for must not lose what a call has just made.
 void check(VkResult result, std::string_view what);
 
+// The product that a device's matrix units do in one step, by a subgroup: (m, k) x (k, n), float16 with float32 sums.
+struct CoopmatShape {
+    uint32_t m = 0;  // 0: the device has none
+    uint32_t n = 0;
+    uint32_t k = 0;
+    uint32_t subgroup = 0;  // the size of subgroups to ask for
+};
+
 // What a device is and can do, read once.
 struct DeviceInfo {
     uint32_t index = 0;
@@ -26,11 +34,12 @@ struct DeviceInfo {
     std::string driver;
     VkPhysicalDeviceType type = VK_PHYSICAL_DEVICE_TYPE_OTHER;
     std::string unsupported;  // why gpt-oss cannot run on it; "" if it can
-    bool coopmat = false;     // 16x16x16 float16 products with float32 sums in a subgroup
+    CoopmatShape coopmat;
+    bool sizes_subgroups = false;  // takes a size of subgroups for each pipeline
     uint32_t subgroup_size = 0;
-    uint32_t shared_memory = 0;  // bytes a workgroup
-    uint32_t max_workgroup = 0;  // invocations
-    uint32_t max_groups_y = 0;
+    uint32_t shared_memory = 0;     // bytes a workgroup
+    uint32_t max_workgroup = 0;     // invocations
+    uint32_t max_groups = 0;        // workgroups of a dispatch, in any dimension
     uint64_t max_allocation = 0;    // bytes
     uint64_t memory_size = 0;       // of the largest device-local heap, bytes
     uint64_t memory_available = 0;  // what was free of it; see query_memory

@@ -25,17 +25,17 @@ Kernels::Kernels(const Device& device) : device_(device) {
 
 Kernels::~Kernels() {
     for (const auto& [key, kernel] : kernels_)
-        device_.vk.vkDestroyPipeline(device_.handle(), kernel->pipeline, nullptr);
+        if (kernel) device_.vk.vkDestroyPipeline(device_.handle(), kernel->pipeline, nullptr);  // one may have failed
     device_.vk.vkDestroyPipelineCache(device_.handle(), cache_, nullptr);
     device_.vk.vkDestroyPipelineLayout(device_.handle(), layout_, nullptr);
 }
 
-const Kernel& Kernels::get(const std::string& name, const std::vector<uint32_t>& constants) {
+const Kernel& Kernels::get(const std::string& name, const std::vector<uint32_t>& constants, uint32_t subgroup) {
     std::lock_guard lock(mutex_);
-    const auto [at, added] = kernels_.try_emplace({name, constants});
+    const auto [at, added] = kernels_.try_emplace({name, constants, subgroup});
     if (!added) return *at->second;
     try {
-        at->second = build(name, constants);
+        at->second = build(name, constants, subgroup);
     } catch (...) {
         kernels_.erase(at);
         throw;
@@ -44,7 +44,8 @@ const Kernel& Kernels::get(const std::string& name, const std::vector<uint32_t>&
 }
 
 // All that may run out of host memory comes before what would be lost by it.
-std::unique_ptr<Kernel> Kernels::build(const std::string& name, const std::vector<uint32_t>& constants) const {
+std::unique_ptr<Kernel> Kernels::build(const std::string& name, const std::vector<uint32_t>& constants,
+                                       uint32_t subgroup) const {
     const auto code = spirv(name);
     if (code.empty()) throw Error(Status::InternalError, "this build has no kernel " + name);
     const std::string what = "kernel " + name;
@@ -65,6 +66,13 @@ std::unique_ptr<Kernel> Kernels::build(const std::string& name, const std::vecto
     create.stage.module = module;
     create.stage.pName = "main";
     create.stage.pSpecializationInfo = &specialization;
+    VkPipelineShaderStageRequiredSubgroupSizeCreateInfo size{
+        VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO};
+    size.requiredSubgroupSize = subgroup;
+    if (subgroup && device_.info().sizes_subgroups) {
+        create.stage.flags = VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT;
+        create.stage.pNext = &size;
+    }
     create.layout = layout_;
     const VkResult result =
         device_.vk.vkCreateComputePipelines(device_.handle(), cache_, 1, &create, nullptr, &kernel->pipeline);
@@ -173,10 +181,6 @@ void Commands::update(const Buffer& to, uint64_t offset, const void* data, uint6
 
 void Commands::zero(const Buffer& buffer) {
     device_.vk.vkCmdFillBuffer(commands_, buffer.handle(), 0, VK_WHOLE_SIZE, 0);
-}
-
-void Commands::write(const Buffer& to, uint64_t offset, const void* data, uint64_t size) {
-    device_.vk.vkCmdUpdateBuffer(commands_, to.handle(), offset, size, data);
 }
 
 void Commands::end() {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "vk/buffer.h"
@@ -35,18 +36,21 @@ class Kernels {
     Kernels(const Kernels&) = delete;
     Kernels& operator=(const Kernels&) = delete;
 
-    // constants: the values of constant_id 0, 1, …; the reference stays valid as long as this object.
-    const Kernel& get(const std::string& name, const std::vector<uint32_t>& constants);
+    // constants: the values of constant_id 0, 1, …; subgroup: the size of its subgroups, 0 for the device's own; the
+    // reference stays valid as long as this object.
+    const Kernel& get(const std::string& name, const std::vector<uint32_t>& constants, uint32_t subgroup = 0);
     VkPipelineLayout layout() const { return layout_; }
 
   private:
-    std::unique_ptr<Kernel> build(const std::string& name, const std::vector<uint32_t>& constants) const;
+    std::unique_ptr<Kernel> build(const std::string& name, const std::vector<uint32_t>& constants,
+                                  uint32_t subgroup) const;
 
     const Device& device_;
     VkPipelineLayout layout_ = VK_NULL_HANDLE;
     VkPipelineCache cache_ = VK_NULL_HANDLE;
     std::mutex mutex_;
-    std::map<std::pair<std::string, std::vector<uint32_t>>, std::unique_ptr<Kernel>> kernels_;
+    using Key = std::tuple<std::string, std::vector<uint32_t>, uint32_t>;  // what get is asked for
+    std::map<Key, std::unique_ptr<Kernel>> kernels_;
 };
 
 // A command buffer of its own pool: recorded, submitted any number of times, waited for. One thread at a time.
@@ -68,8 +72,6 @@ class Commands {
     // A few words, a multiple of 4 bytes, that the command buffer itself carries.
     void update(const Buffer& to, uint64_t offset, const void* data, uint64_t size);
     void zero(const Buffer& buffer);
-    // Bytes that are copied now: size is a multiple of 4, at most 64 kB.
-    void write(const Buffer& to, uint64_t offset, const void* data, uint64_t size);
     void end();
 
     void submit();

@@ -20,10 +20,11 @@ struct Variant {
     std::string kernel;
     std::string what;
     std::vector<uint32_t> constants;
+    uint32_t subgroup = 0;
 };
 
 // The kernels as the forward pass of gpt-oss-20b builds them; see model/graph.cpp.
-std::vector<Variant> variants(const model::Tuning& t) {
+std::vector<Variant> variants(const model::Tuning& t, const vk::DeviceInfo& device) {
     const uint32_t one = t.lanes * t.decode_splits, many = t.lanes * t.batch_splits, tokens = t.batch_tokens;
     std::vector<Variant> list;
     const std::pair<const char*, uint32_t> dense[] = {{"bf16", WEIGHT_BF16}, {"q8", WEIGHT_Q8}};
@@ -49,6 +50,21 @@ std::vector<Variant> variants(const model::Tuning& t) {
     list.push_back({"merge", "", {}});
     list.push_back({"sample_prepare", "", {128}});
     list.push_back({"sample", "", {128}});
+    if (t.coopmat_batch == UINT32_MAX) return list;
+    const vk::CoopmatShape& c = device.coopmat;
+    const auto add = [&](const char* kernel, const std::string& what, uint32_t weight, uint32_t tile) {
+        list.push_back({kernel,
+                        what + ", " + std::to_string(tile) + " tokens",
+                        {c.subgroup * t.coopmat_subgroups, c.subgroup, tile, weight, 1, 0, c.m, c.n, c.k, 32 / c.m},
+                        c.subgroup});
+    };
+    list.push_back({"halve", "", {128, 32}});
+    for (uint32_t tile = 32; tile <= t.coopmat_tokens; tile *= 2) {
+        for (const auto& [name, weight] : dense) add("qkv_coopmat", name, weight, tile);
+        for (const auto& [name, weight] : dense) add("out_coopmat", name, weight, tile);
+        add("gate_up_coopmat", "mxfp4", WEIGHT_MXFP4, tile);
+        add("down_coopmat", "mxfp4", WEIGHT_MXFP4, tile);
+    }
     return list;
 }
 
@@ -66,12 +82,30 @@ class StatsDevice {
         stats.pipelineExecutableInfo = VK_TRUE;
         VkPhysicalDeviceVulkan12Features f12{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES, &stats};
         f12.bufferDeviceAddress = VK_TRUE;
-        const char* extensions[] = {VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME};
+        std::vector<const char*> extensions = {VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME};
+        VkPhysicalDeviceSubgroupSizeControlFeatures sizes{
+            VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES};
+        sizes.subgroupSizeControl = sizes.computeFullSubgroups = VK_TRUE;
+        if (info.sizes_subgroups) {
+            extensions.push_back(VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
+            stats.pNext = &sizes;
+        }
+        f12.shaderFloat16 = info.coopmat.m > 0;
+#ifdef VK_KHR_cooperative_matrix
+        VkPhysicalDeviceCooperativeMatrixFeaturesKHR coopmat{
+            VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
+        coopmat.cooperativeMatrix = VK_TRUE;
+        if (info.coopmat.m) {
+            extensions.push_back(VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
+            f12.vulkanMemoryModel = VK_TRUE;
+            sizes.pNext = &coopmat;
+        }
+#endif
         VkDeviceCreateInfo create{VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO, &f12};
         create.queueCreateInfoCount = 1;
         create.pQueueCreateInfos = &queue;
-        create.enabledExtensionCount = 1;
-        create.ppEnabledExtensionNames = extensions;
+        create.enabledExtensionCount = static_cast<uint32_t>(extensions.size());
+        create.ppEnabledExtensionNames = extensions.data();
         vk::check(vkCreateDevice(info.physical, &create, nullptr, &device_), "vkCreateDevice");
         volkLoadDeviceTable(&vk_, device_);
         const VkPushConstantRange range{VK_SHADER_STAGE_COMPUTE_BIT, 0, 128};
@@ -108,6 +142,13 @@ class StatsDevice {
                         module,
                         "main",
                         &specialization};
+        VkPipelineShaderStageRequiredSubgroupSizeCreateInfo size{
+            VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO};
+        size.requiredSubgroupSize = variant.subgroup;
+        if (variant.subgroup) {
+            create.stage.flags = VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT;
+            create.stage.pNext = &size;
+        }
         create.layout = layout_;
         VkPipeline pipeline = VK_NULL_HANDLE;
         vk::check(vk_.vkCreateComputePipelines(device_, VK_NULL_HANDLE, 1, &create, nullptr, &pipeline),
@@ -139,12 +180,15 @@ int main() {
     try {
         const vk::DeviceInfo info = vk::choose_device(nullptr);
         const StatsDevice device(info);
-        std::printf("%s (%s), subgroups of %u\n\n", info.name.c_str(), info.driver.c_str(), info.subgroup_size);
+        std::printf("%s (%s), subgroups of %u", info.name.c_str(), info.driver.c_str(), info.subgroup_size);
+        const vk::CoopmatShape& c = info.coopmat;
+        if (c.m) std::printf(", cooperative matrices %u x %u x %u in subgroups of %u", c.m, c.n, c.k, c.subgroup);
+        std::printf("\n\n");
         std::printf(
             "| kernel | variant | VGPRs | SGPRs | spilled | shared memory | subgroups a SIMD | instructions | "
             "inverse throughput |\n|---|---|---|---|---|---|---|---|---|\n");
         bool spilled = false;
-        for (const Variant& v : variants(model::Tuning::for_device(info))) {
+        for (const Variant& v : variants(model::Tuning::for_device(info), info)) {
             auto s = device.compile(v);
             const double spills = s["Spilled VGPRs"] + s["Spilled SGPRs"];
             spilled = spilled || spills > 0;

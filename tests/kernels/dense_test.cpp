@@ -1,4 +1,6 @@
 // The kernels of dense weights: linear, embed, out; qkv has its own file.
+#include <cstdlib>
+
 #include "kernels/launch.h"
 
 using namespace gptoss;
@@ -38,6 +40,37 @@ void test_linear(Random& random, const Launch& l, uint32_t weight, uint32_t rows
         }
     CHECK(touched == 0);
     check_close(got, expected, sum_tolerance(cols));
+}
+
+void test_out(Random& random, const Launch& l, uint32_t weight) {
+    const uint32_t hidden = random.pick({32u, 96u, 160u, 192u}), cols = 64 * (1 + random.below(5));
+    CAPTURE(l.describe(weight, hidden, cols));
+    const Matrix w = random_matrix(random, hidden, cols, weight);
+    const std::vector<float> x = random.normals(size_t{l.n_tokens} * cols);
+    std::vector<float> bias = random.normals(hidden);
+    const Array<uint32_t> tiles(w.tiles);
+    const Array<float> x_array(x);
+    bias.resize(tile_count(hidden) * 64);
+    const Array<float> bias_array(bias);
+    const ResidualOutput residual(random, l.n_tokens, hidden);
+    if (l.row_groups) {
+        const HalfRows rows(args::Input{x_array.address(), 0, 0, cols, l.n_tokens, 0}, w);
+        run("out_coopmat", l.constants(weight),
+            args::OutCoopmatArgs{residual.args(), rows.args, tiles.address(), bias_array.address()}, tile_count(hidden),
+            l.token_groups());
+    } else {
+        run("out", l.constants(weight),
+            args::OutArgs{residual.args(), x_array.address(), tiles.address(), bias_array.address(), cols, l.n_tokens},
+            tile_count(hidden), l.token_groups());
+    }
+    std::vector<Exact> after;
+    for (uint32_t t = 0; t < l.n_tokens; t++)
+        for (uint32_t r = 0; r < hidden; r++) {
+            after.push_back(product(w, r, [&](uint32_t c) { return x[size_t{t} * cols + c]; }));
+            after.back().add(bias[r]);
+            after.back().add(residual.before[size_t{t} * hidden + r]);
+        }
+    residual.check(after, l.tolerance(weight, cols));
 }
 
 }  // namespace
@@ -92,28 +125,51 @@ TEST_CASE("embed") {
 TEST_CASE("out") {
     Random random(4);
     for (uint32_t weight : kDenseTypes)
-        for (const Launch& l : launches(random, 2)) {
-            const uint32_t hidden = random.pick({32u, 96u, 160u, 192u}), cols = 64 * (1 + random.below(5));
-            CAPTURE(l.describe(weight, hidden, cols));
-            const Matrix w = random_matrix(random, hidden, cols, weight);
-            const std::vector<float> x = random.normals(size_t{l.n_tokens} * cols);
-            std::vector<float> bias = random.normals(hidden);
-            const Array<uint32_t> tiles(w.tiles);
-            const Array<float> x_array(x);
-            bias.resize(tile_count(hidden) * 64);
-            const Array<float> bias_array(bias);
-            const ResidualOutput residual(random, l.n_tokens, hidden);
-            run("out", l.constants(weight),
-                args::OutArgs{residual.args(), x_array.address(), tiles.address(), bias_array.address(), cols,
-                              l.n_tokens},
-                tile_count(hidden), l.token_groups());
-            std::vector<Exact> after;
-            for (uint32_t t = 0; t < l.n_tokens; t++)
-                for (uint32_t r = 0; r < hidden; r++) {
-                    after.push_back(product(w, r, [&](uint32_t c) { return x[size_t{t} * cols + c]; }));
-                    after.back().add(bias[r]);
-                    after.back().add(residual.before[size_t{t} * hidden + r]);
-                }
-            residual.check(after, sum_tolerance(cols));
+        for (const Launch& l : launches(random, 2)) test_out(random, l, weight);
+}
+
+TEST_CASE("coopmat: out") {
+    Random random(5);
+    for (uint32_t weight : kDenseTypes)
+        for (const Launch& l : coopmat_launches(random, 2)) test_out(random, l, weight);
+}
+
+TEST_CASE("halve") {
+    Random random(6);
+    for (uint32_t cols : {32u, 96u, 2880u}) {
+        CAPTURE(cols);
+        const uint32_t n_tokens = 5;
+        NormedInput input(random, n_tokens, cols);
+        // rows of any magnitude, and one of zeros
+        for (uint32_t t = 0; t < n_tokens; t++)
+            for (uint32_t c = 0; c < cols; c++)
+                input.values[t * cols + c] *= t == 4 ? 0 : std::ldexp(1.0f, static_cast<int>(40 * t) - 80);
+        const Array<float> x(input.values);
+        args::Input from = input.args();
+        from.x = x.address();
+        const HalfRows rows(from, 1);
+        const std::vector<uint32_t> words = rows.halves.read();
+        const std::vector<float> scales = rows.scales.read();
+        std::vector<float> got;
+        std::vector<Exact> expected;
+        for (uint32_t t = 0; t < n_tokens; t++) {
+            double largest = 0;
+            for (uint32_t c = 0; c < cols; c++) {
+                const uint32_t at = t * cols + c;
+                const double half = from_f16(static_cast<uint16_t>(words[at / 2] >> (at % 2 * 16)));
+                largest = std::max(largest, std::abs(half));
+                // what is far below the row's largest may lose more
+                const double value = input.values[at] * input.scales[t], least = 0x1p-14 * scales[t];
+                got.push_back(static_cast<float>(half * scales[t]));
+                expected.push_back({value, std::max(std::abs(value), least)});
+            }
+            if (t < 4) CHECK((largest >= 0x1p14 && largest <= 0x1p15));
         }
+        check_close(got, expected, 0x1p-11 + 16 * 0x1p-24);
+    }
+}
+
+// tests/run.sh asks a software device for other widths than its own.
+TEST_CASE("subgroups are as wide as asked for" * doctest::skip(!std::getenv("GPTOSS_TEST_SUBGROUP"))) {
+    CHECK(std::to_string(gpu().device.info().subgroup_size) == std::getenv("GPTOSS_TEST_SUBGROUP"));
 }

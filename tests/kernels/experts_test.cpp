@@ -194,6 +194,38 @@ void test_single(Random& random, const Launch& l, const Shape& s) {
     residual.check(after, sum_tolerance(s.width * s.k));
 }
 
+// What the cooperative-matrix kernels of a batch grouped by expert leave: gate_up_coopmat in y, down_coopmat in out.
+void run_coopmat(const Launch& l, const Shape& s, const ExpertSet& set, const NormedInput& input, const Routes& routes,
+                 std::vector<float>& y, const Array<float>& out) {
+    double largest_gate_up = 0, largest_down = 0;
+    for (uint32_t e = 0; e < s.n_experts; e++) {
+        largest_gate_up = std::max(largest_gate_up, HalfRows::largest(set.gate_up[e]));
+        largest_down = std::max(largest_down, HalfRows::largest(set.down[e]));
+    }
+    const HalfRows rows(input.args(), largest_gate_up);
+    const uint32_t slots = l.n_tokens * s.k;
+    const Array<uint32_t> halves(size_t{slots} * s.width / 2);
+    constexpr float kScale = 512;
+    run("gate_up_coopmat", l.constants(WEIGHT_MXFP4),
+        args::GateUpCoopmatArgs{rows.args, set.table.address(), set.gate_up_bias_array.address(),
+                                routes.slots.address(), routes.tiles.address(), halves.address(), kScale,
+                                static_cast<float>(ExpertSet::kLimit), static_cast<float>(ExpertSet::kAlpha), s.k},
+        s.width / 32, routes.n_tiles);
+    const auto scale = static_cast<float>(std::exp2(3 - std::floor(std::log2(largest_down))));
+    run("down_coopmat", l.constants(WEIGHT_MXFP4),
+        args::DownCoopmatArgs{{halves.address(), 0, s.width, slots, scale, 1 / scale / kScale},
+                              set.table.address(),
+                              set.down_bias_array.address(),
+                              routes.slots.address(),
+                              routes.tiles.address(),
+                              out.address(),
+                              s.hidden},
+        tile_count(s.hidden), routes.n_tiles);
+    for (uint32_t word : halves.read())
+        for (uint32_t half = 0; half < 2; half++)
+            y.push_back(static_cast<float>(from_f16(static_cast<uint16_t>(word >> (16 * half))) / kScale));
+}
+
 // A batch grouped by expert: gate_up, down_slots, merge.
 void test_grouped(Random& random, const Launch& l, const Shape& s) {
     CAPTURE(l.describe(WEIGHT_MXFP4, s.hidden, s.width));
@@ -202,17 +234,30 @@ void test_grouped(Random& random, const Launch& l, const Shape& s) {
     const uint32_t n_tokens = l.n_tokens;
     const ExpertSet set(random, s.n_experts, s.hidden, s.width);
     const NormedInput input(random, n_tokens, s.hidden);
-    const std::vector<float> logits = router_logits(random, n_tokens, s.n_experts);
+    std::vector<float> logits = router_logits(random, n_tokens, s.n_experts);
+    // an expert that all tokens choose, one that none does if there are others, one that a single token does
+    for (uint32_t t = 0; t < n_tokens; t++) {
+        logits[t * s.n_experts] = 20;
+        if (s.n_experts > s.k) logits[t * s.n_experts + 1] = -20;
+        if (s.n_experts > s.k + 1) logits[t * s.n_experts + 2] = t == 0 ? 19.0f : -20.0f;
+    }
     const Routes routes(logits, n_tokens, s.n_experts, s.k, l.tokens);
     const std::vector<uint32_t> slots = routes.slots.read();
-    const Array<float> y(size_t{n_tokens} * s.k * s.width), out(size_t{n_tokens} * s.k * s.hidden);
-    run("gate_up", l.constants(WEIGHT_MXFP4, {s.k, true}), gate_up_args(input, set, &routes, 0, y, routes.uses, s),
-        s.width / 32, routes.n_tiles);
-    run("down_slots", l.constants(WEIGHT_MXFP4),
-        args::DownSlotsArgs{y.address(), set.table.address(), set.down_bias_array.address(), routes.slots.address(),
-                            routes.tiles.address(), out.address(), s.width, s.hidden},
-        tile_count(s.hidden), routes.n_tiles);
-    const std::vector<float> got = y.read(), got_out = out.read();
+    const Array<float> out(size_t{n_tokens} * s.k * s.hidden);
+    std::vector<float> got;
+    if (l.row_groups) {
+        run_coopmat(l, s, set, input, routes, got, out);
+    } else {
+        const Array<float> y(size_t{n_tokens} * s.k * s.width);
+        run("gate_up", l.constants(WEIGHT_MXFP4, {s.k, true}), gate_up_args(input, set, &routes, 0, y, routes.uses, s),
+            s.width / 32, routes.n_tiles);
+        run("down_slots", l.constants(WEIGHT_MXFP4),
+            args::DownSlotsArgs{y.address(), set.table.address(), set.down_bias_array.address(), routes.slots.address(),
+                                routes.tiles.address(), out.address(), s.width, s.hidden},
+            tile_count(s.hidden), routes.n_tiles);
+        got = y.read();
+    }
+    const std::vector<float> got_out = out.read();
     std::vector<Exact> activations, outputs(got_out.size());
     for (uint32_t slot = 0; slot < slots.size(); slot++) {
         const uint32_t t = slots[slot] / s.k, j = slots[slot] % s.k;
@@ -222,8 +267,11 @@ void test_grouped(Random& random, const Launch& l, const Shape& s) {
         for (uint32_t r = 0; r < s.hidden; r++)
             outputs[slots[slot] * s.hidden + r] = set.output(e, r, &got[slot * s.width]);
     }
-    check_close(got, activations, sum_tolerance(s.hidden));
-    check_close(got_out, outputs, sum_tolerance(s.width));
+    const double tolerance = l.tolerance(WEIGHT_MXFP4, s.hidden);
+    // storing as float16 rounds the value itself, by at most 2^-11
+    for (Exact& e : activations) e.magnitude += l.row_groups ? (std::abs(e.value) + 0x1p-23) * 0x1p-11 / tolerance : 0;
+    check_close(got, activations, tolerance);
+    check_close(got_out, outputs, sum_tolerance(s.width));  // of what is float16 already
 
     const ResidualOutput residual(random, n_tokens, s.hidden);
     run("merge", {}, args::MergeArgs{residual.args(), out.address(), routes.weights.address(), s.k},
@@ -315,4 +363,10 @@ TEST_CASE("experts of a batch") {
     Random random(23);
     for (const Launch& l : launches(random, 4)) test_grouped(random, l, random_shape(random, 1 + random.below(8)));
     test_grouped(random, {32, 1, 4, 9}, {128, 4, 64, 32});
+}
+
+TEST_CASE("coopmat: experts of a batch") {
+    Random random(24);
+    for (const Launch& l : coopmat_launches(random, 4))
+        test_grouped(random, l, random_shape(random, 1 + random.below(8)));
 }

@@ -30,8 +30,10 @@ template <typename Args>
 void run(const std::string& kernel, const std::vector<uint32_t>& constants, const Args& args, uint32_t x,
          uint32_t y = 1, uint32_t z = 1) {
     Gpu& g = gpu();
+    // the kernels of cooperative matrices name their subgroup's size
+    const uint32_t subgroup = kernel.ends_with("_coopmat") ? g.device.info().coopmat.subgroup : 0;
     g.commands.begin();
-    g.commands.dispatch(g.kernels.get(kernel, constants), args, x, y, z);
+    g.commands.dispatch(g.kernels.get(kernel, constants, subgroup), args, x, y, z);
     g.commands.end();
     g.commands.submit();
     g.commands.wait();
@@ -127,6 +129,12 @@ struct Exact {
 // Errors of a float32 sum of n products: each addition rounds by at most 2^-24 of the sum so far; the signs are random,
 // so that they add up as their root.
 inline double sum_tolerance(double n) { return (4 * std::sqrt(n) + 16) * 0x1p-24; }
+
+// The same where the terms' factors were rounded to float16, each by at most 2^-11, in random directions: `rounded` of
+// the two of a term. Where all weigh alike, errors add up to less than this but once in 10^15.
+inline double half_tolerance(double n, double rounded) {
+    return std::min(rounded, std::sqrt(rounded) * 6 / std::sqrt(n)) * 0x1p-11 + sum_tolerance(n);
+}
 
 // Fails once, with the worst element, if any differs by more than tolerance times its magnitude.
 void check_close(const std::vector<float>& got, const std::vector<Exact>& expected, double tolerance);

@@ -2,23 +2,37 @@
 #pragma once
 
 #include "kernels/harness.h"
+#include "spirv.h"
 
 namespace gptoss::test {
 
 // A shape of workgroup and a batch for it.
 struct Launch {
     uint32_t lanes, splits, tokens, n_tokens;
+    uint32_t row_groups = 0;  // not 0: of cooperative matrices, by subgroups of `lanes`, each a split
 
     std::vector<uint32_t> constants(uint32_t weight, const std::vector<uint32_t>& more = {}) const {
         std::vector<uint32_t> c = {lanes * splits, lanes, tokens, weight};
         c.insert(c.end(), more.begin(), more.end());
+        if (row_groups) {
+            const vk::CoopmatShape& s = gpu().device.info().coopmat;
+            c.resize(6);
+            c.insert(c.end(), {s.m, s.n, s.k, row_groups});
+        }
         return c;
+    }
+    // Of sums of n products whose activations were rounded to float16, and whose weights were too if float16 is too
+    // short for them.
+    double tolerance(uint32_t weight, double n) const {
+        if (!row_groups) return sum_tolerance(n);
+        return half_tolerance(n, weight == WEIGHT_F32 || weight == WEIGHT_Q8 ? 2 : 1);
     }
     uint32_t token_groups() const { return (n_tokens + tokens - 1) / tokens; }
     std::string describe(uint32_t weight, uint32_t rows, uint32_t cols) const {
         const auto text = [](uint32_t n) { return std::to_string(n); };
         return "weight " + text(weight) + ", lanes " + text(lanes) + ", splits " + text(splits) + ", tokens " +
-               text(tokens) + " of " + text(n_tokens) + ", " + text(rows) + " x " + text(cols);
+               text(tokens) + " of " + text(n_tokens) + ", row groups " + text(row_groups) + ", " + text(rows) + " x " +
+               text(cols);
     }
 };
 
@@ -34,6 +48,41 @@ inline std::vector<Launch> launches(Random& random, uint32_t n) {
     }
     return chosen;
 }
+
+// n launches of cooperative matrices, each in another shape; none where the device or this build has no such kernels.
+inline std::vector<Launch> coopmat_launches(Random& random, uint32_t n) {
+    const vk::CoopmatShape& s = gpu().device.info().coopmat;
+    std::vector<Launch> chosen;
+    if (s.m == 0 || spirv("qkv_coopmat").empty()) return chosen;
+    const uint32_t first = random.below(6);
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t at = (first + i * 5) % 6, row_groups = 32 / s.m >> at % 2;
+        // small matrices take many subgroups, or a driver builds the kernel for minutes
+        const uint32_t splits = std::min((128 / s.subgroup) << at / 3, 256 / s.subgroup);
+        const uint32_t tokens = std::max(32u << at % 3, splits / row_groups * s.n);
+        chosen.push_back({s.subgroup, splits, tokens, 1 + random.below(2 * tokens), row_groups});
+    }
+    return chosen;
+}
+
+// Rows of activations as the kernels of cooperative matrices read them.
+struct HalfRows {
+    HalfRows(const args::Input& input, const Matrix& w) : HalfRows(input, largest(w)) {}
+    HalfRows(const args::Input& from, double largest_weight)
+        : halves(size_t{from.n_tokens} * from.cols / 2), scales(from.n_tokens) {
+        run("halve", {64, 32}, args::HalveArgs{from, halves.address(), scales.address()}, from.n_tokens);
+        const auto scale = static_cast<float>(std::exp2(3 - std::floor(std::log2(largest_weight))));
+        args = {halves.address(), scales.address(), from.cols, from.n_tokens, scale, 1 / scale};
+    }
+    static double largest(const Matrix& w) {
+        double result = 0;
+        for (double v : w.values) result = std::max(result, std::abs(v));
+        return result;
+    }
+    Array<uint32_t> halves;
+    Array<float> scales;
+    args::HalfInput args;
+};
 
 // Row r of a matrix times at(column).
 template <typename Input>

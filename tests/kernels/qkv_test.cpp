@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <optional>
 
 #include "kernels/launch.h"
 
@@ -38,7 +39,8 @@ struct Batch {
         std::vector<args::Cache> table;
         for (uint32_t sequence = 0; sequence < 3; sequence++) {
             // one ring, or segments for positions up to the last
-            const uint32_t slots = 6 + random.below(20), n_segments = sequence == 1 ? 1 : 2 + random.below(3);
+            const uint32_t slots = n_tokens / 3 + 2 + random.below(20),
+                           n_segments = sequence == 1 ? 1 : 2 + random.below(3);
             capacity.push_back(slots * n_segments);
             const uint32_t rows = slots * s.n_kv_heads, k_row = random.below(3), v_row = k_row + rows;
             std::vector<uint64_t> addresses;
@@ -52,7 +54,7 @@ struct Batch {
         caches_read = table;
         caches = Array<args::Cache>(table);
         for (uint32_t t = 0; t < n_tokens; t++)
-            tokens.push_back({0, t == 0 ? kPositions - 1 : 10 + random.below(kPositions - 10), t % 3, 0});
+            tokens.push_back({0, t == 0 ? kPositions - 1 : n_tokens + random.below(kPositions - n_tokens), t % 3, 0});
         // the tokens of a sequence take different slots
         for (uint32_t t = 3; t < n_tokens; t++) tokens[t].position = tokens[t - 3].position - 1;
         token_array = Array<args::Token>(tokens);
@@ -118,15 +120,24 @@ void test_qkv(Random& random, const Launch& l, uint32_t weight, const Shape& s) 
     static const std::vector<float> tables = rope_tables();
     const Array<float> rope(tables), bias_array(bias), q(size_t{l.n_tokens} * q_rows);
     const Array<uint32_t> tiles(w.tiles);
-    run("qkv", l.constants(weight, {s.kv_f16}),
-        args::QkvArgs{input.args(), tiles.address(), bias_array.address(), rope.address(), batch.token_array.address(),
-                      batch.caches.address(), q.address(), s.n_heads, s.n_kv_heads, kCoarse},
-        rows / 64, l.token_groups());
+    std::optional<HalfRows> half;
+    if (l.row_groups) half.emplace(input.args(), w);
+    const auto launch = [&](const std::string& kernel, const auto& args) {
+        run(kernel, l.constants(weight, {s.kv_f16}), args, rows / 64, l.token_groups());
+    };
+    if (half)
+        launch("qkv_coopmat", args::QkvCoopmatArgs{half->args, tiles.address(), bias_array.address(), rope.address(),
+                                                   batch.token_array.address(), batch.caches.address(), q.address(),
+                                                   s.n_heads, s.n_kv_heads, kCoarse});
+    else
+        launch("qkv", args::QkvArgs{input.args(), tiles.address(), bias_array.address(), rope.address(),
+                                    batch.token_array.address(), batch.caches.address(), q.address(), s.n_heads,
+                                    s.n_kv_heads, kCoarse});
 
     const std::vector<float> got_q = q.read();
     std::vector<std::vector<uint32_t>> segments;
     for (const Array<uint32_t>& segment : batch.segments) segments.push_back(segment.read());
-    const double tolerance = sum_tolerance(s.hidden);
+    const double tolerance = l.tolerance(weight, s.hidden);
     for (uint32_t t = 0; t < l.n_tokens; t++) {
         const args::Token& token = batch.tokens[t];
         CAPTURE(token.position);
@@ -147,14 +158,23 @@ void test_qkv(Random& random, const Launch& l, uint32_t weight, const Shape& s) 
         CHECK(std::all_of(words.begin(), words.end(), [](uint32_t word) { return word == kGuardWord; }));
 }
 
+constexpr uint32_t kWeights[] = {WEIGHT_F32, WEIGHT_F16, WEIGHT_BF16, WEIGHT_Q8};
+
+Shape random_shape(Random& random) {
+    const uint32_t n_kv_heads = 1 + random.below(3);
+    return {n_kv_heads * (1 + random.below(3)), n_kv_heads, 32 * (1 + random.below(5)), random.coin()};
+}
+
 }  // namespace
 
 TEST_CASE("qkv") {
     Random random(10);
-    for (uint32_t weight : {WEIGHT_F32, WEIGHT_F16, WEIGHT_BF16, WEIGHT_Q8})
-        for (const Launch& l : launches(random, 2)) {
-            const uint32_t n_kv_heads = 1 + random.below(3);
-            test_qkv(random, l, weight,
-                     {n_kv_heads * (1 + random.below(3)), n_kv_heads, 32 * (1 + random.below(5)), random.coin()});
-        }
+    for (uint32_t weight : kWeights)
+        for (const Launch& l : launches(random, 2)) test_qkv(random, l, weight, random_shape(random));
+}
+
+TEST_CASE("coopmat: qkv") {
+    Random random(11);
+    for (uint32_t weight : kWeights)
+        for (const Launch& l : coopmat_launches(random, 2)) test_qkv(random, l, weight, random_shape(random));
 }

@@ -35,7 +35,7 @@ struct Fixture {
         }
         for (uint32_t s = 0; s < n_slots; s++) layout.slots.push_back({&slots, s * kBytes});
         commands.begin();
-        commands.write(table, 0, entries.data(), table.size());
+        commands.update(table, 0, entries.data(), table.size());
         commands.end();
         commands.submit();
         commands.wait();
