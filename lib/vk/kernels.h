@@ -45,6 +45,9 @@ class Kernels {
     std::string cache_data() const;
 
   private:
+    std::unique_ptr<Kernel> build(const std::string& name, const std::vector<uint32_t>& constants,
+                                  uint32_t subgroup) const;
+
     const Device& device_;
     VkPipelineLayout layout_ = VK_NULL_HANDLE;
     VkPipelineCache cache_ = VK_NULL_HANDLE;
