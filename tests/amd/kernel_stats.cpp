@@ -99,7 +99,7 @@ class StatsDevice {
         coopmat.cooperativeMatrix = VK_TRUE;
         if (info.coopmat.m) {
             extensions.push_back(VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
-            f12.vulkanMemoryModel = VK_TRUE;
+            f12.vulkanMemoryModel = f12.vulkanMemoryModelDeviceScope = VK_TRUE;
             sizes.pNext = &coopmat;
         }
 #endif

@@ -51,7 +51,7 @@ inline std::vector<Launch> launches(Random& random, uint32_t n) {
 }
 
 // n launches of cooperative matrices, each in another shape; none where the device or this build has no such kernels.
-inline std::vector<Launch> coopmat_launches(Random& random, uint32_t n) {
+inline std::vector<Launch> coopmat_launches(Random& random, uint32_t n, uint32_t terms = 1) {
     const vk::CoopmatShape& s = gpu().device.info().coopmat;
     std::vector<Launch> chosen;
     if (s.m == 0 || spirv("qkv_coopmat").empty()) return chosen;
@@ -60,7 +60,12 @@ inline std::vector<Launch> coopmat_launches(Random& random, uint32_t n) {
         const uint32_t at = (first + i * 5) % 6, row_groups = 32 / s.m >> at % 2;
         // small matrices take many subgroups, or a driver builds the kernel for minutes
         const uint32_t splits = std::min((128 / s.subgroup) << at / 3, 256 / s.subgroup);
-        const uint32_t tokens = std::max(32u << at % 3, splits / row_groups * s.n);
+        uint32_t tokens = std::max(32u << at % 3, splits / row_groups * s.n);
+        const auto shared = [&] {
+            return (64 + terms * tokens) * 80 + splits * 2 * s.m * s.n * 4 + 32 / s.m * tokens * 4;
+        };
+        while (shared() > gpu().device.info().shared_memory) tokens /= 2;
+        if (tokens < splits / row_groups * s.n) continue;
         chosen.push_back({s.subgroup, splits, tokens, 1 + random.below(2 * tokens), row_groups});
     }
     return chosen;

@@ -169,5 +169,5 @@ TEST_CASE("qkv") {
 TEST_CASE("coopmat: qkv") {
     Random random(11);
     for (uint32_t weight : kWeights)
-        for (const Launch& l : coopmat_launches(random, 2)) test_qkv(random, l, weight, random_shape(random));
+        for (const Launch& l : coopmat_launches(random, 2, kTerms)) test_qkv(random, l, weight, random_shape(random));
 }
