@@ -12,4 +12,4 @@ if [ ! -f build/CMakeCache.txt ] && command -v ninja >/dev/null; then generator=
 cmake -B build $generator -D GPTOSS_BUILD_EXAMPLES=ON >/dev/null
 cmake --build build --parallel "$(nproc)" --target chat generate >&2
 
-exec build/examples/chat --reasoning high --prompt "${1:-What is 15 × 23?}"
+exec build/examples/chat --reasoning high --prompt="${1:-What is 15 × 23?}"

@@ -22,12 +22,13 @@
  * allowed). A context keeps its model alive, a model its tokenizer.
  *
  * Threads. Models, tokenizers and devices may be used from any number of threads at once; contexts, samplers and
- * parsers by one thread at a time, except gptoss_context_cancel, which any thread may call. Different contexts of one
- * model may run on different threads.
+ * parsers by one thread at a time, except gptoss_context_cancel and _clear_cancel, which any thread may call. Different
+ * contexts of one model may run on different threads, forks too. A call on a context or a parser that another thread's
+ * call is using fails with invalid_state.
  *
  * Options. An options struct begins with struct_size, which the caller sets to sizeof of the struct it was compiled
  * with; a zero field means the default, and NULL in place of the struct means all defaults. Structs grow only at
- * their end. Structs that a call fills in follow the same rule.
+ * their end. Structs that a call fills in follow the same rule, but for gptoss_kernel_time, which never grows.
  *
  * Versions. Enum values and function signatures never change within a major version; new ones may be added at the
  * end. A program compiled for version x.y runs with every x.z where z >= y.
@@ -157,7 +158,7 @@ enum gptoss_weight_type {
 
 enum gptoss_kv_type {
     gptoss_kv_type_default = 0, /* float16 */
-    gptoss_kv_type_f16 = 1,
+    gptoss_kv_type_f16 = 1,     /* in full-context layers; the short windows of the others are float32 in either */
     gptoss_kv_type_f32 = 2,
 };
 
@@ -170,11 +171,12 @@ struct gptoss_model_options {
     enum gptoss_weight_type weights;
     enum gptoss_kv_type kv;
     enum gptoss_kernel_tier tier;
-    uint64_t memory_budget; /* device memory the model may take, bytes; 0: what the device has */
+    uint64_t memory_budget; /* device memory the model and its contexts may take, bytes; 0: what the device has */
     gptoss_progress_callback_t progress;
     void* progress_user_data;
     gptoss_log_callback_t log; /* lives as long as the model */
     void* log_user_data;
+    uint64_t context_length; /* device memory is kept free of experts for a context so long, tokens; 0: 8192 */
 };
 
 struct gptoss_model_info {
@@ -196,6 +198,21 @@ struct gptoss_model_info {
     uint32_t device;              /* index */
     uint64_t weight_bytes;        /* device memory held by the weights */
     uint64_t bytes_per_token;     /* weights read to decode one token, without the cache */
+    uint64_t host_weight_bytes;   /* host memory held by weights that the device reads from there */
+    uint32_t num_device_experts;  /* of num_layers * num_experts, those that are in device memory now */
+    uint64_t expert_hits;         /* uses of experts that were in device memory; 0 where all are */
+    uint64_t expert_misses;       /* uses of experts that were read from host memory */
+};
+
+struct gptoss_memory_estimate {
+    size_t struct_size;
+    uint64_t weight_bytes;      /* device memory of the weights */
+    uint64_t host_weight_bytes; /* host memory of weights that the device reads from there */
+    uint64_t cache_bytes;       /* device memory of the keys and values of one context once it is full */
+    uint64_t activation_bytes;  /* device memory that the context works in */
+    uint64_t staging_bytes;     /* host memory to load through or, if more, of the context */
+    uint64_t available_bytes;   /* device memory: the budget, or what is free now */
+    uint32_t fits; /* 1 if there is room for all that; if not, the weights are those of a model that fits */
 };
 
 /*
@@ -210,6 +227,18 @@ GPTOSS_ABI enum gptoss_status gptoss_model_create_from_file(const char* path, gp
 /* The same with options; options may be NULL. Also: cancelled by the progress callback. */
 GPTOSS_ABI enum gptoss_status gptoss_model_create(const char* path, const struct gptoss_model_options* options,
                                                   gptoss_model_t* model_out);
+
+/*
+ * How much memory a model loaded with these options and one context of it would take; path and options as for
+ * gptoss_model_create, context_length and max_batch_tokens as for gptoss_context_create. Reads the files' headers and
+ * loads nothing; the caller sets estimate_out->struct_size. Where device memory, or the budget, is too small for the
+ * weights, the embedding and then experts are placed in host memory, where the device reads them, and the experts that
+ * are used most get copies in what device memory is left. Too little room even for that is no error: see fits.
+ * Errors: io_error (names the file and tensor), unsupported_system, invalid_argument. Since 0.1.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_model_estimate_memory(const char* path, const struct gptoss_model_options* options,
+                                                           size_t context_length, size_t max_batch_tokens,
+                                                           struct gptoss_memory_estimate* estimate_out);
 
 /* Describes the model; the caller sets info_out->struct_size. */
 GPTOSS_ABI enum gptoss_status gptoss_model_get_info(gptoss_model_t model, struct gptoss_model_info* info_out);
@@ -370,7 +399,10 @@ enum gptoss_stop_reason {
     gptoss_stop_reason_context_full = 4,
 };
 
-/* Receives each token as it is sampled, after it was appended; a non-zero result stops the generation. */
+/*
+ * Receives each token as it is sampled, after it was appended; a non-zero result stops the generation. It may ask the
+ * context for its tokens and cancel it; what changes or computes gives invalid_state.
+ */
 typedef int (*gptoss_token_callback_t)(void* user_data, uint32_t token);
 
 struct gptoss_generate_options {
@@ -392,10 +424,42 @@ GPTOSS_ABI enum gptoss_status gptoss_context_generate(gptoss_context_t context, 
                                                       size_t* num_tokens_out, enum gptoss_stop_reason* stop_reason_out);
 
 /*
- * Makes the call that is running on this context, if any, return cancelled soon. Any thread may call it. What was
- * computed and committed before stays.
+ * Makes the call that is running on this context return cancelled soon, or, if none is, the next one that computes:
+ * _process, _get_logits, _sample, _generate or _profile. A cancel stays until a call returns cancelled for it, so that
+ * one is never too early. Any thread may call it. What was computed and committed before stays.
  */
 GPTOSS_ABI enum gptoss_status gptoss_context_cancel(gptoss_context_t context);
+
+/*
+ * Takes back a cancel that no call has returned for: one that came too late for what it was meant to stop, and would
+ * stop the next call instead. Call it once nobody cancels what ran before. Any thread may call it. Since 0.1.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_context_clear_cancel(gptoss_context_t context);
+
+/*
+ * Stores in context_out a new context that begins as this one: its tokens, what is computed of them, the logits, and
+ * its sizes. From there each goes its own way. The keys and values computed so far are shared, but for the sliding
+ * windows, until one of both goes back and computes others: a fork takes the time and the device memory of an empty
+ * context, and none for the tokens. Since 0.1.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_context_fork(gptoss_context_t context, gptoss_context_t* context_out);
+
+/*
+ * Writes the context with all that it has computed, for gptoss_context_restore. Computes nothing itself. Stores the
+ * state in state_out if it has no more than max_size bytes, else nothing, and its size in size_out either way;
+ * state_out may be NULL when max_size is 0. The size changes with every call that appends, computes or truncates.
+ * Since 0.1.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_context_save(gptoss_context_t context, void* state_out, size_t max_size,
+                                                  size_t* size_out);
+
+/*
+ * Makes the context what the saved one was, so that it goes on without computing anything again. The state must come
+ * from a model of the same files, weight type and KV type; its context's sizes may differ. On a failure the context
+ * stays as it was. Both must fit in device memory at once. Errors: invalid_argument for a state that is damaged, cut
+ * off or of another model, unsupported_argument for one of another version of the format, context_overflow. Since 0.1.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_context_restore(gptoss_context_t context, const void* state, size_t size);
 
 /* Adds a reference; drops one. */
 GPTOSS_ABI enum gptoss_status gptoss_context_retain(gptoss_context_t context);
@@ -403,7 +467,7 @@ GPTOSS_ABI enum gptoss_status gptoss_context_release(gptoss_context_t context);
 
 struct gptoss_context_stats {
     size_t struct_size;
-    uint64_t cache_bytes;           /* device memory of the keys and values */
+    uint64_t cache_bytes;           /* device memory of the keys and values; what forks share counts in each */
     uint64_t activation_bytes;      /* device memory that the context works in */
     uint64_t cache_bytes_per_token; /* keys and values read to decode the next token */
     uint32_t step_dispatches;       /* of one decoded token, sampling included; 0 before the first */
@@ -414,6 +478,7 @@ struct gptoss_context_stats {
 GPTOSS_ABI enum gptoss_status gptoss_context_get_stats(gptoss_context_t context,
                                                        struct gptoss_context_stats* stats_out);
 
+/* An element of an array, so that its size is fixed: this struct has no struct_size and never grows. */
 struct gptoss_kernel_time {
     char name[32];
     double microseconds; /* of all its dispatches together */

@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -84,6 +85,13 @@ inline std::vector<gptoss_device_info> devices() {
     return devices;
 }
 
+// How fast a device copies its own memory, in bytes read and written a second; takes about a second.
+inline double measure_bandwidth(uint32_t device) {
+    double bytes_per_second = 0;
+    check(gptoss_device_measure_bandwidth(device, &bytes_per_second));
+    return bytes_per_second;
+}
+
 // Owns one reference.
 template <typename T, gptoss_status (*Retain)(T), gptoss_status (*Release)(T)>
 class Handle {
@@ -112,9 +120,9 @@ class Handle {
 class Tokenizer {
   public:
     // The built-in o200k_harmony.
-    Tokenizer() : Tokenizer(static_cast<const char*>(nullptr)) {}
+    Tokenizer() { create(nullptr); }
     // A tokenizer.json, .tiktoken or .gguf file, or a directory that holds one.
-    explicit Tokenizer(const std::string& path) : Tokenizer(path.c_str()) {}
+    explicit Tokenizer(const std::string& path) { create(path.c_str()); }
     explicit Tokenizer(gptoss_tokenizer_t handle) : handle_(handle) {}
 
     // allow_special: "<|start|>" and the like become special tokens.
@@ -175,7 +183,7 @@ class Tokenizer {
     gptoss_tokenizer_t get() const noexcept { return handle_.get(); }
 
   private:
-    explicit Tokenizer(const char* path) {
+    void create(const char* path) {
         gptoss_tokenizer_t handle = nullptr;
         check(gptoss_tokenizer_create(path, &handle));
         handle_ = decltype(handle_)(handle);
@@ -195,6 +203,16 @@ class Model {
     Model(const std::string& path, gptoss_model_options options) {
         options.struct_size = sizeof(options);
         create(path, &options);
+    }
+
+    // What a model so loaded and a context of it would take; loads nothing.
+    static gptoss_memory_estimate estimate_memory(const std::string& path, gptoss_model_options options = {},
+                                                  std::size_t context_length = 0, std::size_t max_batch_tokens = 0) {
+        gptoss_memory_estimate estimate{};
+        estimate.struct_size = sizeof(estimate);
+        options.struct_size = sizeof(options);
+        check(gptoss_model_estimate_memory(path.c_str(), &options, context_length, max_batch_tokens, &estimate));
+        return estimate;
     }
 
     gptoss_model_info info() const {
@@ -261,8 +279,8 @@ class Sampler {
 struct GenerateOptions {
     const Sampler* sampler = nullptr;  // greedy without one
     std::size_t max_tokens = 0;        // 0: until a stop token or until the context is full
-    // Without any: <|return|>, <|call|> and <|endoftext|>.
-    span<const uint32_t> stop_tokens;
+    // By default <|return|>, <|call|> and <|endoftext|>; with an empty span nothing but the length stops.
+    std::optional<span<const uint32_t>> stop_tokens;
 };
 
 struct Generated {
@@ -338,8 +356,11 @@ class Context {
         gptoss_generate_options in{};
         in.struct_size = sizeof(in);
         in.max_tokens = options.max_tokens;
-        in.stop_tokens = options.stop_tokens.size() ? options.stop_tokens.data() : nullptr;
-        in.num_stop_tokens = options.stop_tokens.size();
+        static constexpr uint32_t none = 0;
+        if (options.stop_tokens) {
+            in.stop_tokens = options.stop_tokens->size() ? options.stop_tokens->data() : &none;
+            in.num_stop_tokens = options.stop_tokens->size();
+        }
         in.user_data = &state;
         // An exception must not cross the C code: it waits in the state until the call has returned.
         in.callback = [](void* user_data, uint32_t token) -> int {
@@ -364,12 +385,51 @@ class Context {
         return out;
     }
 
-    // Makes the call that runs on this context throw Error, cancelled. From any thread.
+    // Makes the call that runs on this context, or the next one that computes, throw Error, cancelled. From any thread.
     void cancel() const { check(gptoss_context_cancel(get())); }
+    // Takes back a cancel that came too late for what it was meant to stop.
+    void clear_cancel() const { check(gptoss_context_clear_cancel(get())); }
+
+    // Another context that begins as this one, and shares what is computed.
+    Context fork() const {
+        gptoss_context_t handle = nullptr;
+        check(gptoss_context_fork(get(), &handle));
+        return Context(handle);
+    }
+    // The context as bytes, with all that is computed.
+    std::vector<unsigned char> save() const {
+        std::size_t size = 0;
+        check(gptoss_context_save(get(), nullptr, 0, &size));
+        std::vector<unsigned char> state(size);
+        check(gptoss_context_save(get(), state.data(), size, &size));
+        return state;
+    }
+    // Makes this context what the saved one was; it stays as it is if this throws.
+    void restore(span<const unsigned char> state) { check(gptoss_context_restore(get(), state.data(), state.size())); }
+
+    gptoss_context_stats stats() const {
+        gptoss_context_stats stats{};
+        stats.struct_size = sizeof(stats);
+        check(gptoss_context_get_stats(get(), &stats));
+        return stats;
+    }
+    // What each kernel takes to compute the last tokens again in one batch; empty where the device has no time stamps.
+    std::vector<gptoss_kernel_time> profile(std::size_t num_tokens = 1) {
+        std::vector<gptoss_kernel_time> times;
+        std::size_t n = 64;
+        do {
+            times.resize(n);
+            check(gptoss_context_profile(get(), num_tokens, times.data(), times.size(), &n));
+        } while (n > times.size());
+        times.resize(n);
+        return times;
+    }
 
     gptoss_context_t get() const noexcept { return handle_.get(); }
 
   private:
+    explicit Context(gptoss_context_t handle) : handle_(handle) {}
+
     Handle<gptoss_context_t, gptoss_context_retain, gptoss_context_release> handle_;
 };
 

@@ -15,6 +15,7 @@ using U32 = uint64_t;
 using Tiles = uint64_t;
 using Halves = uint64_t;
 using Tokens = uint64_t;
+using Segments = uint64_t;
 using Caches = uint64_t;
 using Experts = uint64_t;
 using SampleBlocks = uint64_t;
@@ -24,6 +25,7 @@ layout(buffer_reference, std430, buffer_reference_align = 16) buffer F32 { float
 layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer Vec4 { vec4 v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer U32 { uint v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer Tiles { uvec4 v[]; };
+layout(buffer_reference, std430, buffer_reference_align = 8) readonly buffer Segments { U32 v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer Halves { uvec4 v[]; };  // 8 float16 each
 #endif
 
@@ -46,13 +48,16 @@ struct Token {
     uint unused;
 };
 
-// One layer's keys and values of one sequence: slot position % capacity, then KV head, then 32 words, word i holding
-// dimensions i and i + 32: as a float16 pair, or as two float32.
+// One layer's keys and values of one sequence, in segments of `slots` positions: position p is slot p % slots of segment
+// p / slots. Of a ring, which is one segment, it is slot p % slots all the same. A segment holds rows of 32 words, a row
+// for each slot and KV head: row slot * n_kv_heads + head from k_row on, and from v_row on. Word i holds dimensions i
+// and i + 32: as a float16 pair, or as two float32.
 struct Cache {
-    U32 k;
-    U32 v;
-    uint capacity;  // slots
-    uint unused;
+    Segments segments;  // (n_segments)
+    uint slots;         // unless there is one segment only, a multiple of the keys that attention takes at once
+    uint n_segments;
+    uint k_row;
+    uint v_row;
 };
 
 // One expert of one layer, wherever its weights lie.
@@ -172,6 +177,7 @@ struct RouteArgs {
     F32 weights;    // (T * K): the weight of (token, choice)
     U32 tiles;      // (n_tiles, 3): expert, first slot, slots; 0 slots in the unused ones
     U32 experts;    // (T * K): the expert of (token, choice), scratch
+    U32 uses;       // (E) counted up: how many (token, choice) each expert was
     uint n_tokens;
     uint n_experts;
     uint n_active;
@@ -188,6 +194,7 @@ struct GateUpArgs {
     U32 slots;    // see RouteArgs; read when it is
     U32 tiles;
     F32 y;     // (T * K, I)
+    U32 uses;  // see RouteArgs; counted here when the batch is not grouped
     uint n_experts;
     float limit;
     float alpha;

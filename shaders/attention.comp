@@ -40,28 +40,28 @@ void reduce(bool maximum) {
 }
 
 // Dimensions 4 w … 4 w + 3 and 4 w + 32 … 4 w + 35 of a key.
-void load_key(U32 k, uint row, uint w, out vec4 low, out vec4 high) {
+void load_key(U32 segment, uint row, uint w, out vec4 low, out vec4 high) {
     if (KV_F16) {
-        uvec4 words = Tiles(k).v[row * 8 + w];
+        uvec4 words = Tiles(segment).v[row * 8 + w];
         vec2 p = unpackHalf2x16(words.x), q = unpackHalf2x16(words.y);
         vec2 r = unpackHalf2x16(words.z), s = unpackHalf2x16(words.w);
         low = vec4(p.x, q.x, r.x, s.x);
         high = vec4(p.y, q.y, r.y, s.y);
     } else {
-        vec4 p = Vec4(k).v[row * 16 + 2 * w], q = Vec4(k).v[row * 16 + 2 * w + 1];
+        vec4 p = Vec4(segment).v[row * 16 + 2 * w], q = Vec4(segment).v[row * 16 + 2 * w + 1];
         low = vec4(p.xz, q.xz);
         high = vec4(p.yw, q.yw);
     }
 }
 
-vec2 load_value(U32 v, uint row, uint i) {
-    if (KV_F16) return unpackHalf2x16(v.v[row * 32 + i]);
-    return vec2(uintBitsToFloat(v.v[row * 64 + 2 * i]), uintBitsToFloat(v.v[row * 64 + 2 * i + 1]));
+vec2 load_value(U32 segment, uint row, uint i) {
+    if (KV_F16) return unpackHalf2x16(segment.v[row * 32 + i]);
+    return vec2(uintBitsToFloat(segment.v[row * 64 + 2 * i]), uintBitsToFloat(segment.v[row * 64 + 2 * i + 1]));
 }
 
-// The row of a slot that may be past the ring's end, by less than its capacity; without a division for each key.
-uint key_row(uint slot, uint capacity, uint kv_head) {
-    return (slot < capacity ? slot : slot - capacity) * a.n_kv_heads + kv_head;
+// The row of a slot that may be past the ring's end, by less than its slots; without a division for each key.
+uint key_row(uint slot, uint slots, uint kv_head) {
+    return (slot < slots ? slot : slot - slots) * a.n_kv_heads + kv_head;
 }
 
 void main() {
@@ -86,13 +86,14 @@ void main() {
     for (uint block = split * blocks_per_split; block < min(blocks, (split + 1) * blocks_per_split); block++) {
         uint block_start = first_key + block * WORKGROUP;
         uint n_valid = min(WORKGROUP, token.position + 1 - block_start);
-        uint first_slot = block_start % cache.capacity;
-        uint row = key_row(first_slot + min(id, n_valid - 1), cache.capacity, kv_head);
+        uint first_slot = block_start % cache.slots;
+        U32 segment = cache.segments.v[block_start / cache.slots % cache.n_segments];
+        uint row = cache.k_row + key_row(first_slot + min(id, n_valid - 1), cache.slots, kv_head);
         float score[GROUP];
         [[unroll]] for (uint g = 0; g < GROUP; g++) score[g] = 0;
         for (uint w = 0; w < 8; w++) {
             vec4 low, high;
-            load_key(cache.k, row, w, low, high);
+            load_key(segment, row, w, low, high);
             [[unroll]] for (uint g = 0; g < GROUP; g++) {
                 uint at = (first_head + g) * 16 + w;
                 score[g] += dot(Vec4(a.q).v[at], low) + dot(Vec4(a.q).v[at + 8], high);
@@ -113,8 +114,10 @@ void main() {
         // past the last valid key the probability is 0, and the value any that is finite
         for (uint j = KEYS * part; j < n_valid; j += KEYS * PARTS) {
             vec2 v[KEYS];
-            [[unroll]] for (uint i = 0; i < KEYS; i++)
-                v[i] = load_value(cache.v, key_row(first_slot + min(j + i, n_valid - 1), cache.capacity, kv_head), lane);
+            [[unroll]] for (uint i = 0; i < KEYS; i++) {
+                uint slot = first_slot + min(j + i, n_valid - 1);
+                v[i] = load_value(segment, cache.v_row + key_row(slot, cache.slots, kv_head), lane);
+            }
             [[unroll]] for (uint g = 0; g < GROUP; g++)
                 [[unroll]] for (uint i = 0; i < KEYS; i++) sum[g] += probability[g * WORKGROUP + j + i] * v[i];
         }

@@ -23,6 +23,7 @@ void main() {
         uint choice = gl_WorkGroupID.y % ACTIVE;
         [[unroll]] for (uint j = 0; j < ACTIVE; j++)
             if (j == choice) expert = chosen[j];
+        if (tile == 0 && i == 0) atomicAdd(a.uses.v[expert], 1);
         first_slot = gl_WorkGroupID.y;
         n_slots = 1;
     }

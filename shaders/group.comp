@@ -13,6 +13,8 @@ void main() {
     barrier();
     for (uint s = id; s < n_slots; s += 128) atomicAdd(count[a.experts.v[s]], 1);
     barrier();
+    for (uint e = id; e < a.n_experts; e += 128) a.uses.v[e] += count[e];
+    barrier();
     if (id == 0) {
         uint start = 0, tile = 0;
         for (uint e = 0; e < a.n_experts; e++) {

@@ -9,13 +9,13 @@ vec2 rope_angle(uint position, uint i) {
     return vec2(c.x * f.x - c.y * f.y, c.y * f.x + c.x * f.y);
 }
 
-void store(U32 cache, uint slot, uint kv_head, uint i, vec2 value) {
-    uint word = (slot * a.n_kv_heads + kv_head) * 32 + i;
+void store(U32 segment, uint row, uint i, vec2 value) {
+    uint word = row * 32 + i;
     if (KV_F16) {
-        cache.v[word] = packHalf2x16(clamp(value, -65504.0, 65504.0));
+        segment.v[word] = packHalf2x16(clamp(value, -65504.0, 65504.0));
     } else {
-        cache.v[2 * word] = floatBitsToUint(value.x);
-        cache.v[2 * word + 1] = floatBitsToUint(value.y);
+        segment.v[2 * word] = floatBitsToUint(value.x);
+        segment.v[2 * word + 1] = floatBitsToUint(value.y);
     }
 }
 
@@ -33,10 +33,11 @@ void finish_head(uint head, uint i, uint index, vec2 y) {
     } else {
         Cache cache = a.caches.v[token.sequence];
         uint kv_head = head - a.n_heads;
-        uint slot = token.position % cache.capacity;
+        U32 segment = cache.segments.v[token.position / cache.slots % cache.n_segments];
+        uint row = token.position % cache.slots * a.n_kv_heads + kv_head;
         if (kv_head < a.n_kv_heads)
-            store(cache.k, slot, kv_head, i, y);
+            store(segment, cache.k_row + row, i, y);
         else
-            store(cache.v, slot, kv_head - a.n_kv_heads, i, y);
+            store(segment, cache.v_row + row - a.n_kv_heads, i, y);
     }
 }

@@ -52,6 +52,7 @@ CancelOnInterrupt::CancelOnInterrupt(gptoss_context_t context) {
 
 CancelOnInterrupt::~CancelOnInterrupt() {
     std::lock_guard lock(mutex);
+    gptoss_context_clear_cancel(watched);  // one that came too late
     watched = nullptr;
 }
 

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstring>
 #include <string>
+#include <thread>
 #include <type_traits>
 
 #include "error.h"
@@ -58,6 +59,38 @@ struct Handle {
         if (handle && handle->references.fetch_sub(1, std::memory_order_acq_rel) == 1) delete handle;
         return gptoss_status_success;
     }
+};
+
+// A call's turn on a handle that one thread at a time may use: a call that comes while another one runs is refused
+// before it touches anything, so that the mistake is an error and not a data race.
+class Turn {
+  public:
+    using Owner = std::atomic<std::thread::id>;  // of the running call; none between calls
+
+    enum class Kind {
+        Changes,
+        Reads,  // also within a callback of the call that runs
+    };
+
+    // Throws InvalidState while another call has its turn.
+    explicit Turn(Owner& owner, Kind kind = Kind::Changes) : owner_(&owner) {
+        std::thread::id running;
+        const std::thread::id mine = std::this_thread::get_id();
+        if (owner.compare_exchange_strong(running, mine, std::memory_order_acquire)) return;
+        if (running != mine)
+            throw Error(Status::InvalidState, "another call is running on this handle, in another thread");
+        if (kind == Kind::Changes)
+            throw Error(Status::InvalidState, "another call is running on this handle: the one of this callback");
+        owner_ = nullptr;
+    }
+    ~Turn() {
+        if (owner_) owner_->store({}, std::memory_order_release);
+    }
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+
+  private:
+    Owner* owner_;
 };
 
 // Copies a caller's options struct of any version: what its struct_size does not cover is zero.

@@ -14,11 +14,31 @@ struct gptoss_context : Handle<gptoss_context> {
     gptoss_context(const gptoss_model& of, size_t context_length, size_t max_batch_tokens)
         : tokenizer(of.tokenizer), context(of.model, context_length, max_batch_tokens) {}
 
+    gptoss_context(const gptoss_context& forked) : tokenizer(forked.tokenizer), context(forked.context) {}
+
     const std::shared_ptr<const text::Tokenizer> tokenizer;
     model::Context context;
+    Turn::Owner turn{};
 };
 
 static_assert(static_cast<int>(model::StopReason::ContextFull) == gptoss_stop_reason_context_full);
+
+namespace {
+
+// What a call does with its context, while no other does.
+class Use {
+  public:
+    explicit Use(gptoss_context_t handle, Turn::Kind kind = Turn::Kind::Changes)
+        : handle_((require(handle, "context"), handle)), turn_(handle->turn, kind) {}
+
+    model::Context* operator->() const { return &handle_->context; }
+
+  private:
+    gptoss_context_t handle_;
+    Turn turn_;
+};
+
+}  // namespace
 
 gptoss_status gptoss_context_create(gptoss_model_t model, size_t context_length, size_t max_batch_tokens,
                                     gptoss_context_t* context_out) {
@@ -33,9 +53,9 @@ gptoss_status gptoss_context_create(gptoss_model_t model, size_t context_length,
 gptoss_status gptoss_context_get_num_tokens(gptoss_context_t context, size_t* num_tokens_out) {
     if (num_tokens_out) *num_tokens_out = 0;
     return guard([&] {
-        require(context, "context");
+        const Use use(context, Turn::Kind::Reads);
         require(num_tokens_out, "num_tokens_out");
-        *num_tokens_out = context->context.tokens().size();
+        *num_tokens_out = use->tokens().size();
     });
 }
 
@@ -52,10 +72,10 @@ gptoss_status gptoss_context_get_tokens(gptoss_context_t context, uint32_t* toke
                                         size_t* num_tokens_out) {
     if (num_tokens_out) *num_tokens_out = 0;
     return guard([&] {
-        require(context, "context");
+        const Use use(context, Turn::Kind::Reads);
         require(num_tokens_out, "num_tokens_out");
         if (max_tokens) require(tokens_out, "tokens_out");
-        const auto& tokens = context->context.tokens();
+        const auto& tokens = use->tokens();
         std::copy_n(tokens.begin(), std::min(max_tokens, tokens.size()), tokens_out);
         *num_tokens_out = tokens.size();
     });
@@ -65,19 +85,19 @@ gptoss_status gptoss_context_append_chars(gptoss_context_t context, const char* 
                                           size_t* num_tokens_out) {
     if (num_tokens_out) *num_tokens_out = 0;
     return guard([&] {
-        require(context, "context");
+        const Use use(context);
         if (text_length) require(text, "text");
         const auto tokens = context->tokenizer->encode({text, text_length}, true);
-        context->context.append(tokens);
+        use->append(tokens);
         if (num_tokens_out) *num_tokens_out = tokens.size();
     });
 }
 
 gptoss_status gptoss_context_append_tokens(gptoss_context_t context, size_t num_tokens, const uint32_t* tokens) {
     return guard([&] {
-        require(context, "context");
+        const Use use(context);
         if (num_tokens) require(tokens, "tokens");
-        context->context.append({tokens, num_tokens});
+        use->append({tokens, num_tokens});
     });
 }
 
@@ -85,15 +105,15 @@ gptoss_status gptoss_context_reset(gptoss_context_t context) { return gptoss_con
 
 gptoss_status gptoss_context_truncate(gptoss_context_t context, size_t num_tokens) {
     return guard([&] {
-        require(context, "context");
-        context->context.truncate(num_tokens);
+        const Use use(context);
+        use->truncate(num_tokens);
     });
 }
 
 gptoss_status gptoss_context_process(gptoss_context_t context) {
     return guard([&] {
-        require(context, "context");
-        if (!context->context.tokens().empty()) context->context.process();
+        const Use use(context);
+        if (!use->tokens().empty()) use->process();
     });
 }
 
@@ -101,11 +121,11 @@ gptoss_status gptoss_context_get_logits(gptoss_context_t context, float* logits_
                                         size_t* num_logits_out) {
     if (num_logits_out) *num_logits_out = 0;
     return guard([&] {
-        require(context, "context");
+        const Use use(context);
         require(num_logits_out, "num_logits_out");
         if (max_logits) require(logits_out, "logits_out");
-        const size_t vocab = context->context.model().config.vocab;
-        context->context.read_logits({logits_out, std::min(max_logits, vocab)});
+        const size_t vocab = use->model().config.vocab;
+        use->read_logits({logits_out, std::min(max_logits, vocab)});
         *num_logits_out = vocab;
     });
 }
@@ -114,7 +134,7 @@ gptoss_status gptoss_context_sample(gptoss_context_t context, float temperature,
                                     uint32_t* tokens_out, size_t* num_tokens_out) {
     if (num_tokens_out) *num_tokens_out = 0;
     return guard([&] {
-        require(context, "context");
+        const Use use(context);
         require(num_tokens_out, "num_tokens_out");
         if (!std::isfinite(temperature) || temperature < 0)
             throw Error(Status::InvalidArgument,
@@ -130,7 +150,7 @@ gptoss_status gptoss_context_sample(gptoss_context_t context, float temperature,
             return false;
         };
         uint64_t n;
-        context->context.generate(request, &n);
+        use->generate(request, &n);
     });
 }
 
@@ -141,7 +161,7 @@ gptoss_status gptoss_context_generate(gptoss_context_t context, gptoss_sampler_t
     if (stop_reason_out) *stop_reason_out = gptoss_stop_reason_none;
     uint64_t n = 0;
     const gptoss_status status = guard([&] {
-        require(context, "context");
+        const Use use(context);
         const gptoss_generate_options in = read_struct(options, "options");
         model::GenerateRequest request;
         request.settings.temperature = 0;
@@ -155,7 +175,7 @@ gptoss_status gptoss_context_generate(gptoss_context_t context, gptoss_sampler_t
                 if (const auto token = context->tokenizer->find_special(name)) request.stop_tokens.push_back(*token);
         }
         if (in.callback) request.on_token = [&](uint32_t token) { return in.callback(in.user_data, token) != 0; };
-        const model::StopReason reason = context->context.generate(request, &n);
+        const model::StopReason reason = use->generate(request, &n);
         if (stop_reason_out) *stop_reason_out = static_cast<gptoss_stop_reason>(reason);
     });
     if (num_tokens_out) *num_tokens_out = n;
@@ -169,10 +189,46 @@ gptoss_status gptoss_context_cancel(gptoss_context_t context) {
     });
 }
 
+gptoss_status gptoss_context_clear_cancel(gptoss_context_t context) {
+    return guard([&] {
+        require(context, "context");
+        context->context.clear_cancel();
+    });
+}
+
+gptoss_status gptoss_context_fork(gptoss_context_t context, gptoss_context_t* context_out) {
+    if (context_out) *context_out = nullptr;
+    return guard([&] {
+        const Use use(context);
+        require(context_out, "context_out");
+        *context_out = new gptoss_context(*context);
+    });
+}
+
+gptoss_status gptoss_context_save(gptoss_context_t context, void* state_out, size_t max_size, size_t* size_out) {
+    if (size_out) *size_out = 0;
+    return guard([&] {
+        const Use use(context);
+        require(size_out, "size_out");
+        if (max_size) require(state_out, "state_out");
+        const uint64_t size = use->state_size();
+        if (size <= max_size) use->save({static_cast<std::byte*>(state_out), size});
+        *size_out = size;
+    });
+}
+
+gptoss_status gptoss_context_restore(gptoss_context_t context, const void* state, size_t size) {
+    return guard([&] {
+        const Use use(context);
+        if (size) require(state, "state");
+        use->restore({static_cast<const std::byte*>(state), size});
+    });
+}
+
 gptoss_status gptoss_context_get_stats(gptoss_context_t context, gptoss_context_stats* stats_out) {
     return guard([&] {
         write_struct(gptoss_context_stats{}, stats_out, "stats_out");
-        require(context, "context");
+        const Use use(context, Turn::Kind::Reads);
         const model::Context& c = context->context;
         gptoss_context_stats stats{};
         stats.cache_bytes = c.cache().bytes();
@@ -188,10 +244,10 @@ gptoss_status gptoss_context_profile(gptoss_context_t context, size_t num_tokens
                                      size_t max_times, size_t* num_times_out) {
     if (num_times_out) *num_times_out = 0;
     return guard([&] {
-        require(context, "context");
+        const Use use(context);
         require(num_times_out, "num_times_out");
         if (max_times) require(times_out, "times_out");
-        const auto times = context->context.profile(static_cast<uint32_t>(std::min<size_t>(num_tokens, UINT32_MAX)));
+        const auto times = use->profile(static_cast<uint32_t>(std::min<size_t>(num_tokens, UINT32_MAX)));
         for (size_t i = 0; i < std::min(max_times, times.size()); i++) {
             std::snprintf(times_out[i].name, sizeof times_out[i].name, "%s", times[i].name.c_str());
             times_out[i].microseconds = times[i].microseconds;

@@ -11,6 +11,7 @@ struct gptoss_harmony_parser : Handle<gptoss_harmony_parser> {
     explicit gptoss_harmony_parser(std::shared_ptr<const text::Tokenizer> tokenizer) : parser(std::move(tokenizer)) {}
 
     text::HarmonyParser parser;
+    Turn::Owner turn{};
 };
 
 namespace {
@@ -22,6 +23,7 @@ gptoss_status get_text(gptoss_harmony_parser_t parser, const std::string& (text:
         *text_out = "";
         if (size_out) *size_out = 0;
         require(parser, "parser");
+        const Turn turn(parser->turn);
         const std::string& text = (parser->parser.*property)();
         *text_out = text.c_str();
         if (size_out) *size_out = text.size();
@@ -56,6 +58,7 @@ enum gptoss_status gptoss_harmony_parser_create(gptoss_tokenizer_t tokenizer, gp
 enum gptoss_status gptoss_harmony_parser_process(gptoss_harmony_parser_t parser, uint32_t token) {
     return guard([&] {
         require(parser, "parser");
+        const Turn turn(parser->turn);
         parser->parser.process(token);
     });
 }
@@ -63,6 +66,7 @@ enum gptoss_status gptoss_harmony_parser_process(gptoss_harmony_parser_t parser,
 enum gptoss_status gptoss_harmony_parser_reset(gptoss_harmony_parser_t parser) {
     return guard([&] {
         require(parser, "parser");
+        const Turn turn(parser->turn);
         parser->parser.reset();
     });
 }
@@ -97,6 +101,7 @@ enum gptoss_status gptoss_harmony_parser_is_malformed(gptoss_harmony_parser_t pa
         require(malformed_out, "malformed_out");
         *malformed_out = 0;
         require(parser, "parser");
+        const Turn turn(parser->turn);
         *malformed_out = parser->parser.is_malformed();
     });
 }
@@ -108,6 +113,7 @@ enum gptoss_status gptoss_harmony_parser_get_messages(gptoss_harmony_parser_t pa
         *size_out = 0;
         require(parser, "parser");
         if (max_size > 0) require(json_out, "json_out");
+        const Turn turn(parser->turn);
         const std::string json = parser->parser.messages_json();
         json.copy(json_out, max_size);
         *size_out = json.size();

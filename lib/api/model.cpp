@@ -1,6 +1,7 @@
 #include "api/model.h"
 
 #include "api/tokenizer.h"
+#include "model/memory.h"
 
 using namespace gptoss;
 using namespace gptoss::api;
@@ -38,7 +39,8 @@ model::ModelOptions read_options(const gptoss_model_options* given) {
     if (tier != gptoss_kernel_tier_default && tier != gptoss_kernel_tier_exact)
         throw Error(tier == gptoss_kernel_tier_coopmat ? Status::UnsupportedArgument : Status::InvalidArgument,
                     "options.tier is " + std::to_string(tier) + ": the device has no such kernels");
-    out.load.memory_budget = in.memory_budget;
+    out.memory_budget = in.memory_budget;
+    out.context_length = in.context_length;
     if (in.progress)
         out.load.progress = [call = in.progress, data = in.progress_user_data](uint64_t done, uint64_t total) {
             return call(data, done, total);
@@ -79,6 +81,26 @@ gptoss_status gptoss_model_create(const char* path, const gptoss_model_options* 
     });
 }
 
+gptoss_status gptoss_model_estimate_memory(const char* path, const gptoss_model_options* options, size_t context_length,
+                                           size_t max_batch_tokens, gptoss_memory_estimate* estimate_out) {
+    return guard([&] {
+        write_struct(gptoss_memory_estimate{}, estimate_out, "estimate_out");
+        require(path, "path");
+        const io::Checkpoint checkpoint(path);
+        const model::MemoryEstimate e =
+            model::estimate_memory(checkpoint, read_options(options), context_length, max_batch_tokens);
+        gptoss_memory_estimate estimate{};
+        estimate.weight_bytes = e.weights.device;
+        estimate.host_weight_bytes = e.weights.host;
+        estimate.cache_bytes = e.context.cache;
+        estimate.activation_bytes = e.context.activations;
+        estimate.staging_bytes = std::max(e.weights.staging, e.context.staging);
+        estimate.available_bytes = e.available;
+        estimate.fits = e.fits;
+        write_struct(estimate, estimate_out, "estimate_out");
+    });
+}
+
 gptoss_status gptoss_model_get_info(gptoss_model_t handle, gptoss_model_info* info_out) {
     return guard([&] {
         write_struct(gptoss_model_info{}, info_out, "info_out");
@@ -101,8 +123,16 @@ gptoss_status gptoss_model_get_info(gptoss_model_t handle, gptoss_model_info* in
         info.kv = m.kv_f16 ? gptoss_kv_type_f16 : gptoss_kv_type_f32;
         info.tier = gptoss_kernel_tier_exact;
         info.device = m.device.info().index;
-        info.weight_bytes = m.weights.bytes;
+        info.weight_bytes = m.weights.device_bytes;
         info.bytes_per_token = m.weights.bytes_per_token;
+        info.host_weight_bytes = m.weights.host_bytes;
+        info.num_device_experts = c.n_layers * c.n_experts;
+        if (const model::ExpertCache* cache = m.weights.expert_cache()) {
+            const model::ExpertCache::Stats experts = cache->stats();
+            info.num_device_experts = static_cast<uint32_t>(experts.on_device);
+            info.expert_hits = experts.hits;
+            info.expert_misses = experts.misses;
+        }
         write_struct(info, info_out, "info_out");
     });
 }

@@ -1,5 +1,6 @@
 #include "io/config.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <initializer_list>
@@ -185,7 +186,9 @@ void check_config(const Config& c, const std::string& source) {
     auto require = [&](bool ok, const char* name, double value, const std::string& expected) {
         if (!ok) fail(source, std::string(name) + " is " + number_text(value) + ": expected " + expected);
     };
-    // The upper bounds are far beyond any real model and keep every product of sizes within 64 bits.
+    // The upper bounds are far beyond any real model. They keep every product of sizes within 64 bits, and kernels
+    // within what every device has: 65535 workgroups for the tiles of 64 rows of the vocabulary, 1024 counters for
+    // experts; loops over the heads of a group and the experts of a token are unrolled.
     auto size = [&](const char* name, uint32_t value, uint32_t most, uint32_t multiple = 1) {
         std::string expected = multiple > 1 ? "a multiple of " + std::to_string(multiple) + " from " : "";
         require(value >= 1 && value <= most && value % multiple == 0, name, value,
@@ -198,10 +201,12 @@ void check_config(const Config& c, const std::string& source) {
     size("the number of key-value heads", c.n_kv_heads, c.n_heads);
     require(c.n_heads % c.n_kv_heads == 0, "the number of key-value heads", c.n_kv_heads,
             "a divisor of the number of attention heads, " + std::to_string(c.n_heads));
+    require(c.n_heads / c.n_kv_heads <= 64, "the number of attention heads", c.n_heads,
+            "at most 64 for each of " + std::to_string(c.n_kv_heads) + " key-value heads");
     require(c.head_dim == 64, "head_dim", c.head_dim, "64");
-    size("the number of experts", c.n_experts, 1 << 12);
-    size("the number of experts per token", c.n_active_experts, c.n_experts);
-    size("vocab_size", c.vocab, 1 << 24);
+    size("the number of experts", c.n_experts, 1 << 10);
+    size("the number of experts per token", c.n_active_experts, std::min(c.n_experts, 32u));
+    size("vocab_size", c.vocab, 65535 * 64);
     size("sliding_window", c.window, 1 << 24);
     size("the original context of the rope", c.rope_original_context, 1 << 24);
     require(c.sliding.size() == c.n_layers, "the number of layer types", c.sliding.size(), std::to_string(c.n_layers));

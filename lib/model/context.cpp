@@ -4,13 +4,14 @@
 #include <cstring>
 
 #include "error.h"
+#include "model/memory.h"
+#include "vk/transfer.h"
 
 namespace gptoss::model {
 
 namespace {
 
 constexpr uint32_t kSnapshotTokens = 64;  // computing fewer again costs less than a copy of the ring
-constexpr uint32_t kDefaultBatch = 256;   // tokens: enough rows for every expert to be worth its weights' read
 
 constexpr double kSubmitWork = 5e10;  // multiply-adds of a submit: a quarter of a second on a slow laptop's GPU
 
@@ -22,40 +23,70 @@ double layer_work(const io::Config& c, uint32_t first, uint32_t n) {
     return n * (c.hidden * (attention_rows + experts) + keys);
 }
 
-uint32_t checked_max_tokens(const Model& model, uint64_t wanted) {
-    const uint32_t most = model.config.max_context;
+const Model& with_room(const Model& model, uint32_t max_tokens, uint32_t max_batch) {
+    require_room_for_context(model, max_tokens, max_batch);
+    return model;
+}
+
+}  // namespace
+
+uint32_t checked_max_tokens(const io::Config& config, uint64_t wanted) {
+    const uint32_t most = config.max_context;
     if (wanted > most)
         throw Error(Status::InvalidArgument,
                     "context_length is " + std::to_string(wanted) + "; the model supports " + std::to_string(most));
     return wanted ? static_cast<uint32_t>(wanted) : most;
 }
 
-uint32_t checked_max_batch(uint32_t max_tokens, uint64_t wanted) {
+uint32_t checked_max_batch(const io::Config& config, const Tuning& tuning, const vk::DeviceInfo& device,
+                           uint32_t max_tokens, uint64_t wanted) {
     if (wanted > max_tokens)
         throw Error(Status::InvalidArgument, "max_batch_tokens is " + std::to_string(wanted) + "; the context holds " +
                                                  std::to_string(max_tokens));
-    return wanted ? static_cast<uint32_t>(wanted) : std::min(max_tokens, kDefaultBatch);
+    const uint32_t batch = wanted ? static_cast<uint32_t>(wanted) : std::min(max_tokens, kDefaultBatch);
+    if (const uint64_t groups = workgroups_of_batch(config, tuning, batch); groups > device.max_groups)
+        throw Error(Status::InvalidArgument, "max_batch_tokens is " + std::to_string(batch) + ", which takes " +
+                                                 std::to_string(groups) + " workgroups; the device has at most " +
+                                                 std::to_string(device.max_groups));
+    return batch;
 }
-
-}  // namespace
 
 Context::Context(std::shared_ptr<const Model> model, uint64_t max_tokens, uint64_t max_batch)
     : model_(std::move(model)),
-      max_tokens_(checked_max_tokens(*model_, max_tokens)),
-      max_batch_(checked_max_batch(max_tokens_, max_batch)),
-      activations_(*model_, max_batch_),
-      cache_(*model_, max_tokens_, max_batch_),
+      max_tokens_(checked_max_tokens(model_->config, max_tokens)),
+      max_batch_(checked_max_batch(model_->config, model_->tuning, model_->device.info(), max_tokens_, max_batch)),
+      activations_(with_room(*model_, max_tokens_, max_batch_), max_batch_),
+      cache_(std::make_unique<KvCache>(*model_, max_tokens_, max_batch_)),
       sampler_(*model_),
       token_staging_(model_->device, max_batch_ * sizeof(args::Token), vk::Memory::Upload, "tokens"),
       logits_staging_(model_->device, model_->config.vocab * 4ull, vk::Memory::Readback, "logits"),
       commands_(model_->device, model_->kernels),
       batch_commands_{vk::Commands(model_->device, model_->kernels), vk::Commands(model_->device, model_->kernels)} {
+    if (const ExpertCache* experts = model_->weights.expert_cache())
+        expert_counts_ =
+            vk::Buffer(model_->device, (kAhead + 1) * experts->counts_bytes(), vk::Memory::Readback, "uses of experts");
     // kernels sum whole vectors of this table, also where no tile writes
     commands_.begin();
     commands_.zero(activations_.squares);
     commands_.end();
     commands_.submit();
     commands_.wait();
+}
+
+Context::Context(const Context& other) : Context(other.model_, other.max_tokens_, other.max_batch_) {
+    cache_->share(*other.cache_, static_cast<uint32_t>(other.computed_.size()));
+    if (other.logits_of_ > 0) {
+        commands_.begin();
+        commands_.barrier();
+        commands_.copy(other.activations_.logits, 0, activations_.logits, 0, activations_.logits.size());
+        commands_.end();
+        commands_.submit();
+        commands_.wait();
+    }
+    tokens_ = other.tokens_;
+    computed_ = other.computed_;
+    logits_of_ = other.logits_of_;
+    answer_start_ = other.answer_start_;
 }
 
 void Context::append(std::span<const uint32_t> tokens) {
@@ -80,12 +111,12 @@ void Context::truncate(size_t n) {
     answer_start_ = n;
 }
 
-void Context::check_cancelled() const {
-    if (cancelled_) throw Error(Status::Cancelled, "cancelled");
+void Context::check_cancelled() {
+    if (cancelled_.exchange(false)) throw Error(Status::Cancelled, "cancelled");
 }
 
 void Context::process() {
-    cancelled_ = false;
+    check_cancelled();
     if (tokens_.empty()) throw Error(Status::InvalidState, "the context is empty: append tokens first");
     const auto [mine, cached] = std::mismatch(tokens_.begin(), tokens_.end(), computed_.begin(), computed_.end());
     auto start = static_cast<uint32_t>(mine - tokens_.begin());
@@ -95,16 +126,16 @@ void Context::process() {
     }
     const uint32_t first = go_back(start);
     const auto end = static_cast<uint32_t>(tokens_.size());
-    cache_.reserve(end);
+    cache_->reserve(first, end);
     compute_until(end);
     logits_of_ = end;
-    if (end - first >= kSnapshotTokens) cache_.save(end);
+    if (end - first >= kSnapshotTokens) cache_->save(end);
 }
 
 // To `position` computed tokens, or fewer: returns how many.
 uint32_t Context::go_back(uint32_t position) {
     logits_of_ = 0;
-    position = cache_.rewind(position);
+    position = cache_->rewind(position);
     computed_.resize(position);
     return position;
 }
@@ -128,18 +159,32 @@ void Context::compute_until(uint32_t end) {
 void Context::run_batch(uint32_t first, uint32_t n, bool want_logits) {
     const uint32_t n_layers = model_->config.n_layers;
     const auto layers = static_cast<uint32_t>(std::clamp(kSubmitWork / layer_work(model_->config, first, n), 1.0, 1e6));
-    cache_.will_write(first, n);
+    cache_->will_write(first, n);
     for (uint32_t layer = 0, i = 0; layer < n_layers; layer += layers, i++) {
         vk::Commands& commands = batch_commands_[i % batch_commands_.size()];
         commands.begin();
         if (layer == 0) record_tokens(commands, first, n);
         const uint32_t end = std::min(layer + layers, n_layers);
-        record_forward(commands, *model_, activations_, cache_, n, layer, end, want_logits && end == n_layers);
+        record_forward(commands, *model_, activations_, *cache_, n, layer, end, want_logits && end == n_layers);
+        if (end == n_layers) record_expert_counts(commands, kAhead);
         commands.end();
         check_cancelled();
         commands.submit();
     }
     for (vk::Commands& commands : batch_commands_) commands.wait();
+    hand_in_expert_counts(kAhead);
+}
+
+void Context::record_expert_counts(vk::Commands& commands, uint32_t index) const {
+    if (const ExpertCache* experts = model_->weights.expert_cache())
+        experts->record_counts(commands, expert_counts_, index * experts->counts_bytes());
+}
+
+void Context::hand_in_expert_counts(uint32_t index) const {
+    ExpertCache* experts = model_->weights.expert_cache();
+    if (!experts) return;
+    const uint64_t n = experts->counts_bytes() / 4;
+    experts->hand_in({expert_counts_.as<const uint32_t>() + index * n, n});
 }
 
 void Context::record_tokens(vk::Commands& commands, uint32_t first, uint32_t n) {
@@ -160,10 +205,10 @@ std::vector<vk::KernelTime> Context::profile(uint32_t n) {
     compute_until(end - n);
     vk::Commands commands(model_->device, model_->kernels);
     commands.enable_profile();
-    cache_.will_write(end - n, n);
+    cache_->will_write(end - n, n);
     commands.begin();
     record_tokens(commands, end - n, n);
-    record_forward(commands, *model_, activations_, cache_, n, 0, model_->config.n_layers, true);
+    record_forward(commands, *model_, activations_, *cache_, n, 0, model_->config.n_layers, true);
     commands.end();
     commands.submit();
     commands.wait();
@@ -214,11 +259,11 @@ void Context::run_steps(const GenerateRequest& request, uint64_t limit, uint64_t
                 submit_first_draw(request.settings);
                 continue;
             }
-            if (!cache_.holds(position)) {
+            if (!cache_->holds(position - 1, position)) {
                 if (submitted > received) break;  // the cache grows once no step is in flight
-                cache_.reserve(position);
+                cache_->reserve(position - 1, position);
             }
-            cache_.will_write(position - 1, 1);
+            cache_->will_write(position - 1, 1);
             submit_step(static_cast<uint32_t>(submitted % kAhead), request.settings);
         }
         (received == 0 ? commands_ : *steps_[received % kAhead].commands).wait();
@@ -234,6 +279,7 @@ void Context::run_steps(const GenerateRequest& request, uint64_t limit, uint64_t
             *reason = StopReason::Callback;
             stop = true;
         }
+        if (received > 1) hand_in_expert_counts(static_cast<uint32_t>((received - 1) % kAhead));
     }
     for (uint64_t i = received; i < submitted; i++) steps_[i % kAhead].commands->wait();
     // steps that ran on past the last token: the first of them computed it
@@ -258,13 +304,74 @@ void Context::submit_step(uint32_t index, const SamplerSettings& settings) {
     if (!step.commands || step.settings != settings) {
         auto commands = std::make_unique<vk::Commands>(model_->device, model_->kernels);
         commands->begin();
-        record_forward(*commands, *model_, activations_, cache_, 1, 0, model_->config.n_layers, true);
+        record_forward(*commands, *model_, activations_, *cache_, 1, 0, model_->config.n_layers, true);
         commands->barrier();
         sampler_.record(*commands, settings, activations_.logits.address(), activations_.tokens.address());
+        record_expert_counts(*commands, index);
         commands->end();
         step = {std::move(commands), settings};
     }
     step.commands->submit();
+}
+
+StateHeader Context::state_header(const StateShape& shape) const {
+    StateHeader header = new_state_header(shape);
+    header.n_tokens = static_cast<uint32_t>(tokens_.size());
+    header.answer_start = static_cast<uint32_t>(answer_start_);
+    const auto n_computed = static_cast<uint32_t>(computed_.size());
+    if (!cache_->has_window(n_computed)) return header;  // what a failure left behind: all is computed again
+    header.n_computed = n_computed;
+    header.logits_of = static_cast<uint32_t>(logits_of_);
+    header.ring_first = cache_->ring_first();
+    for (const uint32_t position : cache_->snapshot_positions(n_computed))
+        header.snapshots[header.n_snapshots++] = position;
+    return header;
+}
+
+uint64_t Context::state_size() const {
+    const StateShape shape = cache_->state_shape();
+    return StateLayout(shape, state_header(shape)).size;
+}
+
+void Context::save(std::span<std::byte> state) const {
+    const StateShape shape = cache_->state_shape();
+    const StateHeader header = state_header(shape);
+    const StateLayout layout(shape, header);
+    const auto put = [&](uint64_t at, const void* from, uint64_t size) {
+        if (size > 0) std::memcpy(state.data() + at, from, size);
+    };
+    put(0, &header, sizeof header);
+    put(layout.tokens, tokens_.data(), header.n_tokens * 4ull);
+    put(layout.computed, computed_.data(), header.n_computed * 4ull);
+    vk::Transfer transfer(model_->device, model_->kernels, vk::Memory::Readback, layout.size);
+    transfer.read(activations_.logits, 0, layout.cache - layout.logits, state.data() + layout.logits);
+    for (const KvCache::Piece& piece : cache_->pieces(header.n_computed, header.ring_first))
+        transfer.read(*piece.buffer, piece.offset, piece.size, state.data() + layout.cache + piece.at);
+    transfer.finish();
+    seal_state(state);
+}
+
+void Context::restore(std::span<const std::byte> bytes) {
+    State state = parse_state(bytes, cache_->state_shape());
+    const StateHeader& header = state.header;
+    if (std::max(header.n_tokens, header.n_computed) > max_tokens_)
+        throw Error(Status::ContextOverflow, "the saved state has " +
+                                                 std::to_string(std::max(header.n_tokens, header.n_computed)) +
+                                                 " tokens; the context holds at most " + std::to_string(max_tokens_));
+    auto cache = std::make_unique<KvCache>(*model_, max_tokens_, max_batch_);
+    cache->begin_restore(header.n_computed, header.ring_first, std::span(header.snapshots).first(header.n_snapshots));
+    logits_of_ = 0;  // of the context as it was: they are computed again if this fails
+    vk::Transfer transfer(model_->device, model_->kernels, vk::Memory::Upload, bytes.size());
+    transfer.write(activations_.logits, 0, state.logits.size(), state.logits.data());
+    for (const KvCache::Piece& piece : cache->pieces(header.n_computed, header.ring_first))
+        transfer.write(*piece.buffer, piece.offset, piece.size, state.cache.data() + piece.at);
+    transfer.finish();
+    for (Step& step : steps_) step = {};  // they name the old cache
+    cache_ = std::move(cache);
+    tokens_ = std::move(state.tokens);
+    computed_ = std::move(state.computed);
+    logits_of_ = header.logits_of;
+    answer_start_ = header.answer_start;
 }
 
 void Context::drain() noexcept {

@@ -25,6 +25,14 @@ struct GenerateRequest {
     std::function<bool(uint32_t)> on_token;  // called once a token is appended; true stops; may be empty
 };
 
+// Tokens that are processed at once by default: enough rows for every expert to be worth its weights' read.
+constexpr uint32_t kDefaultBatch = 256;
+
+// What a context is asked to hold, or the default where that is 0. Throw InvalidArgument.
+uint32_t checked_max_tokens(const io::Config& config, uint64_t wanted);
+uint32_t checked_max_batch(const io::Config& config, const Tuning& tuning, const vk::DeviceInfo& device,
+                           uint32_t max_tokens, uint64_t wanted);
+
 class Context {
   public:
     // max_tokens: the most tokens it can hold; max_batch: the most that are processed at once; 0 for the defaults.
@@ -33,6 +41,11 @@ class Context {
     const Model& model() const { return *model_; }
     const std::vector<uint32_t>& tokens() const { return tokens_; }
     uint32_t max_tokens() const { return max_tokens_; }
+
+    // Another timeline that begins as this one: the tokens, what is computed of them, and the logits. The cache's
+    // segments are shared until one of both writes to them. No call may be running on the other.
+    Context(const Context& other);
+    Context& operator=(const Context&) = delete;
 
     // Throws InvalidArgument or ContextOverflow, and nothing is appended.
     void append(std::span<const uint32_t> tokens);
@@ -47,30 +60,44 @@ class Context {
     // them.
     StopReason generate(const GenerateRequest& request, uint64_t* n_tokens);
 
-    // Makes the running call throw Cancelled soon. From any thread.
+    // The whole timeline as bytes (see state.h), and how many they are. Computes nothing.
+    uint64_t state_size() const;
+    void save(std::span<std::byte> state) const;
+    // Takes the place of what the context holds; that stays if this throws InvalidArgument, UnsupportedArgument,
+    // ContextOverflow, InsufficientMemory or DeviceLost.
+    void restore(std::span<const std::byte> state);
+
+    // Makes the running call throw Cancelled soon, or the next one that computes: none is lost. From any thread.
     void cancel() { cancelled_ = true; }
+    // Takes back a cancel that nothing was thrown for.
+    void clear_cancel() { cancelled_ = false; }
 
     // Computes the last n tokens again, timed by kernel.
     std::vector<vk::KernelTime> profile(uint32_t n);
 
-    const KvCache& cache() const { return cache_; }
+    const KvCache& cache() const { return *cache_; }
     // Dispatches and barriers of a decode step; 0 before the first.
     uint32_t step_dispatches() const { return steps_[1].commands ? steps_[1].commands->dispatches() : 0; }
     uint32_t step_barriers() const { return steps_[1].commands ? steps_[1].commands->barriers() : 0; }
-    uint64_t working_bytes() const { return activations_.bytes() + sampler_.bytes(); }
+    uint64_t working_bytes() const {
+        return Activations::footprint(model_->config, model_->tuning, max_batch_) + Sampler::footprint(model_->config);
+    }
 
   private:
     static constexpr uint32_t kAhead = 3;  // steps in flight: the device never waits for the host
 
+    StateHeader state_header(const StateShape& shape) const;
     uint32_t go_back(uint32_t position);
     void compute_until(uint32_t end);
     void run_batch(uint32_t first, uint32_t n, bool want_logits);
     void record_tokens(vk::Commands& commands, uint32_t first, uint32_t n);
+    void record_expert_counts(vk::Commands& commands, uint32_t index) const;
+    void hand_in_expert_counts(uint32_t index) const;
     void run_steps(const GenerateRequest& request, uint64_t limit, uint64_t* n_tokens, StopReason* reason);
     void submit_first_draw(const SamplerSettings& settings);
     void submit_step(uint32_t step, const SamplerSettings& settings);
     void drain() noexcept;
-    void check_cancelled() const;
+    void check_cancelled();
 
     std::shared_ptr<const Model> model_;
     uint32_t max_tokens_;
@@ -83,10 +110,11 @@ class Context {
     size_t answer_start_ = 0;  // where in tokens_ the answer begins: after what was appended last
     std::atomic<bool> cancelled_{false};
     Activations activations_;
-    KvCache cache_;
+    std::unique_ptr<KvCache> cache_;
     Sampler sampler_;
     vk::Buffer token_staging_;
     vk::Buffer logits_staging_;
+    vk::Buffer expert_counts_;  // (kAhead + 1, experts) after each step in flight, and after a batch; see ExpertCache
     vk::Commands commands_;
     std::array<vk::Commands, 2> batch_commands_;  // one is recorded while the other runs
     // A decode step, recorded once for its settings and submitted for every token: all that changes from token to token

@@ -40,39 +40,42 @@ uint32_t coopmat_tile(const Tuning& tuning, uint32_t tokens, uint32_t row_tiles,
 }  // namespace
 
 Activations::Activations(const Model& model, uint32_t batch) : max_batch(batch) {
-    const io::Config& c = model.config;
-    const uint64_t t = batch, k = c.n_active_experts;
-    const auto floats = [&](uint64_t n, const char* what) {
-        return vk::Buffer(model.device, n * 4, vk::Memory::Device, what);
-    };
-    tokens = vk::Buffer(model.device, t * sizeof(args::Token), vk::Memory::Device, "tokens");
-    x = floats(t * c.hidden, "residual");
-    normed = floats(t * c.hidden, "normed residual");
-    squares = floats(t * square_count(c), "sums of squares");
-    q = floats(t * c.n_heads * HEAD_DIM, "queries");
-    attention = floats(t * c.n_heads * HEAD_DIM, "attention");
-    parts = floats(uint64_t{c.n_heads} * model.tuning.attention_splits * 66, "parts of attention");
-    router = floats(t * c.n_experts, "router logits");
-    expert_choice = floats(t * k, "chosen experts");
-    expert_weight = floats(t * k, "weights of the chosen experts");
-    slots = floats(t * k, "expert slots");
-    slot_tiles = floats(slot_tile_room(c, batch, 1) * 3, "tiles of expert slots");
-    if (batch >= model.tuning.coopmat_batch) {
-        halves = floats(t * std::max(kQkvTerms * c.hidden, c.n_heads * HEAD_DIM) / 2, "float16 activations");
-        half_scales = floats(t, "scales of the float16 activations");
-    }
-    hidden = floats(t * k * c.intermediate, "expert activations");
-    expert_out = floats(t * k * c.hidden, "expert outputs");
-    logits = floats((c.vocab + 3ull) / 4 * 4, "logits");
+    for (const Part& part : parts_of(model.config, model.tuning, batch))
+        this->*part.buffer = vk::Buffer(model.device, part.size, vk::Memory::Device, part.what);
 }
 
-uint64_t Activations::bytes() const {
+std::vector<Activations::Part> Activations::parts_of(const io::Config& c, const Tuning& tuning, uint32_t batch) {
+    using A = Activations;
+    const uint64_t t = batch, k = c.n_active_experts, halves = batch >= tuning.coopmat_batch;
+    return {
+        {&A::tokens, t * sizeof(args::Token), "tokens"},
+        {&A::x, t * c.hidden * 4, "residual"},
+        {&A::normed, t * c.hidden * 4, "normed residual"},
+        {&A::squares, t * square_count(c) * 4, "sums of squares"},
+        {&A::q, t * c.n_heads * HEAD_DIM * 4, "queries"},
+        {&A::attention, t * c.n_heads * HEAD_DIM * 4, "attention"},
+        {&A::parts, uint64_t{c.n_heads} * tuning.attention_splits * 66 * 4, "parts of attention"},
+        {&A::router, t * c.n_experts * 4, "router logits"},
+        {&A::expert_choice, t * k * 4, "chosen experts"},
+        {&A::expert_weight, t * k * 4, "weights of the chosen experts"},
+        {&A::slots, t * k * 4, "expert slots"},
+        {&A::slot_tiles, slot_tile_room(c, batch, 1) * 3ull * 4, "tiles of expert slots"},
+        {&A::halves, t * halves * std::max(kQkvTerms * c.hidden, c.n_heads * HEAD_DIM) * 2, "float16 activations"},
+        {&A::half_scales, t * halves * 4, "scales of the float16 activations"},
+        {&A::hidden, t * k * c.intermediate * 4, "expert activations"},
+        {&A::expert_out, t * k * c.hidden * 4, "expert outputs"},
+        {&A::logits, (c.vocab + 3ull) / 4 * 4 * 4, "logits"},
+    };
+}
+
+uint64_t Activations::footprint(const io::Config& config, const Tuning& tuning, uint32_t batch) {
     uint64_t sum = 0;
-    for (const vk::Buffer* b :
-         {&tokens, &x, &normed, &squares, &q, &attention, &parts, &router, &expert_choice, &expert_weight, &slots,
-          &slot_tiles, &halves, &half_scales, &hidden, &expert_out, &logits})
-        sum += b->size();
+    for (const Part& part : parts_of(config, tuning, batch)) sum += vk::Buffer::footprint(part.size);
     return sum;
+}
+
+uint64_t workgroups_of_batch(const io::Config& config, const Tuning& tuning, uint32_t n_tokens) {
+    return std::max(n_tokens, slot_tile_room(config, n_tokens, std::min(n_tokens, tuning.batch_tokens)));
 }
 
 void record_forward(vk::Commands& commands, const Model& model, const Activations& a, const KvCache& cache,
@@ -83,7 +86,6 @@ void record_forward(vk::Commands& commands, const Model& model, const Activation
     const uint32_t T = n_tokens;
     const bool batch = T > 1, coopmat = T >= tuning.coopmat_batch;
     const uint32_t hidden_tiles = tile_count(c.hidden), n_squares = square_count(c);
-    const uint32_t kv_f16 = model.kv_f16;
     const uint32_t workgroup = tuning.lanes * (batch ? tuning.batch_splits : tuning.decode_splits);
     uint32_t tokens = 1;  // that share a weight read
     while (tokens < std::min(T, tuning.batch_tokens)) tokens *= 2;
@@ -130,6 +132,7 @@ void record_forward(vk::Commands& commands, const Model& model, const Activation
     }
     for (uint32_t i = first_layer; i < last_layer; i++) {
         const LayerWeights& layer = w.layers[i];
+        const uint32_t kv_f16 = model.kv_f16 && !c.sliding[i];
         const uint64_t next_norm = i + 1 < c.n_layers ? w.layers[i + 1].attn_norm : w.final_norm;
         commands.barrier();
 
@@ -203,8 +206,8 @@ void record_forward(vk::Commands& commands, const Model& model, const Activation
         commands.barrier();
 
         args::GateUpArgs gate_up{normed_input(T),   layer.expert_table,     layer.gate_up_bias, a.router.address(),
-                                 a.slots.address(), a.slot_tiles.address(), a.hidden.address(), c.n_experts,
-                                 c.swiglu_limit,    c.swiglu_alpha};
+                                 a.slots.address(), a.slot_tiles.address(), a.hidden.address(), layer.expert_uses,
+                                 c.n_experts,       c.swiglu_limit,         c.swiglu_alpha};
         const uint32_t gate_tiles = tile_count(2 * c.intermediate), k = c.n_active_experts;
         if (!batch) {
             // the four experts' swiglu(norm(x)·W1 + b1); (n_active, intermediate)
@@ -225,6 +228,7 @@ void record_forward(vk::Commands& commands, const Model& model, const Activation
                                     a.expert_weight.address(),
                                     a.slot_tiles.address(),
                                     a.expert_choice.address(),
+                                    layer.expert_uses,
                                     T,
                                     c.n_experts,
                                     k,

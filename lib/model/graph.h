@@ -1,6 +1,8 @@
 // The forward pass.
 #pragma once
 
+#include <vector>
+
 #include "model/kv_cache.h"
 #include "model/model.h"
 
@@ -29,8 +31,20 @@ struct Activations {
     vk::Buffer expert_out;     // (T * n_active, hidden)
     vk::Buffer logits;         // (vocab) of the last token
 
-    uint64_t bytes() const;
+    // The device memory that they take, bytes.
+    static uint64_t footprint(const io::Config& config, const Tuning& tuning, uint32_t max_batch);
+
+  private:
+    struct Part {
+        vk::Buffer Activations::*buffer;
+        uint64_t size;
+        const char* what;
+    };
+    static std::vector<Part> parts_of(const io::Config& config, const Tuning& tuning, uint32_t max_batch);
 };
+
+// The most workgroups in a dimension of a dispatch that a batch takes.
+uint64_t workgroups_of_batch(const io::Config& config, const Tuning& tuning, uint32_t n_tokens);
 
 // Records layers [first_layer, last_layer) of the forward pass of n_tokens tokens that stand in activations.tokens;
 // the embedding comes before layer 0, the logits of the last token, if wanted, after the last layer.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "io/fingerprint.h"
+#include "model/memory.h"
 #include "spirv.h"
 
 namespace gptoss::model {
@@ -37,9 +39,20 @@ void Tuning::use_coopmat(const vk::DeviceInfo& device) {
 Model::Model(const io::Checkpoint& checkpoint, const ModelOptions& options)
     : config(checkpoint.config),
       kv_f16(options.kv_f16),
-      device(vk::choose_device(options.device)),
+      device(vk::choose_device(options.device), options.memory_budget),
       kernels(device),
       tuning(options.candidates.empty() ? Tuning::for_device(device.info()) : options.candidates[0]),
-      weights(device, kernels, checkpoint, options.load) {}
+      weights(device, kernels, checkpoint, options.load, room_for_weights(config, options, device.info())),
+      fingerprint(io::fingerprint(checkpoint) + (weights.lm_head.weight << 8 | weights.layers[0].qkv.weight)) {
+    if (!options.log) return;
+    std::string line = "weights: " + std::to_string(weights.device_bytes) + " bytes in device memory";
+    if (weights.expert_cache()) {
+        const ExpertCache::Stats experts = weights.expert_cache()->stats();
+        line += ", experts of " + std::to_string(experts.on_device) + " of " + std::to_string(experts.experts) +
+                " among them";
+    }
+    if (weights.host_bytes) line += "; " + std::to_string(weights.host_bytes) + " bytes in host memory";
+    options.log(3, line);
+}
 
 }  // namespace gptoss::model

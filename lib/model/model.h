@@ -35,6 +35,12 @@ struct ModelOptions {
     const char* device = nullptr;  // see vk::choose_device
     bool kv_f16 = true;
     LoadOptions load;
+    // Device memory for the model and its contexts, bytes; 0 for what the device has.
+    uint64_t memory_budget = 0;
+    // Device memory is kept free of experts for a context of so many tokens; 0 for the default, 8192.
+    uint64_t context_length = 0;
+    // Host memory for weights that have no room on the device, bytes; 0 for what the host has.
+    uint64_t host_memory = 0;
     std::vector<Tuning> candidates;                                  // the first is taken; empty: what suits the device
     std::function<void(int level, const std::string& message)> log;  // may be empty
 };
@@ -49,6 +55,7 @@ struct Model {
     mutable vk::Kernels kernels;  // builds pipelines when they are first needed
     const Tuning tuning;
     const Weights weights;
+    const uint64_t fingerprint;  // of the checkpoint and the types of its weights here
 };
 
 }  // namespace gptoss::model

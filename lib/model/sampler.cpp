@@ -9,11 +9,17 @@ namespace {
 constexpr uint32_t kWorkgroup = 128;
 constexpr uint32_t kRing = 64;  // more than there are steps in flight
 
+uint64_t padded_vocab(const io::Config& config) { return (config.vocab + 3ull) / 4 * 4; }  // kernels read whole vec4
+
+uint32_t block_count(const io::Config& config) {
+    return static_cast<uint32_t>((padded_vocab(config) + 4 * kWorkgroup - 1) / (4 * kWorkgroup));
+}
+
 }  // namespace
 
 Sampler::Sampler(const Model& model) : model_(model) {
-    const uint64_t vocab = (model.config.vocab + 3ull) / 4 * 4;  // kernels read whole vec4
-    n_blocks_ = static_cast<uint32_t>((vocab + 4 * kWorkgroup - 1) / (4 * kWorkgroup));
+    const uint64_t vocab = padded_vocab(model.config);
+    n_blocks_ = block_count(model.config);
     adjusted_ = vk::Buffer(model.device, vocab * 4, vk::Memory::Device, "adjusted logits");
     blocks_ = vk::Buffer(model.device, n_blocks_ * sizeof(args::SampleBlock), vk::Memory::Device, "sampling blocks");
     state_ = vk::Buffer(model.device, (1 + n_blocks_) * 4ull, vk::Memory::Device, "sampling state");
@@ -27,7 +33,11 @@ Sampler::Sampler(const Model& model) : model_(model) {
     commands.wait();
 }
 
-uint64_t Sampler::bytes() const { return adjusted_.size() + blocks_.size() + state_.size() + counts_.size(); }
+uint64_t Sampler::footprint(const io::Config& config) {
+    const uint64_t vocab = padded_vocab(config), blocks = block_count(config);
+    return 2 * vk::Buffer::footprint(vocab * 4) + vk::Buffer::footprint(blocks * sizeof(args::SampleBlock)) +
+           vk::Buffer::footprint((1 + blocks) * 4);
+}
 
 void Sampler::record_counts(vk::Commands& commands, std::span<const uint32_t> tokens, size_t answer_start) {
     if (!counts_staging_.size())

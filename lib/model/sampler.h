@@ -35,7 +35,8 @@ class Sampler {
     // The token drawn for a position, once its commands are done.
     uint32_t drawn(uint32_t position) const;
 
-    uint64_t bytes() const;
+    // The device memory that it takes, bytes.
+    static uint64_t footprint(const io::Config& config);
 
   private:
     const Model& model_;

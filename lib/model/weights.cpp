@@ -24,14 +24,20 @@ class Uploader {
         : device_(device), kernels_(kernels), buffers_(buffers) {
         for (size_t a = 0; a < allocations.size(); a++)
             for (const Fill& fill : allocations[a].fills) {
-                jobs_.push_back({&fill, a});
+                jobs_.push_back({&fill, a, allocations[a].memory});
                 total_ += fill.size;
                 largest_ = std::max(largest_, fill.size);
             }
     }
 
+    static unsigned thread_count() { return std::clamp(std::thread::hardware_concurrency(), 2u, 4u); }
+    // Whether the host writes the device's memory as fast as its own.
+    static bool shares_memory(const vk::DeviceInfo& device) {
+        return device.type == VK_PHYSICAL_DEVICE_TYPE_CPU || device.type == VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU;
+    }
+
     void run(const std::function<int(uint64_t, uint64_t)>& progress) {
-        const unsigned n_threads = std::clamp(std::thread::hardware_concurrency(), 2u, 4u);
+        const unsigned n_threads = thread_count();
         std::vector<std::thread> threads;
         try {
             for (unsigned i = 0; i < n_threads; i++) threads.emplace_back([this] { work(); });
@@ -47,18 +53,18 @@ class Uploader {
     struct Job {
         const Fill* fill;
         size_t buffer;
+        vk::Memory memory;
     };
 
     void work() noexcept {
         try {
-            const VkPhysicalDeviceType type = device_.info().type;
-            const bool shared = type == VK_PHYSICAL_DEVICE_TYPE_CPU || type == VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU;
+            const bool shared = shares_memory(device_.info());
             vk::Buffer staging;
             std::unique_ptr<vk::Commands> commands;
             for (size_t i; !stop_ && (i = next_++) < jobs_.size();) {
                 const Fill& fill = *jobs_[i].fill;
                 const vk::Buffer& to = buffers_[jobs_[i].buffer];
-                if (shared && to.data()) {
+                if (to.data() && (shared || jobs_[i].memory == vk::Memory::Host)) {
                     fill.run(to.data() + fill.offset);
                 } else {
                     if (!commands) {
@@ -121,23 +127,35 @@ class Uploader {
 }  // namespace
 
 Weights::Weights(const vk::Device& device, const vk::Kernels& kernels, const io::Checkpoint& checkpoint,
-                 const LoadOptions& options) {
-    LoadPlan plan(*this, checkpoint, options.dense, device.info().max_allocation);
-    const uint64_t room = options.memory_budget ? options.memory_budget : device.info().memory_available;
-    if (bytes > room)
-        throw Error(Status::InsufficientMemory,
-                    "the weights need " + std::to_string(bytes) + " bytes of device memory; " +
-                        (options.memory_budget ? "the budget is " : "free on the device are ") + std::to_string(room));
+                 const LoadOptions& options, Room room) {
+    const LoadPlan plan(*this, checkpoint, options.dense, device.info().max_allocation, room);
+    device_bytes = plan.footprint(vk::Memory::Device);
+    host_bytes = plan.footprint(vk::Memory::Host);
     for (const Allocation& allocation : plan.allocations) {
-        buffers_.emplace_back(device, allocation.size, vk::Memory::Device, allocation.what);
+        buffers_.emplace_back(device, allocation.size, allocation.memory, allocation.what);
         for (const auto& binding : allocation.bindings) *binding.address = buffers_.back().address() + binding.offset;
     }
     Uploader(device, kernels, plan.allocations, buffers_).run(options.progress);
+
+    const auto place = [&](const LoadPlan::Place& p) { return ExpertCache::Place{&buffers_[p.allocation], p.offset}; };
+    ExpertCache::Layout layout{&buffers_[plan.expert_table], &buffers_[plan.expert_uses], plan.gate_up_bytes(),
+                               plan.place_bytes()};
+    for (const LoadPlan::Place& home : plan.homes) {
+        layout.homes.push_back(place(home));
+        layout.pinned.push_back(plan.allocations[home.allocation].memory == vk::Memory::Device);
+    }
+    for (const LoadPlan::Place& slot : plan.slots) layout.slots.push_back(place(slot));
+    if (std::count(layout.pinned.begin(), layout.pinned.end(), false) > 0)
+        expert_cache_ = std::make_unique<ExpertCache>(device, kernels, std::move(layout));
 }
 
-uint64_t Weights::estimate(const io::Checkpoint& checkpoint, const LoadOptions& options, uint64_t max_allocation) {
+Weights::Footprint Weights::estimate(const io::Checkpoint& checkpoint, const LoadOptions& options,
+                                     const vk::DeviceInfo& device, Room room) {
     Weights unplaced;
-    return LoadPlan(unplaced, checkpoint, options.dense, max_allocation).bytes();
+    const LoadPlan plan(unplaced, checkpoint, options.dense, device.max_allocation, room);
+    const uint64_t staging =
+        Uploader::shares_memory(device) ? 0 : Uploader::thread_count() * vk::Buffer::footprint(plan.largest_fill());
+    return {plan.footprint(vk::Memory::Device), plan.footprint(vk::Memory::Host), staging};
 }
 
 }  // namespace gptoss::model

@@ -14,12 +14,14 @@ constexpr VkMemoryPropertyFlags kCached = kHost | VK_MEMORY_PROPERTY_HOST_CACHED
 // Mesa 26 does not mask a load whose address is the same for all lanes. Kernels' loops step by at most 4 kB.
 constexpr uint64_t kSlack = 16 << 10;
 
-// The type with the flags and the largest heap (a card's small window of mapped memory loses); UINT32_MAX if none.
-uint32_t find_type(const VkPhysicalDeviceMemoryProperties& memory, uint32_t allowed, VkMemoryPropertyFlags flags) {
+// The type with the flags, without the others, and with the largest heap (a card's small window of mapped memory
+// loses); UINT32_MAX if there is none.
+uint32_t find_type(const VkPhysicalDeviceMemoryProperties& memory, uint32_t allowed, VkMemoryPropertyFlags flags,
+                   VkMemoryPropertyFlags without = 0) {
     uint32_t best = UINT32_MAX;
     const auto heap_size = [&](uint32_t t) { return memory.memoryHeaps[memory.memoryTypes[t].heapIndex].size; };
     for (uint32_t t = 0; t < memory.memoryTypeCount; t++)
-        if ((allowed >> t & 1) && (memory.memoryTypes[t].propertyFlags & flags) == flags &&
+        if ((allowed >> t & 1) && (memory.memoryTypes[t].propertyFlags & (flags | without)) == flags &&
             (best == UINT32_MAX || heap_size(t) > heap_size(best)))
             best = t;
     return best;
@@ -33,11 +35,20 @@ uint32_t choose_type(const VkPhysicalDeviceMemoryProperties& memory, uint32_t al
         if (mapped != UINT32_MAX && local != UINT32_MAX && heap_of(mapped) == heap_of(local)) return mapped;
         return local;
     }
+    if (use == Memory::Host) {
+        const uint32_t host = find_type(memory, allowed, kHost, kLocal);
+        return host != UINT32_MAX ? host : find_type(memory, allowed, kHost);
+    }
     const uint32_t cached = find_type(memory, allowed, kCached);
     return use == Memory::Readback && cached != UINT32_MAX ? cached : find_type(memory, allowed, kHost);
 }
 
 }  // namespace
+
+uint64_t Buffer::footprint(uint64_t size) {
+    constexpr uint64_t page = 4096;  // as much as drivers round up to
+    return size == 0 ? 0 : (size + kSlack + page - 1) / page * page;
+}
 
 Buffer::Buffer(const Device& device, uint64_t size, Memory memory, const std::string& what)
     : device_(&device), size_(size) {
@@ -48,7 +59,7 @@ Buffer::Buffer(const Device& device, uint64_t size, Memory memory, const std::st
                                                        std::to_string(device.info().max_allocation));
     try {
         VkBufferCreateInfo create{VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO};
-        create.size = size + kSlack;
+        create.size = footprint(size);
         create.usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
                        VK_BUFFER_USAGE_TRANSFER_DST_BIT | VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT;
         check(device.vk.vkCreateBuffer(device.handle(), &create, nullptr, &buffer_), what);
@@ -57,6 +68,10 @@ Buffer::Buffer(const Device& device, uint64_t size, Memory memory, const std::st
         const uint32_t type = choose_type(device.memory(), needs.memoryTypeBits, memory);
         if (type == UINT32_MAX)
             throw Error(Status::UnsupportedSystem, what + ": the device has no memory of that kind");
+        if (memory == Memory::Device) {
+            device.take(needs.size, what);
+            taken_ = needs.size;
+        }
         VkMemoryAllocateFlagsInfo flags{VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO};
         flags.flags = VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT;
         VkMemoryAllocateInfo allocate{VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO, &flags};
@@ -89,6 +104,7 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
     memory_ = std::exchange(other.memory_, VK_NULL_HANDLE);
     address_ = std::exchange(other.address_, 0);
     size_ = std::exchange(other.size_, 0);
+    taken_ = std::exchange(other.taken_, 0);
     data_ = std::exchange(other.data_, nullptr);
     return *this;
 }
@@ -97,6 +113,8 @@ void Buffer::release() noexcept {
     if (!device_) return;
     if (buffer_) device_->vk.vkDestroyBuffer(device_->handle(), buffer_, nullptr);
     if (memory_) device_->vk.vkFreeMemory(device_->handle(), memory_, nullptr);
+    device_->give_back(taken_);
+    taken_ = 0;
     buffer_ = VK_NULL_HANDLE;
     memory_ = VK_NULL_HANDLE;
     device_ = nullptr;

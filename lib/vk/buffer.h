@@ -11,6 +11,7 @@ namespace gptoss::vk {
 
 enum class Memory {
     Device,    // read and written by kernels; mapped as well where the device's memory is the host's
+    Host,      // the host's memory, written by it and read by kernels: slow for them, and there is more of it
     Upload,    // host-visible, written by the host
     Readback,  // host-visible and cached where there is such, read by the host
 };
@@ -24,7 +25,11 @@ class Buffer {
     Buffer(Buffer&& other) noexcept { *this = std::move(other); }
     Buffer& operator=(Buffer&& other) noexcept;
 
+    // The memory that a buffer of a size takes, bytes: more than the size.
+    static uint64_t footprint(uint64_t size);
+
     uint64_t size() const { return size_; }
+    uint64_t footprint() const { return footprint(size_); }
     VkBuffer handle() const { return buffer_; }
     VkDeviceAddress address() const { return address_; }
     // The mapping, coherent; NULL if the host cannot reach it.
@@ -42,6 +47,7 @@ class Buffer {
     VkDeviceMemory memory_ = VK_NULL_HANDLE;
     VkDeviceAddress address_ = 0;
     uint64_t size_ = 0;
+    uint64_t taken_ = 0;  // of the device's memory
     std::byte* data_ = nullptr;
 };
 

@@ -103,15 +103,6 @@ uint32_t compute_queue_family(VkPhysicalDevice physical, uint32_t* timestamp_bit
     return UINT32_MAX;
 }
 
-// What the host can still give, bytes; 0 where the system does not tell.
-uint64_t host_memory_available() {
-    std::ifstream meminfo("/proc/meminfo");
-    std::string key, unit;
-    for (uint64_t kilobytes; meminfo >> key >> kilobytes; std::getline(meminfo, unit))
-        if (key == "MemAvailable:") return kilobytes * 1024;
-    return 0;
-}
-
 DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
     DeviceInfo info;
     info.index = index;
@@ -136,11 +127,13 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
     vkGetPhysicalDeviceProperties2(physical, &properties);
     info.driver = std::string(p12.driverName) + " " + p12.driverInfo;
     info.subgroup_size = p11.subgroupSize;
-    // a buffer is a little larger than what was asked for
-    info.max_allocation = p11.maxMemoryAllocationSize - std::min<uint64_t>(p11.maxMemoryAllocationSize, 1 << 16);
+    // a buffer is a little larger than what was asked for, and kernels count its 4-byte words in 32 bits
+    info.max_allocation = std::min<uint64_t>(p11.maxMemoryAllocationSize, 1ull << 34);
+    info.max_allocation -= std::min<uint64_t>(info.max_allocation, 1 << 16);
     info.shared_memory = basic.limits.maxComputeSharedMemorySize;
     info.max_workgroup = std::min(basic.limits.maxComputeWorkGroupInvocations, basic.limits.maxComputeWorkGroupSize[0]);
-    info.max_groups_y = basic.limits.maxComputeWorkGroupCount[1];
+    info.max_groups =
+        *std::min_element(basic.limits.maxComputeWorkGroupCount, basic.limits.maxComputeWorkGroupCount + 3);
 
     VkPhysicalDeviceVulkan12Features f12{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES};
     VkPhysicalDeviceFeatures2 features{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, &f12};
@@ -166,6 +159,8 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
         info.unsupported = "it lacks subgroup arithmetic in compute shaders";
     else if (info.queue_family == UINT32_MAX)
         info.unsupported = "it has no compute queue";
+    else if (info.subgroup_size < 4)
+        info.unsupported = "its subgroups have fewer than 4 invocations";
     else if (info.max_workgroup < 128)
         info.unsupported = "its workgroups hold fewer than 128 invocations";
     info.sizes_subgroups = size_control.subgroupSizeControl && size_control.computeFullSubgroups &&
@@ -177,24 +172,7 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
         info.coopmat = coopmat_shape(physical, basic.vendorID, info.subgroup_size, sizes);
 #endif
 
-    VkPhysicalDeviceMemoryBudgetPropertiesEXT budget{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT};
-    VkPhysicalDeviceMemoryProperties2 memory{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
-    const bool has_budget = has_extension(extensions, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
-    if (has_budget) memory.pNext = &budget;
-    vkGetPhysicalDeviceMemoryProperties2(physical, &memory);
-    for (uint32_t h = 0; h < memory.memoryProperties.memoryHeapCount; h++) {
-        const VkMemoryHeap& heap = memory.memoryProperties.memoryHeaps[h];
-        if (!(heap.flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) || heap.size < info.memory_size) continue;
-        info.memory_size = heap.size;
-        info.memory_available = heap.size;
-        if (has_budget)
-            info.memory_available = budget.heapBudget[h] - std::min(budget.heapUsage[h], budget.heapBudget[h]);
-    }
-    if (info.type == VK_PHYSICAL_DEVICE_TYPE_CPU) {
-        // its memory is the host's, whatever small heap an old driver names
-        info.memory_available = std::max(info.memory_available, host_memory_available());
-        info.memory_size = std::max(info.memory_size, info.memory_available);
-    }
+    query_memory(info);
     return info;
 }
 
@@ -240,6 +218,37 @@ DeviceInfo find_device(const char* wanted) {
 
 }  // namespace
 
+uint64_t host_memory_available() {
+    std::ifstream meminfo("/proc/meminfo");
+    std::string key, unit;
+    for (uint64_t kilobytes; meminfo >> key >> kilobytes; std::getline(meminfo, unit))
+        if (key == "MemAvailable:") return kilobytes * 1024;
+    return UINT64_MAX;
+}
+
+void query_memory(DeviceInfo& device) {
+    VkPhysicalDeviceMemoryBudgetPropertiesEXT budget{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT};
+    VkPhysicalDeviceMemoryProperties2 memory{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
+    const bool has_budget = has_extension(device_extensions(device.physical), VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
+    if (has_budget) memory.pNext = &budget;
+    vkGetPhysicalDeviceMemoryProperties2(device.physical, &memory);
+    device.memory_size = device.memory_available = 0;
+    for (uint32_t h = 0; h < memory.memoryProperties.memoryHeapCount; h++) {
+        const VkMemoryHeap& heap = memory.memoryProperties.memoryHeaps[h];
+        if (!(heap.flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) || heap.size < device.memory_size) continue;
+        device.memory_size = heap.size;
+        device.memory_available = heap.size;
+        if (has_budget)
+            device.memory_available = budget.heapBudget[h] - std::min(budget.heapUsage[h], budget.heapBudget[h]);
+    }
+    const uint64_t host = host_memory_available();
+    if (device.type == VK_PHYSICAL_DEVICE_TYPE_CPU && host != UINT64_MAX) {
+        // its memory is the host's, whatever small heap an old driver names
+        device.memory_available = std::max(device.memory_available, host);
+        device.memory_size = std::max(device.memory_size, device.memory_available);
+    }
+}
+
 std::vector<DeviceInfo> enumerate_devices() {
     const VkInstance vulkan = instance();
     if (!vulkan) return {};
@@ -262,7 +271,7 @@ DeviceInfo choose_device(const char* wanted) {
     return device;
 }
 
-Device::Device(const DeviceInfo& info) : info_(info) {
+Device::Device(const DeviceInfo& info, uint64_t budget) : info_(info), budget_(budget) {
     const float priority = 1;
     VkDeviceQueueCreateInfo queue{VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO};
     queue.queueFamilyIndex = info.queue_family;
@@ -304,6 +313,22 @@ Device::Device(const DeviceInfo& info) : info_(info) {
 Device::~Device() {
     vk.vkDeviceWaitIdle(device_);
     vk.vkDestroyDevice(device_, nullptr);
+}
+
+uint64_t Device::available() const {
+    if (budget_) return budget_ - std::min(allocated(), budget_);
+    DeviceInfo now = info_;
+    query_memory(now);
+    return now.memory_available;
+}
+
+void Device::take(uint64_t bytes, const std::string& what) const {
+    const uint64_t before = allocated_.fetch_add(bytes);
+    if (!budget_ || before + bytes <= budget_) return;
+    allocated_ -= bytes;
+    throw Error(Status::InsufficientMemory, what + " needs " + std::to_string(bytes) +
+                                                " bytes of device memory: of the budget of " + std::to_string(budget_) +
+                                                " bytes " + std::to_string(before) + " are taken");
 }
 
 void Device::submit(VkCommandBuffer commands, VkFence fence) const {

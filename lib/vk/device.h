@@ -3,6 +3,7 @@
 
 #include <volk.h>
 
+#include <atomic>
 #include <cstdint>
 #include <mutex>
 #include <string>
@@ -34,12 +35,12 @@ struct DeviceInfo {
     CoopmatShape coopmat;
     bool sizes_subgroups = false;  // takes a size of subgroups for each pipeline
     uint32_t subgroup_size = 0;
-    uint32_t shared_memory = 0;  // bytes a workgroup
-    uint32_t max_workgroup = 0;  // invocations
-    uint32_t max_groups_y = 0;
+    uint32_t shared_memory = 0;     // bytes a workgroup
+    uint32_t max_workgroup = 0;     // invocations
+    uint32_t max_groups = 0;        // workgroups of a dispatch, in any dimension
     uint64_t max_allocation = 0;    // bytes
     uint64_t memory_size = 0;       // of the largest device-local heap, bytes
-    uint64_t memory_available = 0;  // what is free of it now
+    uint64_t memory_available = 0;  // what was free of it; see query_memory
     float timestamp_period = 0;     // ns a tick; 0 if the queue has no timestamps
     uint32_t queue_family = 0;
 };
@@ -51,9 +52,16 @@ std::vector<DeviceInfo> enumerate_devices();
 // Throws UnsupportedSystem or InvalidArgument.
 DeviceInfo choose_device(const char* wanted);
 
+// Reads memory_size and memory_available, as they are now.
+void query_memory(DeviceInfo& device);
+
+// What the host can still give, bytes; UINT64_MAX where the system does not tell.
+uint64_t host_memory_available();
+
 class Device {
   public:
-    explicit Device(const DeviceInfo& info);
+    // budget: the most device memory that buffers may take together, bytes; 0 for no limit but the device's own.
+    explicit Device(const DeviceInfo& info, uint64_t budget = 0);
     ~Device();
     Device(const Device&) = delete;
     Device& operator=(const Device&) = delete;
@@ -65,6 +73,15 @@ class Device {
     // Queues a command buffer; fence is signalled when it is done. Safe from many threads.
     void submit(VkCommandBuffer commands, VkFence fence) const;
 
+    uint64_t budget() const { return budget_; }
+    // Device memory that buffers hold, bytes.
+    uint64_t allocated() const { return allocated_; }
+    // Device memory for which there is room now: within the budget, else what the driver says is free.
+    uint64_t available() const;
+    // What buffers do before they allocate device memory, and after they free it; take throws InsufficientMemory.
+    void take(uint64_t bytes, const std::string& what) const;
+    void give_back(uint64_t bytes) const { allocated_ -= bytes; }
+
     VolkDeviceTable vk{};
 
   private:
@@ -73,6 +90,8 @@ class Device {
     VkQueue queue_ = VK_NULL_HANDLE;
     VkPhysicalDeviceMemoryProperties memory_{};
     mutable std::mutex queue_mutex_;
+    const uint64_t budget_;
+    mutable std::atomic<uint64_t> allocated_{0};
 };
 
 }  // namespace gptoss::vk

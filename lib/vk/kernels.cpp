@@ -25,7 +25,7 @@ Kernels::Kernels(const Device& device) : device_(device) {
 
 Kernels::~Kernels() {
     for (const auto& [key, kernel] : kernels_)
-        device_.vk.vkDestroyPipeline(device_.handle(), kernel->pipeline, nullptr);
+        if (kernel) device_.vk.vkDestroyPipeline(device_.handle(), kernel->pipeline, nullptr);  // one may have failed
     device_.vk.vkDestroyPipelineCache(device_.handle(), cache_, nullptr);
     device_.vk.vkDestroyPipelineLayout(device_.handle(), layout_, nullptr);
 }
@@ -161,6 +161,13 @@ void Commands::copy(const Buffer& from, uint64_t from_offset, const Buffer& to, 
     device_.vk.vkCmdCopyBuffer(commands_, from.handle(), to.handle(), 1, &region);
 }
 
+void Commands::update(const Buffer& to, uint64_t offset, const void* data, uint64_t size) {
+    constexpr uint64_t kMost = 65536;  // of one command
+    for (uint64_t done = 0; done < size; done += kMost)
+        device_.vk.vkCmdUpdateBuffer(commands_, to.handle(), offset + done, std::min(size - done, kMost),
+                                     static_cast<const std::byte*>(data) + done);
+}
+
 void Commands::zero(const Buffer& buffer) {
     device_.vk.vkCmdFillBuffer(commands_, buffer.handle(), 0, VK_WHOLE_SIZE, 0);
 }
@@ -180,6 +187,12 @@ void Commands::submit() {
     check(device_.vk.vkResetFences(device_.handle(), 1, &fence_), "vkResetFences");
     device_.submit(commands_, fence_);
     running_ = true;
+}
+
+bool Commands::done() {
+    if (running_ && device_.vk.vkGetFenceStatus(device_.handle(), fence_) == VK_NOT_READY) return false;
+    wait();
+    return true;
 }
 
 void Commands::wait() {

@@ -66,13 +66,16 @@ class Commands {
     // Everything before is done and visible to everything after.
     void barrier();
     void copy(const Buffer& from, uint64_t from_offset, const Buffer& to, uint64_t to_offset, uint64_t size);
+    // A few words, a multiple of 4 bytes, that the command buffer itself carries.
+    void update(const Buffer& to, uint64_t offset, const void* data, uint64_t size);
     void zero(const Buffer& buffer);
     void end();
 
     void submit();
     // Waits for the last submit; throws DeviceLost. Returns at once if nothing is running.
     void wait();
-    bool running() const { return running_; }
+    // Whether the last submit is done; does not wait. Throws DeviceLost.
+    bool done();
 
     uint32_t dispatches() const { return dispatches_; }
     uint32_t barriers() const { return barriers_; }

@@ -1,3 +1,4 @@
+#include <pthread.h>
 #include <string.h>
 
 #include "check.h"
@@ -128,4 +129,39 @@ TEST(text_harmony_parser) {
     CHECK_OK(gptoss_harmony_parser_release(parser));
     CHECK_FAILS(gptoss_status_invalid_argument, "", gptoss_harmony_parser_retain(NULL));
     CHECK_OK(gptoss_harmony_parser_release(NULL));
+}
+
+enum { TURNS = 2000 };
+
+/* Each call gets its turn or is refused: returns how many had theirs. */
+static void* use_in_two_threads(void* argument) {
+    gptoss_harmony_parser_t parser = argument;
+    size_t turns = 0, size;
+    const char* text;
+    char json[64];
+    for (size_t i = 0; i < TURNS; ++i) {
+        const enum gptoss_status status = gptoss_harmony_parser_process(parser, 200007);
+        CHECK(status == gptoss_status_success || status == gptoss_status_invalid_state);
+        turns += status == gptoss_status_success;
+        gptoss_harmony_parser_get_delta(parser, &text, &size);
+        if (i % 100 == 0) gptoss_harmony_parser_get_messages(parser, json, sizeof json, &size);
+    }
+    return (void*)turns;
+}
+
+TEST(text_harmony_parser_in_two_threads) {
+    gptoss_tokenizer_t tokenizer = NULL;
+    gptoss_harmony_parser_t parser = NULL;
+    CHECK_OK(gptoss_tokenizer_create(NULL, &tokenizer));
+    CHECK_OK(gptoss_harmony_parser_create(tokenizer, &parser));
+    pthread_t thread;
+    void* there;
+    CHECK(pthread_create(&thread, NULL, use_in_two_threads, parser) == 0);
+    const size_t here = (size_t)use_in_two_threads(parser);
+    pthread_join(thread, &there);
+    CHECK(here + (size_t)there > 0);
+    CHECK_OK(gptoss_harmony_parser_reset(parser));
+    CHECK_OK(gptoss_harmony_parser_process(parser, 200007));
+    CHECK_OK(gptoss_harmony_parser_release(parser));
+    CHECK_OK(gptoss_tokenizer_release(tokenizer));
 }

@@ -12,21 +12,36 @@ struct Shape {
     bool kv_f16;
 };
 
-// One sequence: its keys and values of the last `capacity` positions, and what the kernel reads.
+// One sequence: its keys and values of the last `capacity` positions, and what the kernel reads. It is a ring, or has
+// segments of segment_slots positions each, with rows of something else around both parts.
 struct Sequence {
-    Sequence(Random& random, const Shape& s, uint32_t length, uint32_t cache_capacity)
-        : capacity(cache_capacity), heads(s.n_kv_heads) {
-        const size_t values = size_t{capacity} * heads * 64;
-        for (auto* side : {&k, &v}) {
-            std::vector<uint32_t> words(values / (s.kv_f16 ? 2 : 1), kGuardWord);
-            side->resize(values, NAN);
-            for (uint32_t position = length - std::min(length, capacity); position < length; position++)
-                for (uint32_t row = position % capacity * heads; row < (position % capacity + 1) * heads; row++)
-                    for (uint32_t i = 0; i < 32; i++) fill(random, s.kv_f16, row, i, words, *side);
-            arrays.emplace_back(words);
+    Sequence(Random& random, const Shape& s, uint32_t length, uint32_t cache_capacity, uint32_t segment_slots)
+        : capacity(cache_capacity), heads(s.n_kv_heads), slots(segment_slots ? segment_slots : capacity) {
+        const size_t row_words = s.kv_f16 ? 32 : 64, part_rows = size_t{slots} * heads;
+        k_row = random.below(3);
+        v_row = static_cast<uint32_t>(k_row + part_rows + random.below(3));
+        if (random.coin()) std::swap(k_row, v_row);
+        k.resize(size_t{capacity} * heads * 64, NAN);
+        v.resize(k.size(), NAN);
+        std::vector<uint64_t> addresses;
+        for (uint32_t begin = 0; begin < capacity; begin += slots) {
+            std::vector<uint32_t> words((std::max(k_row, v_row) + part_rows) * row_words, kGuardWord);
+            for (uint32_t position = length - std::min(length, capacity); position < length; position++) {
+                const uint32_t slot = position % capacity;
+                if (slot < begin || slot >= begin + slots) continue;
+                for (uint32_t head = 0; head < heads; head++)
+                    for (uint32_t i = 0; i < 32; i++) {
+                        const uint32_t row = (slot - begin) * heads + head;
+                        fill(random, s.kv_f16, k_row + row, i, words, &k[(size_t{slot} * heads + head) * 64]);
+                        fill(random, s.kv_f16, v_row + row, i, words, &v[(size_t{slot} * heads + head) * 64]);
+                    }
+            }
+            segments.emplace_back(words);
+            addresses.push_back(segments.back().address());
         }
+        list = Array<uint64_t>(addresses);
     }
-    args::Cache cache() const { return {arrays[0].address(), arrays[1].address(), capacity, 0}; }
+    args::Cache cache() const { return {list.address(), slots, static_cast<uint32_t>(segments.size()), k_row, v_row}; }
     const double* key(uint32_t position, uint32_t head) const {
         return &k[(size_t{position % capacity} * heads + head) * 64];
     }
@@ -34,24 +49,24 @@ struct Sequence {
         return &v[(size_t{position % capacity} * heads + head) * 64];
     }
 
-    uint32_t capacity, heads;
+    uint32_t capacity, heads, slots, k_row, v_row;
     std::vector<double> k, v;
-    std::vector<Array<uint32_t>> arrays;
+    std::vector<Array<uint32_t>> segments;
+    Array<uint64_t> list{0};
 
   private:
-    static void fill(Random& random, bool f16, uint32_t row, uint32_t i, std::vector<uint32_t>& words,
-                     std::vector<double>& values) {
+    static void fill(Random& random, bool f16, uint32_t row, uint32_t i, std::vector<uint32_t>& words, double* values) {
         const float pair[2] = {random.normal(), random.normal()};
         const size_t word = size_t{row} * 32 + i;
         if (f16) {
             const uint16_t low = to_f16(pair[0]), high = to_f16(pair[1]);
             words[word] = low | static_cast<uint32_t>(high) << 16;
-            values[size_t{row} * 64 + i] = from_f16(low);
-            values[size_t{row} * 64 + i + 32] = from_f16(high);
+            values[i] = from_f16(low);
+            values[i + 32] = from_f16(high);
         } else {
             std::memcpy(&words[2 * word], pair, 8);
-            values[size_t{row} * 64 + i] = pair[0];
-            values[size_t{row} * 64 + i + 32] = pair[1];
+            values[i] = pair[0];
+            values[i + 32] = pair[1];
         }
     }
 };
@@ -87,19 +102,20 @@ struct Request {
 };
 
 void test_attention(Random& random, const Shape& s, const std::vector<uint32_t>& lengths,
-                    const std::vector<uint32_t>& capacities, const std::vector<Request>& requests,
-                    double q_scale = 0.5) {
+                    const std::vector<uint32_t>& capacities, const std::vector<Request>& requests, double q_scale = 0.5,
+                    uint32_t segment_slots = 0) {
     CAPTURE(s.workgroup);
     CAPTURE(s.group);
     CAPTURE(s.n_kv_heads);
     CAPTURE(s.window);
     CAPTURE(s.n_splits);
     CAPTURE(s.kv_f16);
+    CAPTURE(segment_slots);
     const uint32_t n_heads = s.group * s.n_kv_heads, n = static_cast<uint32_t>(requests.size());
     std::vector<Sequence> sequences;
     std::vector<args::Cache> table;
     for (size_t i = 0; i < lengths.size(); i++) {
-        sequences.emplace_back(random, s, lengths[i], capacities[i]);
+        sequences.emplace_back(random, s, lengths[i], capacities[i], segment_slots);
         table.push_back(sequences.back().cache());
     }
     std::vector<args::Token> tokens;
@@ -159,6 +175,16 @@ TEST_CASE("attention: splits of the keys and their combination") {
         // some splits have no key at all
         test_attention(random, s, {500, 50}, {500, 50}, {{499, 0}, {40, 1}, {0, 1}, {255, 0}, {256, 0}});
     }
+}
+
+TEST_CASE("attention: segments of positions") {
+    Random random(34);
+    for (uint32_t n_splits : {1u, 3u})
+        for (bool kv_f16 : {true, false}) {
+            const Shape s{random.pick({32u, 64u}), 4, 2, UINT32_MAX, n_splits, kv_f16};
+            test_attention(random, s, {700, 128, 130}, {768, 128, 256},
+                           {{699, 0}, {127, 1}, {128, 0}, {127, 0}, {640, 0}, {129, 2}, {128, 2}, {0, 2}}, 0.5, 128);
+        }
 }
 
 TEST_CASE("attention: large scores") {

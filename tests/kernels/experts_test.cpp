@@ -36,6 +36,8 @@ std::vector<float> router_logits(Random& random, uint32_t n_tokens, uint32_t n_e
     return logits;
 }
 
+constexpr uint32_t kUsesBefore = 0xfffffffd;  // counts go round
+
 struct Routes {
     Routes(const std::vector<float>& values, uint32_t n_tokens, uint32_t n_experts, uint32_t k, uint32_t tile_slots)
         : n_tiles(n_tokens * k / tile_slots + std::min(n_experts, n_tokens * k)),
@@ -44,9 +46,18 @@ struct Routes {
           weights(n_tokens * k),
           experts(n_tokens * k),
           tiles(n_tiles * 3),
-          args{logits.address(),  slots.address(), weights.address(), tiles.address(),
-               experts.address(), n_tokens,        n_experts,         k,
-               tile_slots,        n_tiles} {
+          uses(std::vector<uint32_t>(n_experts, kUsesBefore)),
+          args{logits.address(),
+               slots.address(),
+               weights.address(),
+               tiles.address(),
+               experts.address(),
+               uses.address(),
+               n_tokens,
+               n_experts,
+               k,
+               tile_slots,
+               n_tiles} {
         run("topk", {k}, args, n_tokens);
         run("group", {}, args, 1);
     }
@@ -54,7 +65,7 @@ struct Routes {
     Array<float> logits;
     Array<uint32_t> slots;
     Array<float> weights;
-    Array<uint32_t> experts, tiles;
+    Array<uint32_t> experts, tiles, uses;
     args::RouteArgs args;
 };
 
@@ -121,7 +132,7 @@ Shape random_shape(Random& random, uint32_t k) {
 }
 
 args::GateUpArgs gate_up_args(const NormedInput& input, const ExpertSet& set, const Routes* routes, uint64_t logits,
-                              const Array<float>& y, const Shape& s) {
+                              const Array<float>& y, const Array<uint32_t>& uses, const Shape& s) {
     return {input.args(),
             set.table.address(),
             set.gate_up_bias_array.address(),
@@ -129,6 +140,7 @@ args::GateUpArgs gate_up_args(const NormedInput& input, const ExpertSet& set, co
             routes ? routes->slots.address() : 0,
             routes ? routes->tiles.address() : 0,
             y.address(),
+            uses.address(),
             s.n_experts,
             static_cast<float>(ExpertSet::kLimit),
             static_cast<float>(ExpertSet::kAlpha)};
@@ -144,16 +156,20 @@ void test_single(Random& random, const Launch& l, const Shape& s) {
     const NormedInput input(random, n_tokens, s.hidden);
     const std::vector<float> logits = router_logits(random, n_tokens, s.n_experts);
     const Array<float> logit_array(logits), y(size_t{n_tokens} * s.k * s.width);
+    const Array<uint32_t> uses(std::vector<uint32_t>(s.n_experts, kUsesBefore));
     run("gate_up", l.constants(WEIGHT_MXFP4, {s.k, false}),
-        gate_up_args(input, set, nullptr, logit_array.address(), y, s), s.width / 32, n_tokens * s.k);
+        gate_up_args(input, set, nullptr, logit_array.address(), y, uses, s), s.width / 32, n_tokens * s.k);
     const std::vector<float> got = y.read();
     std::vector<Exact> expected;
+    std::vector<uint32_t> expected_uses(s.n_experts, kUsesBefore);
     for (uint32_t t = 0; t < n_tokens; t++)
         for (uint32_t e : choose(&logits[t * s.n_experts], s.n_experts, s.k).experts) {
+            expected_uses[e]++;
             const std::vector<Exact> activation = set.activation(e, input, t);
             expected.insert(expected.end(), activation.begin(), activation.end());
         }
     check_close(got, expected, sum_tolerance(s.hidden));
+    CHECK(uses.read() == expected_uses);
 
     const ResidualOutput residual(random, n_tokens, s.hidden);
     run("down", l.constants(WEIGHT_MXFP4, {s.k}),
@@ -233,8 +249,8 @@ void test_grouped(Random& random, const Launch& l, const Shape& s) {
         run_coopmat(l, s, set, input, routes, got, out);
     } else {
         const Array<float> y(size_t{n_tokens} * s.k * s.width);
-        run("gate_up", l.constants(WEIGHT_MXFP4, {s.k, true}), gate_up_args(input, set, &routes, 0, y, s), s.width / 32,
-            routes.n_tiles);
+        run("gate_up", l.constants(WEIGHT_MXFP4, {s.k, true}), gate_up_args(input, set, &routes, 0, y, routes.uses, s),
+            s.width / 32, routes.n_tiles);
         run("down_slots", l.constants(WEIGHT_MXFP4),
             args::DownSlotsArgs{y.address(), set.table.address(), set.down_bias_array.address(), routes.slots.address(),
                                 routes.tiles.address(), out.address(), s.width, s.hidden},
@@ -327,6 +343,9 @@ TEST_CASE("group") {
                 next += n;
             }
             CHECK(next == n_tokens * k);
+            std::vector<uint32_t> uses(n_experts, kUsesBefore);
+            for (const uint32_t e : experts) uses[e]++;
+            CHECK(routes.uses.read() == uses);
         }
 }
 

@@ -40,12 +40,20 @@ struct Batch {
     Batch(Random& random, const Shape& s, uint32_t n_tokens) {
         std::vector<args::Cache> table;
         for (uint32_t sequence = 0; sequence < 3; sequence++) {
-            capacity.push_back(n_tokens / 3 + 2 + random.below(20));
-            const size_t words = size_t{capacity[sequence]} * s.n_kv_heads * (s.kv_f16 ? 32 : 64);
-            k.emplace_back(words);
-            v.emplace_back(words);
-            table.push_back({k.back().address(), v.back().address(), capacity[sequence], 0});
+            // one ring, or segments for positions up to the last
+            const uint32_t slots = n_tokens / 3 + 2 + random.below(20),
+                           n_segments = sequence == 1 ? 1 : 2 + random.below(3);
+            capacity.push_back(slots * n_segments);
+            const uint32_t rows = slots * s.n_kv_heads, k_row = random.below(3), v_row = k_row + rows;
+            std::vector<uint64_t> addresses;
+            for (uint32_t i = 0; i < n_segments; i++) {
+                segments.emplace_back(size_t{v_row + rows} * (s.kv_f16 ? 32 : 64));
+                addresses.push_back(segments.back().address());
+            }
+            lists.emplace_back(addresses);
+            table.push_back({lists.back().address(), slots, n_segments, k_row, v_row});
         }
+        caches_read = table;
         caches = Array<args::Cache>(table);
         for (uint32_t t = 0; t < n_tokens; t++)
             tokens.push_back({0, t == 0 ? kPositions - 1 : n_tokens + random.below(kPositions - n_tokens), t % 3, 0});
@@ -53,20 +61,22 @@ struct Batch {
         for (uint32_t t = 3; t < n_tokens; t++) tokens[t].position = tokens[t - 3].position - 1;
         token_array = Array<args::Token>(tokens);
     }
-    std::vector<uint32_t> capacity;
-    std::vector<Array<uint32_t>> k, v;
+    std::vector<uint32_t> capacity;  // positions
+    std::vector<args::Cache> caches_read;
+    std::vector<Array<uint32_t>> segments;
+    std::vector<Array<uint64_t>> lists;
     std::vector<args::Token> tokens;
     Array<args::Cache> caches{0};
     Array<args::Token> token_array{0};
 };
 
-// One token's keys (or values) of all KV heads, taken out of a cache's words, which get guard words instead.
-std::vector<float> take(std::vector<uint32_t>& words, uint32_t slot, const Shape& s) {
+// One token's keys (or values) of all KV heads, taken out of a segment's words, which get guard words instead.
+std::vector<float> take(std::vector<uint32_t>& words, uint32_t first_row, const Shape& s) {
     std::vector<float> values(size_t{s.n_kv_heads} * 64);
     for (uint32_t h = 0; h < s.n_kv_heads; h++)
         for (uint32_t i = 0; i < 32; i++)
             for (uint32_t half = 0; half < 2; half++) {
-                const size_t word = (size_t{slot} * s.n_kv_heads + h) * 32 + i;
+                const size_t word = (size_t{first_row} + h) * 32 + i;
                 float& value = values[h * 64 + i + 32 * half];
                 if (s.kv_f16) {
                     value = static_cast<float>(from_f16(static_cast<uint16_t>(words[word] >> (16 * half))));
@@ -127,11 +137,8 @@ void test_qkv(Random& random, const Launch& l, uint32_t weight, const Shape& s) 
                                     s.n_kv_heads, kCoarse});
 
     const std::vector<float> got_q = q.read();
-    std::vector<std::vector<uint32_t>> k, v;
-    for (int sequence = 0; sequence < 3; sequence++) {
-        k.push_back(batch.k[sequence].read());
-        v.push_back(batch.v[sequence].read());
-    }
+    std::vector<std::vector<uint32_t>> segments;
+    for (const Array<uint32_t>& segment : batch.segments) segments.push_back(segment.read());
     const double tolerance = l.tolerance(weight, s.hidden, kTerms);
     for (uint32_t t = 0; t < l.n_tokens; t++) {
         const args::Token& token = batch.tokens[t];
@@ -142,13 +149,15 @@ void test_qkv(Random& random, const Launch& l, uint32_t weight, const Shape& s) 
                     {expected.begin(), expected.begin() + q_rows}, tolerance);
         // storing as float16 rounds the value itself, by at most 2^-11
         for (Exact& e : expected) e.magnitude += s.kv_f16 ? (std::abs(e.value) + 0x1p-13) * 0x1p-11 / tolerance : 0;
-        const uint32_t slot = token.position % batch.capacity[token.sequence];
-        check_close(take(k[token.sequence], slot, s), {expected.begin() + q_rows, v_rows}, tolerance);
-        check_close(take(v[token.sequence], slot, s), {v_rows, expected.end()}, tolerance);
+        const args::Cache& cache = batch.caches_read[token.sequence];
+        uint32_t segment = token.position / cache.slots % cache.n_segments;
+        for (uint32_t i = 0; i < token.sequence; i++) segment += batch.caches_read[i].n_segments;
+        const uint32_t row = token.position % cache.slots * s.n_kv_heads;
+        check_close(take(segments[segment], cache.k_row + row, s), {expected.begin() + q_rows, v_rows}, tolerance);
+        check_close(take(segments[segment], cache.v_row + row, s), {v_rows, expected.end()}, tolerance);
     }
-    for (const auto& caches : {k, v})
-        for (const std::vector<uint32_t>& words : caches)
-            CHECK(std::all_of(words.begin(), words.end(), [](uint32_t word) { return word == kGuardWord; }));
+    for (const std::vector<uint32_t>& words : segments)
+        CHECK(std::all_of(words.begin(), words.end(), [](uint32_t word) { return word == kGuardWord; }));
 }
 
 constexpr uint32_t kWeights[] = {WEIGHT_F32, WEIGHT_F16, WEIGHT_BF16, WEIGHT_Q8};

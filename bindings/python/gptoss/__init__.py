@@ -12,7 +12,7 @@ load_library() or by the environment variable GPTOSS_LIBRARY, else one in this p
 
 from ._library import library_version, load_library
 from .chat import Chat, Delta, HarmonyParser, Reply, ToolCall
-from .context import Context
+from .context import Context, ContextStats, KernelTime
 from .errors import (
     CancelledError,
     ContextOverflowError,
@@ -28,7 +28,7 @@ from .errors import (
     UnsupportedSystemError,
 )
 from .generation import Generation
-from .model import DeviceInfo, Model, ModelInfo, Tokenizer, devices
+from .model import DeviceInfo, MemoryEstimate, Model, ModelInfo, Tokenizer, devices, measure_bandwidth
 from .sampler import Sampler
 
 __version__ = "0.1.0"
@@ -38,6 +38,7 @@ __all__ = [
     "Chat",
     "Context",
     "ContextOverflowError",
+    "ContextStats",
     "Delta",
     "DeviceInfo",
     "DeviceLostError",
@@ -50,6 +51,8 @@ __all__ = [
     "InternalError",
     "InvalidArgumentError",
     "InvalidStateError",
+    "KernelTime",
+    "MemoryEstimate",
     "Model",
     "ModelInfo",
     "Reply",
@@ -61,4 +64,5 @@ __all__ = [
     "devices",
     "library_version",
     "load_library",
+    "measure_bandwidth",
 ]

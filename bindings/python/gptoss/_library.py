@@ -45,6 +45,7 @@ class ModelOptionsStruct(ctypes.Structure):
         ("progress_user_data", c_void_p),
         ("log", LogCallback),
         ("log_user_data", c_void_p),
+        ("context_length", c_uint64),
     ]
 
 
@@ -68,6 +69,23 @@ class ModelInfoStruct(ctypes.Structure):
         ("device", c_uint32),
         ("weight_bytes", c_uint64),
         ("bytes_per_token", c_uint64),
+        ("host_weight_bytes", c_uint64),
+        ("num_device_experts", c_uint32),
+        ("expert_hits", c_uint64),
+        ("expert_misses", c_uint64),
+    ]
+
+
+class MemoryEstimateStruct(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("weight_bytes", c_uint64),
+        ("host_weight_bytes", c_uint64),
+        ("cache_bytes", c_uint64),
+        ("activation_bytes", c_uint64),
+        ("staging_bytes", c_uint64),
+        ("available_bytes", c_uint64),
+        ("fits", c_uint32),
     ]
 
 
@@ -105,6 +123,7 @@ STRUCTS = {
     "gptoss_device_info": DeviceInfoStruct,
     "gptoss_model_options": ModelOptionsStruct,
     "gptoss_model_info": ModelInfoStruct,
+    "gptoss_memory_estimate": MemoryEstimateStruct,
     "gptoss_generate_options": GenerateOptionsStruct,
     "gptoss_context_stats": ContextStatsStruct,
     "gptoss_kernel_time": KernelTimeStruct,
@@ -119,6 +138,13 @@ STATUS_FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "gptoss_device_measure_bandwidth": (c_uint32, POINTER(c_double)),
     "gptoss_model_create_from_file": (c_char_p, _handle_out),
     "gptoss_model_create": (c_char_p, POINTER(ModelOptionsStruct), _handle_out),
+    "gptoss_model_estimate_memory": (
+        c_char_p,
+        POINTER(ModelOptionsStruct),
+        c_size_t,
+        c_size_t,
+        POINTER(MemoryEstimateStruct),
+    ),
     "gptoss_model_get_info": (c_void_p, POINTER(ModelInfoStruct)),
     "gptoss_model_get_tokenizer": (c_void_p, _handle_out),
     "gptoss_model_get_max_context_length": (c_void_p, _size_out),
@@ -149,6 +175,10 @@ STATUS_FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "gptoss_context_sample": (c_void_p, c_float, c_uint64, c_size_t, _u32_out, _size_out),
     "gptoss_context_generate": (c_void_p, c_void_p, POINTER(GenerateOptionsStruct), _size_out, POINTER(c_int)),
     "gptoss_context_cancel": (c_void_p,),
+    "gptoss_context_clear_cancel": (c_void_p,),
+    "gptoss_context_fork": (c_void_p, _handle_out),
+    "gptoss_context_save": (c_void_p, c_void_p, c_size_t, _size_out),
+    "gptoss_context_restore": (c_void_p, c_void_p, c_size_t),
     "gptoss_context_retain": (c_void_p,),
     "gptoss_context_release": (c_void_p,),
     "gptoss_context_get_stats": (c_void_p, POINTER(ContextStatsStruct)),

@@ -179,8 +179,9 @@ class Chat:
     """A conversation with a model.
 
     tools: functions as {"name", "description", "parameters": JSON schema}, alone or as OpenAI's API wraps them.
-    reasoning_effort: "low", "medium" or "high". date: of the conversation, such as "2025-06-28". messages: what was
-    said before, in Harmony's JSON; those of this chat, without the system's, are in the attribute of that name.
+    reasoning_effort: "low", "medium" or "high". date: of the conversation, such as "2025-06-28". sampler: by default
+    temperature 1, which gpt-oss is made for. messages: what was said before, in Harmony's JSON; those of this chat,
+    without the system's, are in the attribute of that name.
     """
 
     def __init__(
@@ -218,7 +219,12 @@ class Chat:
             self._preamble.append({"role": "developer", "content": [developer]})
 
     def send(self, message: Union[str, Message, None] = None, *, max_tokens: Optional[int] = None) -> Reply:
-        """Says something, if anything, and lets the assistant answer."""
+        """Says something, if anything, and lets the assistant answer.
+
+        Raises ContextOverflowError, and forgets what was said, if the conversation has outgrown the context: drop
+        messages from the front of Chat.messages. An answer ends early where the context is full; see
+        Reply.stop_reason.
+        """
         if message is not None:
             message = {"role": "user", "content": message} if isinstance(message, str) else message
         said = [] if message is None else [message]

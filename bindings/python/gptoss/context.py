@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import weakref
 from ctypes import byref, c_float, c_size_t, c_uint32, c_void_p
-from typing import Any, Iterable, Optional, Union, overload
+from typing import Any, Iterable, NamedTuple, Optional, Union, cast, overload
 
 from ._handle import Handle
-from ._library import lib
+from ._library import ContextStatsStruct, KernelTimeStruct, lib
 from .errors import ContextOverflowError
 from .generation import Generation, interruptible
-from .model import Model, token_array
+from .model import Model, single_token, token_array
 from .sampler import Sampler
 
 
@@ -18,6 +19,24 @@ def _count(value: int, name: str) -> int:
     if value < 0:
         raise ValueError(f"{name} must not be negative")
     return value
+
+
+class ContextStats(NamedTuple):
+    """What a context holds, and what a token costs it: the fields of gptoss.h."""
+
+    cache_bytes: int
+    activation_bytes: int
+    cache_bytes_per_token: int
+    step_dispatches: int
+    step_barriers: int
+
+
+class KernelTime(NamedTuple):
+    """What all dispatches of a kernel took together."""
+
+    name: str
+    microseconds: float
+    dispatches: int
 
 
 class Context(Handle):
@@ -63,7 +82,8 @@ class Context(Handle):
             data = what.encode() if isinstance(what, str) else bytes(what)
             self._call(lib.gptoss_context_append_chars, data, len(data), None)
         else:
-            tokens = token_array(what if hasattr(what, "__iter__") else [what])
+            token = single_token(what)
+            tokens = token_array(cast("Iterable[int]", what) if token is None else [token])
             self._call(lib.gptoss_context_append_tokens, len(tokens), tokens)
 
     def reset(self) -> None:
@@ -130,13 +150,60 @@ class Context(Handle):
         self._generation = weakref.ref(generation)
         return generation
 
+    @property
+    def stats(self) -> ContextStats:
+        stats = ContextStatsStruct(struct_size=ctypes.sizeof(ContextStatsStruct))
+        self._call(lib.gptoss_context_get_stats, byref(stats))
+        return ContextStats(*(getattr(stats, name) for name in ContextStats._fields))
+
+    def profile(self, num_tokens: int = 1) -> list[KernelTime]:
+        """What each kernel takes to compute the last tokens again in one batch; nothing if the device has no clock."""
+        size, count = c_size_t(), 64
+        while True:
+            times = (KernelTimeStruct * count)()
+            self._call(lib.gptoss_context_profile, _count(num_tokens, "num_tokens"), times, count, byref(size))
+            if size.value <= count:
+                return [KernelTime(time.name.decode(), time.microseconds, time.dispatches) for time in times[: size.value]]
+            count = size.value
+
     def cancel(self) -> None:
-        """Makes the call that runs on this context, in another thread, raise CancelledError soon."""
+        """Makes the call that runs on this context, in another thread, raise CancelledError soon; or the next one, if none
+        runs."""
+        self._from_any_thread(lib.gptoss_context_cancel)
+
+    def clear_cancel(self) -> None:
+        """Takes back a cancel() that came too late for the call that it was meant to stop."""
+        self._from_any_thread(lib.gptoss_context_clear_cancel)
+
+    def _from_any_thread(self, function: Any) -> None:
         shared = self._shared
         if shared is not None:
             with shared.lock:
                 if shared.owners or shared.users:
-                    lib.gptoss_context_cancel(shared.pointer)
+                    function(shared.pointer)
+
+    def fork(self) -> Context:
+        """A new context that begins as this one and shares what is computed; copy.copy() gives the same one."""
+        fork = type(self).__new__(type(self))
+        handle = c_void_p()
+        self._call(lib.gptoss_context_fork, byref(handle))
+        fork._own(handle, lib.gptoss_context_release)
+        fork._log, fork._vocabulary_size = self._log, self._vocabulary_size
+        return fork
+
+    def save(self) -> bytes:
+        """The context as bytes, with all that is computed, for restore()."""
+        with self._use() as handle:
+            size = c_size_t()
+            lib.gptoss_context_save(handle, None, 0, byref(size))
+            state = ctypes.create_string_buffer(size.value)
+            lib.gptoss_context_save(handle, state, size.value, byref(size))
+            return state.raw
+
+    def restore(self, state: Union[bytes, bytearray, memoryview]) -> None:
+        """Makes this context what the saved one was, of the same model; it stays as it is if that fails."""
+        data = bytes(state)
+        self._call(lib.gptoss_context_restore, data, len(data))
 
     def close(self) -> None:
         generation = self._generation() if self._generation is not None else None
@@ -146,4 +213,4 @@ class Context(Handle):
 
     def _device_call(self, function: Any, *arguments: Any) -> None:
         with self._use() as handle:
-            interruptible(lambda: function(handle, *arguments), lambda: lib.gptoss_context_cancel(handle))
+            interruptible(lambda: function(handle, *arguments), handle)

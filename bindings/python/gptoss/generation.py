@@ -23,19 +23,21 @@ AHEAD = 32  # tokens that may wait for the consumer: enough that the device does
 STOP_REASONS = ("none", "max_tokens", "stop_token", "closed", "context_full")
 
 
-def _stop(thread: threading.Thread, cancel: Callable[[], Any]) -> None:
-    # Again and again: a cancel that comes before the call has begun is lost.
-    while thread.is_alive() and thread is not threading.current_thread():
+def _stop(thread: threading.Thread, context: c_void_p) -> None:
+    while thread is not threading.current_thread():
         try:
-            cancel()
-            thread.join(0.01)
+            if thread.is_alive():
+                lib.gptoss_context_cancel(context)
+                thread.join()
+            lib.gptoss_context_clear_cancel(context)  # one that came too late
+            return
         except KeyboardInterrupt:
             pass  # one more: the thread must end first
 
 
-def interruptible(call: Callable[[], Any], cancel: Callable[[], Any]) -> None:
-    """Runs a call of the library. Python acts on a signal only between its own instructions, so on the main thread the
-    call runs in another, where KeyboardInterrupt can cancel it."""
+def interruptible(call: Callable[[], Any], context: c_void_p) -> None:
+    """Runs a call of the library on a context. Python acts on a signal only between its own instructions, so on the main
+    thread the call runs in another, where KeyboardInterrupt can cancel it."""
     if threading.current_thread() is not threading.main_thread():
         call()
         return
@@ -53,7 +55,7 @@ def interruptible(call: Callable[[], Any], cancel: Callable[[], Any]) -> None:
     try:
         error = result.get()
     except BaseException:
-        _stop(thread, cancel)
+        _stop(thread, context)
         raise
     if error is not None:
         raise error
@@ -67,7 +69,9 @@ class _Run:
     def __init__(self, context: c_void_p, sampler: Optional[c_void_p], options: GenerateOptionsStruct, uses: ExitStack):
         self.context, self.sampler, self.options, self.uses = context, sampler, options, uses
         self.tokens: SimpleQueue[Optional[int]] = SimpleQueue()  # None at the end
-        self.room = threading.Semaphore(AHEAD)
+        self.room: SimpleQueue[None] = SimpleQueue()  # as a semaphore, at less than half a Semaphore's cost
+        for _ in range(AHEAD):
+            self.room.put(None)
         self.left = threading.Event()  # the consumer takes no more
         self.taken = 0
         self.reason = c_int()
@@ -75,7 +79,7 @@ class _Run:
 
     def on_token(self, _: Any, token: int) -> int:
         self.tokens.put(token)
-        self.room.acquire()
+        self.room.get()
         return self.left.is_set()
 
     def run(self) -> None:
@@ -141,7 +145,7 @@ class Generation(Iterator[int]):
             raise
         if token is not None:
             run.taken += 1
-            run.room.release()
+            run.room.put(None)
             return token
         run.tokens.put(None)
         self._end(run)
@@ -164,10 +168,10 @@ class Generation(Iterator[int]):
     def _end(self, run: _Run) -> None:
         self._run = None
         run.left.set()
-        run.room.release()
+        run.room.put(None)
         if self._reason is None:
             self._reason = STOP_REASONS[run.reason.value]
-        _stop(self._thread, lambda: lib.gptoss_context_cancel(run.context))
+        _stop(self._thread, run.context)
 
     def __enter__(self) -> Generation:
         return self

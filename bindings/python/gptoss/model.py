@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import ctypes
 import json
+import operator
 import os
 from array import array
-from ctypes import byref, c_char_p, c_size_t, c_uint32, c_void_p
-from typing import Any, Callable, Iterable, NamedTuple, Optional, Union
+from ctypes import byref, c_char_p, c_double, c_size_t, c_uint32, c_void_p
+from typing import Any, Callable, Iterable, NamedTuple, Optional, Union, cast
 
 from ._handle import Handle
-from ._library import DeviceInfoStruct, LogCallback, ModelInfoStruct, ModelOptionsStruct, ProgressCallback, lib
+from ._library import (
+    DeviceInfoStruct,
+    LogCallback,
+    MemoryEstimateStruct,
+    ModelInfoStruct,
+    ModelOptionsStruct,
+    ProgressCallback,
+    lib,
+)
 from .errors import CancelledError, InvalidArgumentError
 
 Path = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
@@ -52,6 +61,20 @@ class ModelInfo(NamedTuple):
     device: int
     weight_bytes: int
     bytes_per_token: int
+    host_weight_bytes: int
+    num_device_experts: int
+    expert_hits: int
+    expert_misses: int
+
+
+class MemoryEstimate(NamedTuple):
+    weight_bytes: int
+    host_weight_bytes: int
+    cache_bytes: int
+    activation_bytes: int
+    staging_bytes: int
+    available_bytes: int
+    fits: bool
 
 
 def _name(names: tuple[str, ...], value: int) -> str:
@@ -70,6 +93,20 @@ def _fill(struct: Any, names: dict[str, tuple[str, ...]]) -> dict[str, Any]:
     return {key: _name(names[key], value) if key in names else value for key, value in fields.items()}
 
 
+def _options(
+    device: Optional[str], weights: str, kv: str, tier: str, memory_budget: int, context_length: int
+) -> ModelOptionsStruct:
+    return ModelOptionsStruct(
+        struct_size=ctypes.sizeof(ModelOptionsStruct),
+        device=None if device is None else str(device).encode(),
+        weights=_value(WEIGHT_TYPES, weights, "weights"),
+        kv=_value(KV_TYPES, kv, "kv"),
+        tier=_value(TIERS, tier, "tier"),
+        memory_budget=memory_budget,
+        context_length=context_length,
+    )
+
+
 def _path(path: Path) -> bytes:
     encoded = os.fsencode(path)
     if b"\0" in encoded:
@@ -81,6 +118,14 @@ def token_array(tokens: Iterable[int]) -> Any:
     """Tokens as a C array. array() checks types and ranges, which ctypes would not."""
     values = array("I", tokens if isinstance(tokens, (list, tuple)) else list(tokens))
     return (c_uint32 * len(values)).from_buffer(values)
+
+
+def single_token(what: Any) -> Optional[int]:
+    """The token that an integer of any type is; None for what is to be iterated."""
+    try:
+        return operator.index(what)
+    except TypeError:
+        return None
 
 
 def devices() -> list[DeviceInfo]:
@@ -97,6 +142,13 @@ def devices() -> list[DeviceInfo]:
         fields["supported"] = bool(info.supported)
         found.append(DeviceInfo(**fields))
     return found
+
+
+def measure_bandwidth(device: int) -> float:
+    """How fast a device copies its own memory, in bytes read and written a second; takes about a second."""
+    bytes_per_second = c_double()
+    lib.gptoss_device_measure_bandwidth(device, byref(bytes_per_second))
+    return bytes_per_second.value
 
 
 class Tokenizer(Handle):
@@ -128,12 +180,13 @@ class Tokenizer(Handle):
         A character may span tokens: decode several together, or with codecs.getincrementaldecoder("utf-8").
         """
         size = c_size_t()
-        if isinstance(token, int):
-            (value,) = token_array([token])
+        one = single_token(token)
+        if one is not None:
+            (value,) = token_array([one])
             data = c_void_p()
             self._call(lib.gptoss_tokenizer_decode, value, byref(data), byref(size))
             return ctypes.string_at(data, size.value)
-        tokens = token_array(token)
+        tokens = token_array(cast("Iterable[int]", token))
         decode = lib.gptoss_tokenizer_decode_tokens
         self._call(decode, tokens, len(tokens), None, 0, byref(size))
         text = ctypes.create_string_buffer(size.value)
@@ -183,7 +236,9 @@ class Model(Handle):
 
     path: a Hugging Face directory, OpenAI's original/ directory, or a .gguf file.
     device: an index ("0") or a part of a name ("RTX"). weights: "default", "bf16" or "q8". kv: "default", "f16" or
-    "f32". tier: "default", "exact" or "coopmat". memory_budget: bytes of device memory; 0 for what there is.
+    "f32". tier: "default", "exact" or "coopmat". memory_budget: bytes of device memory for the model and its contexts;
+    0 for what there is. context_length: where experts must be left in host memory, device memory is kept free of them
+    for a context so long; 0 for 8192.
     progress(bytes_done, bytes_total): an exception in it, or a true result, stops the load.
     log(level, message): level is "error", "warning" or "info".
     """
@@ -197,6 +252,7 @@ class Model(Handle):
         kv: str = "default",
         tier: str = "default",
         memory_budget: int = 0,
+        context_length: int = 0,
         progress: Optional[Callable[[int, int], Any]] = None,
         log: Optional[Callable[[str, str], Any]] = None,
     ) -> None:
@@ -213,14 +269,7 @@ class Model(Handle):
             if log is not None:
                 log(_name(LOG_LEVELS, level), message.decode("utf-8", "replace"))
 
-        options = ModelOptionsStruct(
-            struct_size=ctypes.sizeof(ModelOptionsStruct),
-            device=None if device is None else str(device).encode(),
-            weights=_value(WEIGHT_TYPES, weights, "weights"),
-            kv=_value(KV_TYPES, kv, "kv"),
-            tier=_value(TIERS, tier, "tier"),
-            memory_budget=memory_budget,
-        )
+        options = _options(device, weights, kv, tier, memory_budget, context_length)
         if progress is not None:
             options.progress = ProgressCallback(on_progress)
         if log is not None:
@@ -234,6 +283,28 @@ class Model(Handle):
                 raise raised[0] from None
             raise
         self._own(handle, lib.gptoss_model_release)
+
+    @staticmethod
+    def estimate_memory(
+        path: Path,
+        context_length: int = 0,
+        max_batch_tokens: int = 0,
+        *,
+        device: Optional[str] = None,
+        weights: str = "default",
+        kv: str = "default",
+        tier: str = "default",
+        memory_budget: int = 0,
+    ) -> MemoryEstimate:
+        """What a model so loaded and one context of it would take, bytes; loads nothing."""
+        options = _options(device, weights, kv, tier, memory_budget, context_length)
+        estimate = MemoryEstimateStruct(struct_size=ctypes.sizeof(MemoryEstimateStruct))
+        lib.gptoss_model_estimate_memory(
+            _path(path), byref(options), context_length, max_batch_tokens, byref(estimate)
+        )
+        fields = _fill(estimate, {})
+        fields["fits"] = bool(estimate.fits)
+        return MemoryEstimate(**fields)
 
     @property
     def info(self) -> ModelInfo:

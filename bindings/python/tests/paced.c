@@ -29,6 +29,9 @@ enum gptoss_status gptoss_context_create(gptoss_model_t model, size_t context_le
 }
 enum gptoss_status gptoss_context_release(gptoss_context_t context) { return (void)context, gptoss_status_success; }
 enum gptoss_status gptoss_context_cancel(gptoss_context_t context) { return (void)context, gptoss_status_success; }
+enum gptoss_status gptoss_context_clear_cancel(gptoss_context_t context) {
+    return (void)context, gptoss_status_success;
+}
 enum gptoss_status gptoss_context_process(gptoss_context_t context) { return (void)context, gptoss_status_success; }
 enum gptoss_status gptoss_context_get_num_tokens(gptoss_context_t context, size_t* num_tokens_out) {
     (void)context;

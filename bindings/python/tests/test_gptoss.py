@@ -161,6 +161,9 @@ class Idiomatic(WithModel):
 
     def test_text(self) -> None:
         with Tokenizer() as tokenizer:
+            self.assertEqual(tokenizer.decode(memoryview(b"\5").cast("B")), tokenizer.decode(5))
+            with self.assertRaises(TypeError):
+                tokenizer.decode(1.5)
             for text in ("", "Grüße", "a\0b", "<|end|>"):
                 self.assertEqual(tokenizer.decode(tokenizer.encode(text)), text.encode())
             self.assertEqual(tokenizer.encode("<|end|>", allow_special=True), [200007])
@@ -186,8 +189,21 @@ class Idiomatic(WithModel):
         info = self.model.info
         self.assertEqual((info.num_layers, info.vocabulary_size), (4, 512))
         self.assertIn(info.tier, ("exact", "coopmat"))
+        estimate = Model.estimate_memory(TINY)
+        self.assertTrue(estimate.fits)
+        self.assertEqual((estimate.weight_bytes, info.num_device_experts), (info.weight_bytes, 32))
+        self.assertEqual(Model.estimate_memory(TINY, memory_budget=1000).fits, False)
         devices = gptoss.devices()
         self.assertTrue(devices[info.device].supported)
+        self.assertGreater(gptoss.measure_bandwidth(info.device), 0)
+        context = self.context()
+        self.assertEqual(context.stats.step_dispatches, 0)
+        context.sample(3)
+        self.assertGreater(context.stats.step_dispatches, 0)
+        self.assertGreater(context.stats.cache_bytes, 0)
+        self.assertTrue(all(time.name and time.dispatches for time in context.profile()))
+        with self.assertRaises(gptoss.InvalidArgumentError):
+            context.profile(100)
 
     def test_loading(self) -> None:
         seen, lines = [], []
@@ -345,6 +361,42 @@ class Misuse(WithModel):
             time.sleep(0.01)
         self.assertEqual(len(raised), 1)
         self.assertGreaterEqual(context.num_tokens, len(PROMPT))
+        context.clear_cancel()
+        context.cancel()
+        with self.assertRaises(gptoss.CancelledError):
+            context.process()
+        context.cancel()
+        context.clear_cancel()
+        context.process()
+
+    def test_a_closed_generation_leaves_no_cancel(self) -> None:
+        context = self.context()
+        for taken in (0, 1, 5):
+            generation = context.generate(max_tokens=5, stop_tokens=[])
+            for _ in range(taken):
+                next(generation)
+            generation.close()
+            self.assertEqual(len(context.sample(2)), 2)
+
+    def test_fork(self) -> None:
+        context = self.context()
+        context.process()
+        fork = context.fork()
+        tokens = context.sample(10, temperature=0.0)
+        self.assertEqual(fork.tokens, PROMPT)
+        context.close()
+        self.assertEqual(fork.sample(10, temperature=0.0), tokens)
+
+    def test_save_and_restore(self) -> None:
+        context, other = self.context(), self.context()
+        context.sample(5)
+        state = context.save()
+        tokens = context.sample(10)
+        other.restore(state)
+        self.assertEqual(other.sample(10), tokens)
+        with self.assertRaisesRegex(gptoss.InvalidArgumentError, "truncated"):
+            other.restore(state[:-1])
+        self.assertEqual(other.num_tokens, len(PROMPT) + 15)
 
     def test_of_another_kind_or_model(self) -> None:
         context = self.context()
@@ -364,14 +416,19 @@ class Process(unittest.TestCase):
     def run_python(self, code: str, **environment: str) -> "subprocess.Popen[str]":
         package = os.path.dirname(os.path.dirname(gptoss.__file__))
         env = {**os.environ, "PYTHONPATH": package, "TINY": TINY, **environment}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)  # the first of both: what hangs ends with its test
+        return process
 
     def test_keyboard_interrupt_stops_a_generation(self) -> None:
         for call in ("for token in context.generate(stop_tokens=[]): taken += 1", "context.sample(100_000)"):
             process = self.run_python(
-                "import os, gptoss\n"
+                "import os, signal, gptoss\n"
+                # What a shell runs in the background ignores the signal, and hands that down.
+                "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
                 "context, taken = gptoss.Context(gptoss.Model(os.environ['TINY'])), 0\n"
                 "context.append([1, 2, 3]); context.process()\n"
                 "print('ready', flush=True)\n"

@@ -154,6 +154,7 @@ structs! {
         progress_user_data: *mut c_void,
         log: gptoss_log_callback_t,
         log_user_data: *mut c_void,
+        context_length: u64,
     }
     gptoss_model_info {
         struct_size: usize,
@@ -174,6 +175,20 @@ structs! {
         device: u32,
         weight_bytes: u64,
         bytes_per_token: u64,
+        host_weight_bytes: u64,
+        num_device_experts: u32,
+        expert_hits: u64,
+        expert_misses: u64,
+    }
+    gptoss_memory_estimate {
+        struct_size: usize,
+        weight_bytes: u64,
+        host_weight_bytes: u64,
+        cache_bytes: u64,
+        activation_bytes: u64,
+        staging_bytes: u64,
+        available_bytes: u64,
+        fits: u32,
     }
     gptoss_context_stats {
         struct_size: usize,
@@ -209,6 +224,7 @@ functions! {
 
     fn gptoss_model_create_from_file(path: *const c_char, model_out: *mut gptoss_model_t) -> gptoss_status;
     fn gptoss_model_create(path: *const c_char, options: *const gptoss_model_options, model_out: *mut gptoss_model_t) -> gptoss_status;
+    fn gptoss_model_estimate_memory(path: *const c_char, options: *const gptoss_model_options, context_length: usize, max_batch_tokens: usize, estimate_out: *mut gptoss_memory_estimate) -> gptoss_status;
     fn gptoss_model_get_info(model: gptoss_model_t, info_out: *mut gptoss_model_info) -> gptoss_status;
     fn gptoss_model_get_tokenizer(model: gptoss_model_t, tokenizer_out: *mut gptoss_tokenizer_t) -> gptoss_status;
     fn gptoss_model_get_max_context_length(model: gptoss_model_t, max_context_length_out: *mut usize) -> gptoss_status;
@@ -241,6 +257,10 @@ functions! {
     fn gptoss_context_sample(context: gptoss_context_t, temperature: f32, seed: u64, max_tokens: usize, tokens_out: *mut u32, num_tokens_out: *mut usize) -> gptoss_status;
     fn gptoss_context_generate(context: gptoss_context_t, sampler: gptoss_sampler_t, options: *const gptoss_generate_options, num_tokens_out: *mut usize, stop_reason_out: *mut gptoss_stop_reason) -> gptoss_status;
     fn gptoss_context_cancel(context: gptoss_context_t) -> gptoss_status;
+    fn gptoss_context_clear_cancel(context: gptoss_context_t) -> gptoss_status;
+    fn gptoss_context_fork(context: gptoss_context_t, context_out: *mut gptoss_context_t) -> gptoss_status;
+    fn gptoss_context_save(context: gptoss_context_t, state_out: *mut c_void, max_size: usize, size_out: *mut usize) -> gptoss_status;
+    fn gptoss_context_restore(context: gptoss_context_t, state: *const c_void, size: usize) -> gptoss_status;
     fn gptoss_context_retain(context: gptoss_context_t) -> gptoss_status;
     fn gptoss_context_release(context: gptoss_context_t) -> gptoss_status;
     fn gptoss_context_get_stats(context: gptoss_context_t, stats_out: *mut gptoss_context_stats) -> gptoss_status;

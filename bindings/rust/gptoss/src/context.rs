@@ -3,6 +3,8 @@ use crate::generation::{self, GenerateOptions, Generated, Generation, Run};
 use crate::model::Model;
 use gptoss_sys as sys;
 use std::cell::RefCell;
+use std::ffi::CStr;
+use std::mem::{size_of, zeroed};
 use std::ops::ControlFlow;
 use std::ptr;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ pub(crate) struct Inner {
     _model: Model, // its log callback lives as long as this
 }
 
-// Only gptoss_context_cancel is called from more than one thread, which the library allows.
+// Only gptoss_context_cancel and _clear_cancel are called from more than one thread, which the library allows.
 unsafe impl Send for Inner {}
 unsafe impl Sync for Inner {}
 
@@ -21,6 +23,24 @@ impl Drop for Inner {
     fn drop(&mut self) {
         unsafe { sys::gptoss_context_release(self.handle) };
     }
+}
+
+/// What a context holds, and what a token costs it: gptoss.h says more.
+#[derive(Clone, Copy, Debug)]
+pub struct ContextStats {
+    pub cache_bytes: u64,
+    pub activation_bytes: u64,
+    pub cache_bytes_per_token: u64,
+    pub step_dispatches: u32,
+    pub step_barriers: u32,
+}
+
+/// What all dispatches of a kernel took together.
+#[derive(Clone, Debug)]
+pub struct KernelTime {
+    pub name: String,
+    pub microseconds: f64,
+    pub dispatches: u32,
 }
 
 /// One timeline of tokens over a model.
@@ -123,6 +143,59 @@ impl Context {
         generation::generate(self.idle(), options, on_token)
     }
 
+    /// Another context that begins as this one, and shares what is computed.
+    pub fn fork(&self) -> Result<Context> {
+        let mut handle = ptr::null_mut();
+        check(unsafe { sys::gptoss_context_fork(self.idle(), &mut handle) })?;
+        Ok(Context { inner: Arc::new(Inner { handle, _model: self.inner._model.clone() }), run: RefCell::new(None) })
+    }
+
+    /// The context as bytes, with all that is computed, for [`restore`](Context::restore).
+    pub fn save(&self) -> Result<Vec<u8>> {
+        let handle = self.idle();
+        let mut state = vec![0u8; get(|n| unsafe { sys::gptoss_context_save(handle, ptr::null_mut(), 0, n) })?];
+        get(|n| unsafe { sys::gptoss_context_save(handle, state.as_mut_ptr().cast(), state.len(), n) })?;
+        Ok(state)
+    }
+
+    /// Makes this context what the saved one was, of the same model; it stays as it is if that fails.
+    pub fn restore(&mut self, state: &[u8]) -> Result<()> {
+        check(unsafe { sys::gptoss_context_restore(self.idle(), state.as_ptr().cast(), state.len()) })
+    }
+
+    /// What the context holds, and what a token costs it.
+    pub fn stats(&self) -> Result<ContextStats> {
+        let mut stats: sys::gptoss_context_stats = unsafe { zeroed() };
+        stats.struct_size = size_of::<sys::gptoss_context_stats>();
+        check(unsafe { sys::gptoss_context_get_stats(self.idle(), &mut stats) })?;
+        Ok(ContextStats {
+            cache_bytes: stats.cache_bytes,
+            activation_bytes: stats.activation_bytes,
+            cache_bytes_per_token: stats.cache_bytes_per_token,
+            step_dispatches: stats.step_dispatches,
+            step_barriers: stats.step_barriers,
+        })
+    }
+
+    /// What each kernel takes to compute the last tokens again in one batch; empty where the device has no clock.
+    pub fn profile(&mut self, num_tokens: usize) -> Result<Vec<KernelTime>> {
+        let mut times: Vec<sys::gptoss_kernel_time> = Vec::new();
+        let mut n = 64;
+        while n > times.len() {
+            times.resize_with(n, || unsafe { zeroed() });
+            n = get(|n| unsafe {
+                sys::gptoss_context_profile(self.idle(), num_tokens, times.as_mut_ptr(), times.len(), n)
+            })?;
+        }
+        times.truncate(n);
+        let time = |time: &sys::gptoss_kernel_time| KernelTime {
+            name: unsafe { CStr::from_ptr(time.name.as_ptr()) }.to_string_lossy().into_owned(),
+            microseconds: time.microseconds,
+            dispatches: time.dispatches,
+        };
+        Ok(times.iter().map(time).collect())
+    }
+
     /// Stops what runs on this context, from any thread.
     pub fn canceller(&self) -> Canceller {
         Canceller(self.inner.clone())
@@ -135,12 +208,18 @@ impl Drop for Context {
     }
 }
 
-/// Stops a context's running call, which then fails with [`Status::Cancelled`](crate::Status::Cancelled).
+/// Stops a context's running call, or its next one, which then fails with
+/// [`Status::Cancelled`](crate::Status::Cancelled).
 #[derive(Clone)]
 pub struct Canceller(Arc<Inner>);
 
 impl Canceller {
     pub fn cancel(&self) {
         unsafe { sys::gptoss_context_cancel(self.0.handle) };
+    }
+
+    /// Takes back a cancel that came too late for the call that it was meant to stop.
+    pub fn clear(&self) {
+        unsafe { sys::gptoss_context_clear_cancel(self.0.handle) };
     }
 }

@@ -11,7 +11,6 @@ use std::ptr;
 use std::sync::mpsc::{sync_channel, Receiver, TryRecvError};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 /// Tokens that may wait for the consumer of an iterator: enough that the device does not.
 const AHEAD: usize = 32;
@@ -117,14 +116,15 @@ impl Run {
         // A call that has handed over its last token is let return; any other is cancelled.
         let complete = matches!(tokens.try_recv(), Err(TryRecvError::Disconnected));
         drop(tokens);
-        while !complete && !thread.is_finished() {
-            // Again and again: a cancel that comes before the call has begun is lost.
+        if !complete {
             unsafe { sys::gptoss_context_cancel(context.handle) };
-            thread::sleep(Duration::from_millis(1));
         }
         let result = thread.join();
         let mut size = 0;
         unsafe {
+            if !complete {
+                sys::gptoss_context_clear_cancel(context.handle); // it may have come too late
+            }
             sys::gptoss_context_get_num_tokens(context.handle, &mut size);
             if size > start + taken {
                 sys::gptoss_context_truncate(context.handle, start + taken);

@@ -23,11 +23,14 @@ mod model;
 mod sampler;
 mod tokenizer;
 
-pub use context::{Canceller, Context};
+pub use context::{Canceller, Context, ContextStats, KernelTime};
 pub use error::{Error, Result, Status};
 pub use generation::{GenerateOptions, Generated, Generation, StopReason};
 pub use harmony::HarmonyParser;
-pub use model::{devices, DeviceInfo, DeviceType, KernelTier, KvType, LogLevel, Model, ModelInfo, ModelOptions, WeightType};
+pub use model::{
+    devices, measure_bandwidth, DeviceInfo, DeviceType, KernelTier, KvType, LogLevel, MemoryEstimate, Model, ModelInfo,
+    ModelOptions, WeightType,
+};
 pub use sampler::Sampler;
 pub use tokenizer::Tokenizer;
 
@@ -36,3 +39,39 @@ pub fn library_version() -> (u32, u32, u32) {
     let version = unsafe { gptoss_sys::gptoss_version() };
     (version / 10000, version / 100 % 100, version % 100)
 }
+
+/// Misuse that the compiler refuses. What is borrowed and used as it should be compiles:
+/// ```no_run
+/// fn use_it(mut context: gptoss::Context) {
+///     drop(context.generate(&Default::default()));
+///     std::thread::spawn(move || context.num_tokens());
+/// }
+/// ```
+/// After it was dropped:
+/// ```compile_fail,E0382
+/// fn use_it(context: gptoss::Context) {
+///     drop(context);
+///     context.num_tokens();
+/// }
+/// ```
+/// While a generation runs on it:
+/// ```compile_fail,E0502
+/// fn use_it(mut context: gptoss::Context) {
+///     let generation = context.generate(&Default::default());
+///     context.num_tokens();
+///     drop(generation);
+/// }
+/// ```
+/// From two threads:
+/// ```compile_fail,E0277
+/// fn use_it(context: &'static gptoss::Context) {
+///     std::thread::spawn(move || context.num_tokens());
+/// }
+/// ```
+/// ```compile_fail,E0277
+/// fn use_it(parser: &'static gptoss::HarmonyParser) {
+///     std::thread::spawn(move || parser.is_malformed());
+/// }
+/// ```
+#[cfg(doctest)]
+struct Misuse;

@@ -2,7 +2,7 @@ use crate::error::{check, get, Result};
 use crate::tokenizer::{c_path, c_string, Tokenizer};
 use gptoss_sys as sys;
 use std::any::Any;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::mem::{size_of, zeroed};
 use std::ops::ControlFlow;
 use std::os::raw::{c_char, c_int, c_void};
@@ -85,6 +85,11 @@ pub fn devices() -> Result<Vec<DeviceInfo>> {
         .collect()
 }
 
+/// How fast a device copies its own memory, in bytes read and written a second; takes about a second.
+pub fn measure_bandwidth(device: u32) -> Result<f64> {
+    get(|bytes_per_second| unsafe { sys::gptoss_device_measure_bandwidth(device, bytes_per_second) })
+}
+
 #[derive(Clone, Debug)]
 pub struct ModelInfo {
     pub num_layers: u32,
@@ -104,6 +109,22 @@ pub struct ModelInfo {
     pub device: u32,
     pub weight_bytes: u64,
     pub bytes_per_token: u64,
+    pub host_weight_bytes: u64,
+    pub num_device_experts: u32,
+    pub expert_hits: u64,
+    pub expert_misses: u64,
+}
+
+/// What a model and one context of it would take, bytes.
+#[derive(Clone, Debug)]
+pub struct MemoryEstimate {
+    pub weight_bytes: u64,
+    pub host_weight_bytes: u64,
+    pub cache_bytes: u64,
+    pub activation_bytes: u64,
+    pub staging_bytes: u64,
+    pub available_bytes: u64,
+    pub fits: bool,
 }
 
 type Progress<'a> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'a;
@@ -117,6 +138,7 @@ pub struct ModelOptions<'a> {
     kv: Option<KvType>,
     tier: Option<KernelTier>,
     memory_budget: u64,
+    context_length: u64,
     progress: Option<Box<Progress<'a>>>,
     log: Option<Box<Log>>,
 }
@@ -142,9 +164,14 @@ impl<'a> ModelOptions<'a> {
         self.tier = Some(tier);
         self
     }
-    /// Device memory that the model may take, bytes.
+    /// Device memory that the model and its contexts may take, bytes.
     pub fn memory_budget(mut self, bytes: u64) -> Self {
         self.memory_budget = bytes;
+        self
+    }
+    /// Where experts must be left in host memory, device memory is kept free of them for a context so long, tokens.
+    pub fn context_length(mut self, tokens: u64) -> Self {
+        self.context_length = tokens;
         self
     }
     /// Called with the bytes done and in all; `Break` cancels the load.
@@ -158,23 +185,62 @@ impl<'a> ModelOptions<'a> {
         self
     }
 
-    pub fn open(self, path: impl AsRef<Path>) -> Result<Model> {
-        let path = c_path(path.as_ref())?;
-        let device = self.device.as_deref().map(c_string).transpose()?;
-        let mut progress = ProgressState { call: self.progress, panic: None };
-        let log = self.log.map(Arc::new);
-        let options = sys::gptoss_model_options {
+    /// The options without callbacks; `device` is their device's name.
+    fn to_c(&self, device: &Option<CString>) -> sys::gptoss_model_options {
+        sys::gptoss_model_options {
             struct_size: size_of::<sys::gptoss_model_options>(),
             device: device.as_ref().map_or(ptr::null(), |device| device.as_ptr()),
             weights: self.weights.map_or(0, |value| value as u32),
             kv: self.kv.map_or(0, |value| value as u32),
             tier: self.tier.map_or(0, |value| value as u32),
             memory_budget: self.memory_budget,
+            progress: None,
+            progress_user_data: ptr::null_mut(),
+            log: None,
+            log_user_data: ptr::null_mut(),
+            context_length: self.context_length,
+        }
+    }
+
+    /// What the model and a context of it would take; 0 for the defaults of `Context`. Loads nothing.
+    pub fn estimate_memory(
+        &self,
+        path: impl AsRef<Path>,
+        context_length: usize,
+        max_batch_tokens: usize,
+    ) -> Result<MemoryEstimate> {
+        let path = c_path(path.as_ref())?;
+        let device = self.device.as_deref().map(c_string).transpose()?;
+        let options = self.to_c(&device);
+        let mut e: sys::gptoss_memory_estimate = unsafe { zeroed() };
+        e.struct_size = size_of::<sys::gptoss_memory_estimate>();
+        check(unsafe {
+            sys::gptoss_model_estimate_memory(path.as_ptr(), &options, context_length, max_batch_tokens, &mut e)
+        })?;
+        Ok(MemoryEstimate {
+            weight_bytes: e.weight_bytes,
+            host_weight_bytes: e.host_weight_bytes,
+            cache_bytes: e.cache_bytes,
+            activation_bytes: e.activation_bytes,
+            staging_bytes: e.staging_bytes,
+            available_bytes: e.available_bytes,
+            fits: e.fits != 0,
+        })
+    }
+
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Model> {
+        let path = c_path(path.as_ref())?;
+        let device = self.device.as_deref().map(c_string).transpose()?;
+        let options = self.to_c(&device);
+        let mut progress = ProgressState { call: self.progress, panic: None };
+        let log = self.log.map(Arc::new);
+        let options = sys::gptoss_model_options {
             progress: progress.call.as_ref().map(|_| on_progress as _),
             progress_user_data: (&mut progress as *mut ProgressState).cast(),
             log: log.as_ref().map(|_| on_log as _),
             // The Box within the Arc: it stays where it is.
             log_user_data: log.as_ref().map_or(ptr::null_mut(), |log| Arc::as_ptr(log) as *mut c_void),
+            ..options
         };
         let mut handle = ptr::null_mut();
         let status = unsafe { sys::gptoss_model_create(path.as_ptr(), &options, &mut handle) };
@@ -257,6 +323,10 @@ impl Model {
             device: info.device,
             weight_bytes: info.weight_bytes,
             bytes_per_token: info.bytes_per_token,
+            host_weight_bytes: info.host_weight_bytes,
+            num_device_experts: info.num_device_experts,
+            expert_hits: info.expert_hits,
+            expert_misses: info.expert_misses,
         })
     }
 

@@ -61,6 +61,36 @@ fn iterator_callback_and_sample_agree() {
 }
 
 #[test]
+fn forks_and_saved_states_go_on_alike() {
+    let model = model();
+    let mut c = context(&model);
+    c.process().unwrap();
+    let mut fork = c.fork().unwrap();
+    let mut restored = Context::with_limits(&model, 100, 0).unwrap();
+    restored.restore(&c.save().unwrap()).unwrap();
+    let mut tokens = [[0; 10]; 3];
+    for (context, tokens) in [&mut c, &mut fork, &mut restored].into_iter().zip(&mut tokens) {
+        assert_eq!(context.sample(tokens, 1.0, 7).unwrap(), 10);
+    }
+    assert_eq!(tokens[1], tokens[0]);
+    assert_eq!(tokens[2], tokens[0]);
+    assert_eq!(restored.restore(&[1, 2, 3]).unwrap_err().status(), Status::InvalidArgument);
+    assert_eq!(restored.num_tokens().unwrap(), PROMPT.len() + 10);
+}
+
+#[test]
+fn a_cancel_is_never_too_early_and_can_be_taken_back() {
+    let model = model();
+    let mut c = context(&model);
+    let canceller = c.canceller();
+    canceller.cancel();
+    assert_eq!(c.process().unwrap_err().status(), Status::Cancelled);
+    canceller.cancel();
+    canceller.clear();
+    c.process().unwrap();
+}
+
+#[test]
 fn dropping_an_iterator_keeps_what_was_taken() {
     let model = model();
     let mut c = context(&model);
@@ -172,6 +202,17 @@ fn text() {
     }
     assert!(parser.messages().unwrap().contains("Hello"));
     assert!(!parser.is_malformed().unwrap());
+}
+
+#[test]
+fn costs_are_described() {
+    let mut context = context(&model());
+    context.sample(&mut [0; 3], 0.0, 0).unwrap();
+    let stats = context.stats().unwrap();
+    assert!(stats.cache_bytes > 0 && stats.step_dispatches > 0);
+    assert!(context.profile(1).unwrap().iter().all(|time| !time.name.is_empty() && time.dispatches > 0));
+    assert!(context.profile(100).is_err());
+    assert!(measure_bandwidth(1000).is_err());
 }
 
 #[test]

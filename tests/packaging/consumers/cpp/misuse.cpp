@@ -1,5 +1,5 @@
-// Handles used after they were moved from, values of another model, exceptions out of callbacks: each is an Error, and
-// what is left is usable.
+// Handles used after they were moved from and from two threads, values of another model, exceptions out of callbacks:
+// each is an Error, and what is left is usable.
 #include <gptoss.hpp>
 
 #include <cstdio>
@@ -47,6 +47,8 @@ int main(int argc, char** argv) {
             "Gr\xc3\xbc\xc3\x9f"
             "e");
 
+    REQUIRE(status_of([] { gptoss::Tokenizer t("no/such/tokenizer.json"); }) == gptoss_status_io_error);
+
     // A token that this model does not have.
     REQUIRE(status_of([&] { context.append(other.info().vocabulary_size); }) == invalid);
     REQUIRE(status_of([&] { context.generate([](uint32_t) {}); }) == gptoss_status_invalid_state);  // empty
@@ -67,6 +69,37 @@ int main(int argc, char** argv) {
                 });
             }) == gptoss_status_cancelled);
     REQUIRE(context.num_tokens() == 2 + n);
+    // Stop tokens: one of them ends it; with none at all only the length does.
+    context.truncate(1);
+    gptoss::GenerateOptions options;
+    options.max_tokens = 8;
+    std::vector<uint32_t> tokens;
+    options.stop_tokens = tokens;
+    const auto collect = [&](uint32_t token) { tokens.push_back(token); };
+    REQUIRE(context.generate(collect, options).stop_reason == gptoss_stop_reason_max_tokens && tokens.size() == 8);
+    const std::vector<uint32_t> stops = {tokens[0]};
+    context.truncate(1);
+    options.stop_tokens = stops;
+    REQUIRE(context.generate(collect, options).stop_reason == gptoss_stop_reason_stop_token && tokens.size() == 9);
+    const gptoss_context_stats stats = context.stats();
+    REQUIRE(stats.cache_bytes > 0 && stats.step_dispatches > 0);
+    for (const gptoss_kernel_time& time : context.profile()) REQUIRE(*time.name && time.dispatches > 0);
+    // Another thread, and the callback itself, while the context generates.
+    const auto in_use = gptoss_status_invalid_state;
+    context.truncate(1);
+    n = context
+            .generate([&](uint32_t) {
+                REQUIRE(context.num_tokens() == context.tokens().size());
+                REQUIRE(status_of([&] { context.append(1u); }) == in_use);
+                std::thread([&] {
+                    REQUIRE(status_of([&] { context.append(1u); }) == in_use);
+                    REQUIRE(status_of([&] { context.num_tokens(); }) == in_use);
+                    REQUIRE(status_of([&] { context.generate([](uint32_t) {}); }) == in_use);
+                }).join();
+                return true;
+            })
+            .num_tokens;
+    REQUIRE(n == 1 && context.num_tokens() == 2);
     REQUIRE(context.generate([](uint32_t) { return true; }).stop_reason == gptoss_stop_reason_callback);
     std::puts("ok");
 }

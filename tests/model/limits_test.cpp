@@ -1,0 +1,118 @@
+// Devices with the least limits that there are: the library keeps to them, and its results stay those of the golden
+// data.
+#include "limits.h"
+
+#include "error.h"
+#include "reference.h"
+#include "spirv.h"
+#include "support.h"
+
+using namespace gptoss;
+using namespace gptoss::test;
+
+namespace {
+
+// As in golden_test.cpp: float32 rounding over a few layers comes to 1e-5.
+constexpr double kTolerance = 1e-4;
+
+void check_kept(const SimulatedLimits& simulated) {
+    for (const std::string& violation : simulated.violations()) FAIL_CHECK(violation);
+    CHECK(simulated.pipelines() > 10);
+    CHECK(simulated.dispatches() > 100);
+}
+
+void check_golden(const std::string& name, const Limits& limits) {
+    CAPTURE(name);
+    const auto tokens = read_array<uint32_t>(golden(name + "/tokens.u32")),
+               positions = read_array<uint32_t>(golden(name + "/positions.u32"));
+    load(golden(name));  // the loader is there
+    const SimulatedLimits simulated(limits);
+    model::ModelOptions options;
+    options.kv_f16 = false;
+    const auto model = load(golden(name), options);
+    CHECK(model->device.info().subgroup_size == limits.subgroup_size);
+    CHECK(model->device.info().max_workgroup == limits.max_workgroup);
+    CHECK(model->device.info().max_allocation < limits.max_allocation);
+    model::Context context(model, 0, 64);
+    const double error =
+        relative_l2(logits_at(context, tokens, positions), read_array<float>(golden(name + "/logits.f32")));
+    MESSAGE(name << ", subgroups of " << limits.subgroup_size << ": relative L2 error " << error);
+    CHECK(error <= kTolerance);
+    model::GenerateRequest request{.max_tokens = 5};
+    request.settings = {.top_k = 20, .top_p = 0.9f, .repetition = 1.1f};
+    uint64_t n = 0;
+    context.generate(request, &n);
+    CHECK(n == 5);
+    check_kept(simulated);
+}
+
+}  // namespace
+
+TEST_CASE("limits: the watch sees what a kernel takes") {
+    // workgroup, lanes, tokens, weight, active, grouped: two rows of eight tokens for each of 128
+    const ShaderNeeds gate_up = needs_of(spirv("gate_up"), std::vector<uint32_t>{128, 32, 8, WEIGHT_MXFP4, 4, 1});
+    CHECK(gate_up.workgroup[0] == 128);
+    CHECK(gate_up.shared_memory == 128 * 2 * 8 * 4);
+    // a workgroup that needs to share nothing
+    CHECK(needs_of(spirv("gate_up"), std::vector<uint32_t>{32, 32, 8, WEIGHT_MXFP4, 4, 1}).shared_memory == 4);
+    // probabilities, parts of them by subgroup, and a vec2 for each
+    const ShaderNeeds attention = needs_of(spirv("attention"), std::vector<uint32_t>{128, 8, 1});
+    CHECK(attention.shared_memory == 8 * 128 * 4 + 8 * 128 / 4 * 4 + 128 * 8);
+    CHECK(needs_of(spirv("group"), {}).workgroup[0] == 128);
+}
+
+TEST_CASE("limits: the least of Vulkan 1.2") {
+    check_golden("tiny", {});
+    check_golden("many-experts", {});
+}
+
+TEST_CASE("limits: subgroups of 4 to 128, as the driver says") {
+    for (const uint32_t size : {4u, 64u, 128u}) check_golden("tiny", {.subgroup_size = size});
+}
+
+TEST_CASE("limits: a processor's device") {
+    check_golden("tiny", {.subgroup_size = 8, .type = VK_PHYSICAL_DEVICE_TYPE_CPU});
+}
+
+TEST_CASE("limits: matrices that are larger than an allocation may be") {
+    const Shape shape{.vocab = 5001};
+    const SyntheticCheckpoint synthetic(shape, 40);
+    const auto tokens = random_tokens(40, shape.vocab, 40);
+    const std::vector<uint32_t> positions = {0, 20, 39};
+    const Expected expected = reference_logits(io::Checkpoint(synthetic.path()), tokens, positions);
+    REQUIRE(expected.router_gap > 1e-5);
+    load(synthetic.path());
+    const SimulatedLimits simulated({.max_allocation = 300 << 10, .type = VK_PHYSICAL_DEVICE_TYPE_CPU});
+    model::ModelOptions options;
+    options.kv_f16 = false;
+    const auto model = load(synthetic.path(), options);
+    CHECK(model->weights.lm_head.parts.size() == 3);  // of 640 kB
+    CHECK(model->weights.embedding.parts.size() == 3);
+    model::Context context(model, 64, 16);
+    CHECK(relative_l2(logits_at(context, tokens, positions), expected.logits) <= kTolerance);
+    check_kept(simulated);
+    // what cannot be parted is refused by name
+    try {
+        model::Context large(model, 3000, 0);
+        large.append(random_tokens(3000, shape.vocab, 41));
+        large.process();
+        FAIL_CHECK("processed");
+    } catch (const Error& e) {
+        CHECK(e.status() == Status::InsufficientResources);
+        CHECK(std::string(e.what()).find("bytes") != std::string::npos);
+    }
+}
+
+TEST_CASE("limits: more tokens at once than a dispatch has workgroups") {
+    const auto& model = small_model();
+    CHECK_THROWS_AS(model::Context(model, 4096, 4097), Error);
+    const SyntheticCheckpoint synthetic({.max_context = 200000}, 42);
+    const auto larger = load(synthetic.path());
+    try {
+        model::Context(larger, 0, 70000);
+        FAIL_CHECK("created");
+    } catch (const Error& e) {
+        CHECK(e.status() == Status::InvalidArgument);
+        CHECK(std::string(e.what()).find("max_batch_tokens is 70000") != std::string::npos);
+    }
+}
