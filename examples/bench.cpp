@@ -26,6 +26,7 @@ struct Options {
     std::string model, device, weights = "default", kv = "f16";
     std::vector<size_t> prompts{64, 256, 2048}, generates{16, 128}, depths{0};
     size_t repeat = 5, batch = 0;
+    double memory = 0;  // GB
     bool as_json = false, profile = false;
     double temperature = 0, top_p = 1;
 };
@@ -57,6 +58,7 @@ class Bench {
                        : options.weights == "bf16" ? gptoss_weight_type_bf16
                                                    : gptoss_weight_type_default;
         load.kv = options.kv == "f32" ? gptoss_kv_type_f32 : gptoss_kv_type_f16;
+        load.memory_budget = static_cast<uint64_t>(options.memory * 1e9);
         const auto start = Clock::now();
         check(gptoss_model_create(options.model.c_str(), &load, &model_));
         load_seconds_ = seconds_since(start);
@@ -106,6 +108,16 @@ class Bench {
               double(stats.step_dispatches) / info_.num_layers, stats.step_barriers);
         print("memory: weights %.1f MB, cache %.1f MB, activations %.1f MB\n", info_.weight_bytes / 1e6,
               stats.cache_bytes / 1e6, stats.activation_bytes / 1e6);
+        check(gptoss_model_get_info(model_, &info_));
+        if (info_.host_weight_bytes) {
+            result["memory"]["host_weights"] = info_.host_weight_bytes;
+            result["experts"] = {
+                {"on_device", info_.num_device_experts}, {"hits", info_.expert_hits}, {"misses", info_.expert_misses}};
+            print("in host memory: weights %.1f MB; experts on the device: %u of %u, %llu hits, %llu misses\n",
+                  info_.host_weight_bytes / 1e6, info_.num_device_experts, info_.num_layers * info_.num_experts,
+                  static_cast<unsigned long long>(info_.expert_hits),
+                  static_cast<unsigned long long>(info_.expert_misses));
+        }
         if (options_.profile) {
             result["profile"]["decode"] = profile(1);
             result["profile"]["prefill"] = profile(std::min<size_t>(options_.prompts.back(), 256));
@@ -220,6 +232,8 @@ int main(int argc, char** argv) {
     app.add_option("--batch", options.batch, "most tokens of a prompt processed at once; 0 for the default");
     app.add_option("--device", options.device, "index or part of the name");
     app.add_option("--weights", options.weights, "dense weights")->check(CLI::IsMember({"default", "bf16", "q8"}));
+    app.add_option("--memory", options.memory,
+                   "GB of device memory for the model and its context (default: all that is free)");
     app.add_option("--kv", options.kv, "key-value cache")->check(CLI::IsMember({"f16", "f32"}));
     app.add_option("--temperature", options.temperature, "of the sampler; 0 is greedy");
     app.add_option("--top-p", options.top_p, "of the sampler");

@@ -3,7 +3,8 @@
 #
 # Installs what is missing on Debian 12 or newer (as root or with sudo). Whatever uses the GPU runs under the Vulkan
 # validation layer, and anything that it says is a failure; GPTOSS_TEST_VALIDATION=0 leaves it out. Other settings:
-# GPTOSS_TEST_DEVICE, an index or a part of a name, and GPTOSS_TEST_LONG=1 for the whole of the longest golden prompt.
+# GPTOSS_TEST_DEVICE, an index or a part of a name; GPTOSS_TEST_LONG=1 for the whole of the longest golden prompt, and
+# kernels with other widths of subgroups; GPTOSS_TEST_FULL=131072 for a context of so many tokens and nothing else.
 # The last line is "N passed, N failed", of all binaries together.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -53,11 +54,28 @@ export GPTOSS_TEST_WIDE1="$wide1"
 
 validated=
 [ "${GPTOSS_TEST_VALIDATION:-1}" = 0 ] || validated="sh tests/validation.sh"
+if [ -n "${GPTOSS_TEST_FULL:-}" ]; then
+    # shellcheck disable=SC2086
+    run test_model $validated "$build/tests/test_model" -tc="golden: long*full context"
+    printf '\n%s passed, %s failed\n' "$passed" "$failed"
+    [ "$failed" -eq 0 ]
+    exit
+fi
 run test_unit "$build/tests/test_unit"
 for name in test_kernels test_model test_api; do
     # shellcheck disable=SC2086
     run $name $validated "$build/tests/$name"
 done
+if [ -n "${GPTOSS_TEST_LONG:-}" ]; then
+    # a newer software device has subgroups as wide as it is told: 4 and 16 invocations besides the processor's own
+    for width in 128 512; do
+        # shellcheck disable=SC2086
+        run "test_kernels, subgroups of $((width / 32))" env LP_NATIVE_VECTOR_WIDTH=$width \
+            GPTOSS_TEST_SUBGROUP=$((width / 32)) $validated "$build/tests/test_kernels"
+    done
+fi
+# shellcheck disable=SC2086
+run test_faults $validated "$build/tests/test_faults" "${GPTOSS_TEST_FAULTS:-300}"
 run test_nano "$build/tests/test_nano"
 
 printf '\n%s passed, %s failed\n' "$passed" "$failed"

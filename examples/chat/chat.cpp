@@ -30,11 +30,21 @@ Model load(const Options& options, View& view) {
     gptoss_model_options load = {.struct_size = sizeof load};
     load.device = options.device.empty() ? nullptr : options.device.c_str();
     load.weights = options.weights;
+    load.memory_budget = static_cast<uint64_t>(options.memory * 1e9);
+    load.context_length = options.context_length;
     load.progress = on_progress;
     load.log = on_log;
     load.progress_user_data = load.log_user_data = &view;
     Model model = make<Model>(gptoss_model_create, options.model.c_str(), &load);
     view.end_progress();
+    gptoss_model_info info = {.struct_size = sizeof info};
+    check(gptoss_model_get_info(model.get(), &info));
+    if (info.host_weight_bytes > 0) {
+        char note[100];
+        std::snprintf(note, sizeof note, "%.1f MB of the weights stay in host memory, which is slower",
+                      static_cast<double>(info.host_weight_bytes) / 1e6);
+        view.note(note);
+    }
     return model;
 }
 

@@ -88,6 +88,10 @@ std::optional<int> parse_options(int argc, char** argv, Options& options) {
     app.add_flag("--list-devices", list, "List the Vulkan devices and leave");
     app.add_option("--weights", options.weights, "Dense weights in memory: file (default, as they come), bf16 or q8")
         ->transform(CLI::CheckedTransformer(weights, CLI::ignore_case).description(""));
+    app.add_option("--memory", options.memory,
+                   "GB of device memory to take at most; what finds no room stays in host memory (default: all that is "
+                   "free)")
+        ->check(CLI::PositiveNumber);
     app.add_option("-c,--context", options.context_length, "Tokens a conversation may hold (default: the model's)");
     app.add_option("-n,--max-tokens", options.max_tokens,
                    "Tokens an answer may take (default: what the context holds)");

@@ -97,7 +97,7 @@ void ExpertCache::submit(const std::vector<Move>& moves) {
 
 void ExpertCache::write_entry(uint32_t expert, const Place& place) {
     const args::Expert entry{place.address(), place.address() + layout_.gate_up_bytes};
-    commands_.write(*layout_.table, expert * sizeof entry, &entry, sizeof entry);
+    commands_.update(*layout_.table, expert * sizeof entry, &entry, sizeof entry);
 }
 
 ExpertCache::Stats ExpertCache::stats() const {

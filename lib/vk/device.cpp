@@ -8,8 +8,9 @@
 
 namespace gptoss::vk {
 
-void check(VkResult result, const std::string& what) {
+void check(VkResult result, std::string_view call) {
     if (result >= VK_SUCCESS) return;
+    const std::string what(call);
     switch (result) {
         case VK_ERROR_OUT_OF_HOST_MEMORY:
             throw Error(Status::InsufficientMemory, what + ": out of host memory");
@@ -315,7 +316,8 @@ Device::Device(const DeviceInfo& info) : info_(info) {
     create.pQueueCreateInfos = &queue;
     create.enabledExtensionCount = static_cast<uint32_t>(extensions.size());
     create.ppEnabledExtensionNames = extensions.data();
-    check(vkCreateDevice(info.physical, &create, nullptr, &device_), "vkCreateDevice for \"" + info.name + "\"");
+    const std::string what = "vkCreateDevice for \"" + info.name + "\"";
+    check(vkCreateDevice(info.physical, &create, nullptr, &device_), what);
     volkLoadDeviceTable(&vk, device_);
     vk.vkGetDeviceQueue(device_, info.queue_family, 0, &queue_);
     vkGetPhysicalDeviceMemoryProperties(info.physical, &memory_);

@@ -7,14 +7,16 @@
 #include <cstdint>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "error.h"
 
 namespace gptoss::vk {
 
-// Throws the Error that a result stands for; what names the call or the thing it was for.
-void check(VkResult result, const std::string& what);
+// Throws the Error that a result stands for; what names the call or the thing it was for. A view: a message that memory
+// is too short for must not lose what a call has just made.
+void check(VkResult result, std::string_view what);
 
 // The product that a device's matrix units do in one step, by a subgroup: (m, k) x (k, n), float16 with float32 sums.
 struct CoopmatShape {

@@ -39,27 +39,41 @@ std::string Kernels::cache_data() const {
 
 Kernels::~Kernels() {
     for (const auto& [key, kernel] : kernels_)
-        device_.vk.vkDestroyPipeline(device_.handle(), kernel->pipeline, nullptr);
+        if (kernel) device_.vk.vkDestroyPipeline(device_.handle(), kernel->pipeline, nullptr);  // one may have failed
     device_.vk.vkDestroyPipelineCache(device_.handle(), cache_, nullptr);
     device_.vk.vkDestroyPipelineLayout(device_.handle(), layout_, nullptr);
 }
 
 const Kernel& Kernels::get(const std::string& name, const std::vector<uint32_t>& constants, uint32_t subgroup) {
     std::lock_guard lock(mutex_);
-    const auto known = kernels_.find({name, constants, subgroup});
-    if (known != kernels_.end()) return *known->second;
+    const auto [at, added] = kernels_.try_emplace({name, constants, subgroup});
+    if (!added) return *at->second;
+    try {
+        at->second = build(name, constants, subgroup);
+    } catch (...) {
+        kernels_.erase(at);
+        throw;
+    }
+    return *at->second;
+}
+
+// All that may run out of host memory comes before what would be lost by it.
+std::unique_ptr<Kernel> Kernels::build(const std::string& name, const std::vector<uint32_t>& constants,
+                                       uint32_t subgroup) const {
     const auto code = spirv(name);
     if (code.empty()) throw Error(Status::InternalError, "this build has no kernel " + name);
-    VkShaderModuleCreateInfo module_info{VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO};
-    module_info.codeSize = code.size_bytes();
-    module_info.pCode = code.data();
-    VkShaderModule module = VK_NULL_HANDLE;
-    check(device_.vk.vkCreateShaderModule(device_.handle(), &module_info, nullptr, &module), "kernel " + name);
-
+    const std::string what = "kernel " + name;
+    auto kernel = std::make_unique<Kernel>();
+    kernel->name = name;
     std::vector<VkSpecializationMapEntry> entries;
     for (uint32_t i = 0; i < constants.size(); i++) entries.push_back({i, i * 4, 4});
     const VkSpecializationInfo specialization{static_cast<uint32_t>(entries.size()), entries.data(),
                                               constants.size() * 4, constants.data()};
+    VkShaderModuleCreateInfo module_info{VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO};
+    module_info.codeSize = code.size_bytes();
+    module_info.pCode = code.data();
+    VkShaderModule module = VK_NULL_HANDLE;
+    check(device_.vk.vkCreateShaderModule(device_.handle(), &module_info, nullptr, &module), what);
     VkComputePipelineCreateInfo create{VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO};
     create.stage.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO;
     create.stage.stage = VK_SHADER_STAGE_COMPUTE_BIT;
@@ -74,13 +88,11 @@ const Kernel& Kernels::get(const std::string& name, const std::vector<uint32_t>&
         create.stage.pNext = &size;
     }
     create.layout = layout_;
-    auto kernel = std::make_unique<Kernel>();
-    kernel->name = name;
     const VkResult result =
         device_.vk.vkCreateComputePipelines(device_.handle(), cache_, 1, &create, nullptr, &kernel->pipeline);
     device_.vk.vkDestroyShaderModule(device_.handle(), module, nullptr);
-    check(result, "kernel " + name);
-    return *(kernels_[{name, constants, subgroup}] = std::move(kernel));
+    check(result, what);
+    return kernel;
 }
 
 Commands::Commands(const Device& device, const Kernels& kernels) : device_(device), layout_(kernels.layout()) {
@@ -185,10 +197,6 @@ void Commands::zero(const Buffer& buffer) {
     device_.vk.vkCmdFillBuffer(commands_, buffer.handle(), 0, VK_WHOLE_SIZE, 0);
 }
 
-void Commands::write(const Buffer& to, uint64_t offset, const void* data, uint64_t size) {
-    device_.vk.vkCmdUpdateBuffer(commands_, to.handle(), offset, size, data);
-}
-
 void Commands::end() {
     // what kernels wrote is for the host to read
     VkMemoryBarrier memory{VK_STRUCTURE_TYPE_MEMORY_BARRIER};
@@ -214,8 +222,16 @@ bool Commands::done() {
 
 void Commands::wait() {
     if (!running_) return;
-    running_ = false;
-    check(device_.vk.vkWaitForFences(device_.handle(), 1, &fence_, VK_TRUE, UINT64_MAX), "waiting for the device");
+    const auto wait = [&] {
+        const VkResult result = device_.vk.vkWaitForFences(device_.handle(), 1, &fence_, VK_TRUE, UINT64_MAX);
+        running_ = result != VK_SUCCESS && result != VK_ERROR_DEVICE_LOST;
+        return result;
+    };
+    const VkResult result = wait();
+    // a wait that ran out of memory left the commands running, and with them what the caller is about to free
+    if (running_) wait();
+    if (result == VK_TIMEOUT) throw Error(Status::DeviceLost, "waiting for the device: it does not answer");
+    check(result, "waiting for the device");
 }
 
 }  // namespace gptoss::vk

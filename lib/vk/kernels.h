@@ -45,6 +45,9 @@ class Kernels {
     std::string cache_data() const;
 
   private:
+    std::unique_ptr<Kernel> build(const std::string& name, const std::vector<uint32_t>& constants,
+                                  uint32_t subgroup) const;
+
     const Device& device_;
     VkPipelineLayout layout_ = VK_NULL_HANDLE;
     VkPipelineCache cache_ = VK_NULL_HANDLE;
@@ -72,8 +75,6 @@ class Commands {
     // A few words, a multiple of 4 bytes, that the command buffer itself carries.
     void update(const Buffer& to, uint64_t offset, const void* data, uint64_t size);
     void zero(const Buffer& buffer);
-    // Bytes that are copied now: size is a multiple of 4, at most 64 kB.
-    void write(const Buffer& to, uint64_t offset, const void* data, uint64_t size);
     void end();
 
     void submit();

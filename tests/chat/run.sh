@@ -85,6 +85,8 @@ run_chat --prompt "What is 15 × 23?" --reasoning high --max-tokens 20
 check "an answer cut off" eval '[ $status = 1 ] && err_has "stopped after 20 tokens"'
 run_chat --prompt hello --temperature 100 --seed 1 --max-tokens 60
 check "a malformed turn" eval '[ $status = 1 ] && err_has "broke Harmony"'
+run_chat --prompt hello --memory 0.001
+check "too little memory for the model" fails_with "of device memory"
 run_chat --list-devices
 check "the list of devices" eval '[ $status = 0 ] && out_has "^0  "'
 run_chat --help

@@ -1,4 +1,6 @@
 // The kernels of dense weights: linear, embed, out; qkv has its own file.
+#include <cstdlib>
+
 #include "kernels/launch.h"
 
 using namespace gptoss;
@@ -165,4 +167,9 @@ TEST_CASE("halve") {
         }
         check_close(got, expected, 0x1p-11 + 16 * 0x1p-24);
     }
+}
+
+// tests/run.sh asks a software device for other widths than its own.
+TEST_CASE("subgroups are as wide as asked for" * doctest::skip(!std::getenv("GPTOSS_TEST_SUBGROUP"))) {
+    CHECK(std::to_string(gpu().device.info().subgroup_size) == std::getenv("GPTOSS_TEST_SUBGROUP"));
 }

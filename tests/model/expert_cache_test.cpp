@@ -35,7 +35,7 @@ struct Fixture {
         }
         for (uint32_t s = 0; s < n_slots; s++) layout.slots.push_back({&slots, s * kBytes});
         commands.begin();
-        commands.write(table, 0, entries.data(), table.size());
+        commands.update(table, 0, entries.data(), table.size());
         commands.end();
         commands.submit();
         commands.wait();
@@ -129,10 +129,10 @@ TEST_CASE("expert cache: without slots it only counts") {
 TEST_CASE("expert cache: counts go round, and come in any order") {
     Fixture f(4, 1);
     f.counts = {0xfffffff0, 0, 0, 0x7fffffff};
-    f.cache->hand_in(f.counts);
+    f.use({});
     const std::vector<uint32_t> late = f.counts;
     f.counts = {0x7fffffef, 9, 0, 0xfffffff0};
-    f.cache->hand_in(f.counts);
+    f.use({});
     const uint64_t before = f.cache->stats().hits + f.cache->stats().misses;
     f.cache->hand_in(late);
     CHECK(f.cache->stats().hits + f.cache->stats().misses == before);

@@ -3,6 +3,11 @@
 #include <cmath>
 #include <numeric>
 
+#include <cmath>
+#include <cstdlib>
+
+#include "model/memory.h"
+#include "reference.h"
 #include "support.h"
 
 using namespace gptoss;
@@ -132,6 +137,61 @@ TEST_CASE("golden: long, past YaRN's 4,096 positions") {
     // angles of thousands of radians: the published float32 tables are themselves this far off
     CHECK(exact <= 2e-4);
     CHECK(error_of(load(golden("long")), g, 256) <= kDefault);
+}
+
+// GPTOSS_TEST_FULL: how many tokens, up to 131,072: those take many minutes of processor time, most of it for the 8.6
+// billion pairs of a query and a key.
+TEST_CASE("golden: long's model in a full context" * doctest::skip(!std::getenv("GPTOSS_TEST_FULL"))) {
+    const io::Checkpoint checkpoint(golden("long"));
+    const auto length = static_cast<uint32_t>(std::strtoul(std::getenv("GPTOSS_TEST_FULL"), nullptr, 10));
+    REQUIRE(length >= 1000);
+    REQUIRE(length <= checkpoint.config.max_context);
+    const uint32_t prompt = length - 8;
+    const auto tokens = random_tokens(prompt, checkpoint.config.vocab, 131072);
+    std::vector<uint32_t> positions;
+    for (const uint32_t p : {0, 127, 128, 4095, 4096, 30000, 65535, 65536, 99999, 131000})
+        if (p < prompt - 1) positions.push_back(p);
+    auto options = f32();
+    options.device = std::getenv("GPTOSS_TEST_DEVICE");
+    const model::MemoryEstimate estimate = estimate_memory(checkpoint, options, length, 0);
+    const auto model = load(golden("long"), options);
+    const uint64_t weights = model->device.allocated();
+    model::Context context(model, length, 0);
+    std::vector<float> got = logits_at(context, tokens, positions);
+    // the last ones as decoded tokens, the very last of them sampled
+    context.append(std::span(tokens).subspan(context.tokens().size()));
+    context.process();
+    model::GenerateRequest request;
+    request.settings.temperature = 0;
+    uint64_t n = 0;
+    CHECK(context.generate(request, &n) == model::StopReason::ContextFull);
+    CHECK(n == 8);
+    REQUIRE(context.tokens().size() == length);
+    const std::vector<float> last = logits_of(context);
+    got.insert(got.end(), last.begin(), last.end());
+    positions.push_back(length - 1);
+
+    const double cache = static_cast<double>(context.cache().bytes()),
+                 used = static_cast<double>(model->device.allocated() - weights);
+    CHECK(std::abs(cache - static_cast<double>(estimate.context.cache)) <= 0.02 * cache);
+    CHECK(std::abs(used - static_cast<double>(estimate.context.cache + estimate.context.activations)) <= 0.02 * used);
+
+    // the eight tokens that were generated are the likeliest ones in float64 too
+    const size_t vocab = checkpoint.config.vocab;
+    for (uint32_t p = prompt - 1; p < length - 1; p++) positions.push_back(p);
+    const Expected expected = reference_logits(checkpoint, context.tokens(), positions);
+    const std::span<const float> logits = expected.logits;
+    for (uint32_t i = 0; i < 8; i++) {
+        const auto of_one = logits.subspan(got.size() + i * vocab, vocab);
+        const uint32_t generated = context.tokens()[prompt + i];
+        CHECK(of_one[argmax(of_one)] - of_one[generated] <= 1e-3f);
+    }
+    for (size_t i = 0; i < got.size() / vocab; i++) {
+        CAPTURE(positions[i]);
+        const double error = relative_l2(std::span(got).subspan(i * vocab, vocab), logits.subspan(i * vocab, vocab));
+        MESSAGE("position " << positions[i] << ": relative L2 error " << error);
+        CHECK(error <= kF32);
+    }
 }
 
 TEST_CASE("golden: the residual after every layer") {

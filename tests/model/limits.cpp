@@ -44,6 +44,7 @@ class Module {
         ConstantTrue = 41,
         ConstantFalse = 42,
         Constant = 43,
+        ConstantComposite = 44,
         SpecConstantTrue = 48,
         SpecConstantFalse = 49,
         SpecConstant = 50,
@@ -92,6 +93,7 @@ class Module {
             case SpecConstant:
                 values_[w[1]] = specialized(w[1], w[2]);
                 break;
+            case ConstantComposite:
             case SpecConstantComposite:
                 composites_[w[1]] = {w.begin() + 2, w.end()};
                 break;

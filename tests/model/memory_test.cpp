@@ -176,6 +176,39 @@ TEST_CASE("memory: 120b's experts and heads, narrow ones, under a budget") {
     check_budgets(synthetic.path(), {0.2}, 8);
 }
 
+// The checkpoint is what `tests/synth.py OUT --seed 20` makes: 13.8 GB, and as much memory.
+TEST_CASE("memory: 20b's shape under 4 GB" * doctest::skip(!std::getenv("GPTOSS_TEST_20B"))) {
+    const std::string path = std::getenv("GPTOSS_TEST_20B");
+    const auto tokens_of = [&](uint64_t budget) {
+        auto options = on_test_device();
+        options.memory_budget = budget;
+        options.log = [](int, const std::string& message) { MESSAGE(message); };
+        const auto model = load(path, options);
+        CHECK(model->config.n_layers == 24);
+        CHECK(model->config.n_experts == 32);
+        model::Context context(model, 100, 8);
+        context.append(random_tokens(8, model->config.vocab, 37));
+        model::GenerateRequest request{.max_tokens = 4};
+        request.settings.temperature = 0;
+        uint64_t n = 0;
+        context.generate(request, &n);
+        MESSAGE(model->device.allocated() << " bytes of device memory are taken");
+        if (budget) {
+            CHECK(model->device.allocated() <= budget);
+            REQUIRE(model->weights.expert_cache());
+            const model::ExpertCache::Stats stats = model->weights.expert_cache()->stats();
+            MESSAGE(stats.on_device << " of " << stats.experts << " experts on the device; " << stats.hits << " hits, "
+                                    << stats.misses << " misses");
+            CHECK(stats.hits > 0);
+            CHECK(stats.misses > 0);
+        }
+        return context.tokens();
+    };
+    const auto tight = tokens_of(4000000000);
+    CHECK(tight.size() == 12);
+    CHECK(tight == tokens_of(0));
+}
+
 TEST_CASE("memory: little of the host's as well") {
     const std::string path = golden("many-experts");
     auto options = on_test_device();

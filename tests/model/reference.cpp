@@ -120,9 +120,14 @@ class Forward {
             const auto row = embedding.values.begin() + static_cast<ptrdiff_t>(token * embedding.cols);
             x.emplace_back(row, row + c_.hidden);
         }
+        // of the last layer's tokens only these are looked at
+        std::vector<bool> wanted(tokens.size());
+        for (const uint32_t p : positions) wanted[p] = true;
+        const std::vector<bool> all(tokens.size(), true);
         for (uint32_t i = 0; i < c_.n_layers; i++) {
-            attention(checkpoint_.layers[i], c_.sliding[i], x);
-            experts(checkpoint_.layers[i], x);
+            const std::vector<bool>& which = i + 1 < c_.n_layers ? all : wanted;
+            attention(checkpoint_.layers[i], c_.sliding[i], which, x);
+            experts(checkpoint_.layers[i], which, x);
         }
         const Dense lm_head(checkpoint_.lm_head, rounding_.weights);
         const Vector norm = vector_of(checkpoint_.final_norm);
@@ -148,7 +153,8 @@ class Forward {
             }
     }
 
-    void attention(const io::LayerTensors& layer, bool sliding, std::vector<Vector>& x) const {
+    void attention(const io::LayerTensors& layer, bool sliding, const std::vector<bool>& which,
+                   std::vector<Vector>& x) const {
         const Dense wq(layer.q, rounding_.weights), wk(layer.k, rounding_.weights), wv(layer.v, rounding_.weights),
             wo(layer.out, rounding_.weights);
         const Vector norm = vector_of(layer.attn_norm), bq = vector_of(layer.q_bias), bk = vector_of(layer.k_bias),
@@ -156,8 +162,7 @@ class Forward {
         std::vector<Vector> keys, values;
         for (size_t t = 0; t < x.size(); t++) {
             const Vector in = rms_norm(x[t], norm, c_.norm_eps);
-            Vector q = wq(in, bq), k = wk(in, bk), v = wv(in, bv);
-            rotate(q, t);
+            Vector k = wk(in, bk), v = wv(in, bv);
             rotate(k, t);
             if (rounding_.kv_f16 && !sliding) {
                 std::transform(k.begin(), k.end(), k.begin(), to_f16);
@@ -165,6 +170,9 @@ class Forward {
             }
             keys.push_back(std::move(k));
             values.push_back(std::move(v));
+            if (!which[t]) continue;
+            Vector q = wq(in, bq);
+            rotate(q, t);
             const size_t first = sliding && t + 1 > c_.window ? t + 1 - c_.window : 0;
             Vector mixed(q.size());
             for (uint32_t head = 0; head < c_.n_heads; head++) {
@@ -184,13 +192,15 @@ class Forward {
         }
     }
 
-    void experts(const io::LayerTensors& layer, std::vector<Vector>& x) {
+    void experts(const io::LayerTensors& layer, const std::vector<bool>& which, std::vector<Vector>& x) {
         const Dense router(layer.router);
         const Vector norm = vector_of(layer.mlp_norm), router_bias = vector_of(layer.router_bias),
                      down_bias = vector_of(layer.down_bias);
         const std::vector<float> gate_up_bias_f32 = layer.read_gate_up_bias();
         const Vector gate_up_bias(gate_up_bias_f32.begin(), gate_up_bias_f32.end());
-        for (Vector& token : x) {
+        for (size_t t = 0; t < x.size(); t++) {
+            if (!which[t]) continue;
+            Vector& token = x[t];
             const Vector in = rms_norm(token, norm, c_.norm_eps), logits = router(in, router_bias);
             std::vector<uint32_t> order(c_.n_experts);
             std::iota(order.begin(), order.end(), 0);

@@ -151,6 +151,14 @@ TEST_CASE("config.json: a missing, mistyped, negative or absurd size is refused 
     refused("num_key_value_heads", 3, "key-value heads");
     refused("num_key_value_heads", 16, "key-value heads");
     refused("num_experts_per_tok", 9, "experts per token");
+    // what kernels have no room for
+    refused("num_attention_heads", 130, "attention heads");  // two key-value heads
+    refused("num_local_experts", 1025, "experts");
+    refused("vocab_size", 65535 * 64 + 1, "vocab_size");
+    json config = tiny();
+    config["num_local_experts"] = 64;
+    config["num_experts_per_tok"] = config["experts_per_token"] = 33;
+    check_refused([&] { parse(config); }, {"dir/config.json", "experts per token", "1 to 32"});
 }
 
 TEST_CASE("config.json: constants that no model can have are refused by their name") {
