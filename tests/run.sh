@@ -74,6 +74,8 @@ if [ -n "${GPTOSS_TEST_LONG:-}" ]; then
             GPTOSS_TEST_SUBGROUP=$((width / 32)) $validated "$build/tests/test_kernels"
     done
 fi
+# shellcheck disable=SC2086
+run test_faults $validated "$build/tests/test_faults" "${GPTOSS_TEST_FAULTS:-300}"
 run test_nano "$build/tests/test_nano"
 
 printf '\n%s passed, %s failed\n' "$passed" "$failed"

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "directory.h"
 #include "io/fail.h"
 #include "io/gguf.h"
 #include "io/safetensors.h"
@@ -180,11 +181,8 @@ bool exists(const std::string& path) {
 // The files of a directory that end in suffix, in order.
 std::vector<std::string> list_files(const std::string& directory, const std::string& suffix) {
     std::vector<std::string> paths;
-    std::error_code error;
-    for (fs::directory_iterator at(directory, error), end; !error && at != end; at.increment(error))
-        if (at->path().native().ends_with(suffix)) paths.push_back(at->path().native());
-    if (error) fail(directory, error.message());
-    std::sort(paths.begin(), paths.end());
+    for (const fs::path& path : paths_in(directory))
+        if (path.native().ends_with(suffix)) paths.push_back(path.native());
     return paths;
 }
 

@@ -2,6 +2,7 @@
 #include <fstream>
 #include <system_error>
 
+#include "directory.h"
 #include "error.h"
 #include "text/sources.h"
 
@@ -57,12 +58,10 @@ std::optional<TokenizerParts> parse(const fs::path& path) {
 // The vocabulary file of a directory: the first by name of the first kind that is there.
 std::optional<fs::path> find_file(const fs::path& directory) {
     if (fs::exists(directory / "tokenizer.json")) return directory / "tokenizer.json";
-    for (const char* extension : {".tiktoken", ".gguf"}) {
-        std::optional<fs::path> first;
-        for (const fs::directory_entry& entry : fs::directory_iterator(directory))
-            if (has_extension(entry.path(), extension) && (!first || entry.path() < *first)) first = entry.path();
-        if (first) return first;
-    }
+    const std::vector<fs::path> paths = paths_in(directory);
+    for (const char* extension : {".tiktoken", ".gguf"})
+        for (const fs::path& path : paths)
+            if (has_extension(path, extension)) return path;
     return std::nullopt;
 }
 

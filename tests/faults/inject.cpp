@@ -1,0 +1,261 @@
+#include "inject.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <unistd.h>
+#include <volk.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <new>
+#include <string_view>
+#include <tuple>
+
+namespace gptoss::test::inject {
+
+namespace {
+
+enum Scope : int { kTest, kLibrary, kDriver };
+thread_local int scope = kTest;
+
+std::atomic<Kind> armed_kind{Kind::DeviceLost};
+std::atomic<bool> armed{false};
+std::atomic<uint64_t> fails_at{0}, seen{0};
+std::atomic<bool> gone{false};  // a device that is lost for good
+
+// Whether this opportunity is the one that fails.
+bool fails(Kind kind) {
+    if (!armed.load(std::memory_order_relaxed) || armed_kind != kind || scope != kLibrary) return false;
+    return ++seen == fails_at;
+}
+
+struct Driver {
+    Driver() : before(scope) { scope = kDriver; }
+    ~Driver() { scope = before; }
+    int before;
+};
+
+// How many objects each call has made, less those destroyed. Fixed, so that counting allocates nothing.
+struct Live {
+    const char* name;
+    std::atomic<int64_t> count{0};
+};
+Live live[] = {{"Device"},    {"Buffer"},       {"Memory"},           {"Fence"},         {"CommandPool"},
+               {"QueryPool"}, {"ShaderModule"}, {"ComputePipelines"}, {"PipelineCache"}, {"PipelineLayout"}};
+
+Live* find_live(std::string_view name) {
+    if (name == "Pipeline") name = "ComputePipelines";
+    for (Live& l : live)
+        if (name == l.name) return &l;
+    return nullptr;
+}
+
+// What a call can fail with, by the specification.
+VkResult failure_of(std::string_view name) {
+    const bool waits = name == "vkWaitForFences" || name == "vkDeviceWaitIdle";
+    const bool loses = waits || name == "vkQueueSubmit" || name == "vkCreateDevice" || name == "vkGetQueryPoolResults";
+    if (gone && loses && name != "vkCreateDevice") return VK_ERROR_DEVICE_LOST;
+    if (loses && fails(Kind::DeviceLost)) return VK_ERROR_DEVICE_LOST;
+    if (loses && fails(Kind::DeviceGone)) {
+        gone = name != "vkCreateDevice";
+        return VK_ERROR_DEVICE_LOST;
+    }
+    if (name == "vkWaitForFences" && fails(Kind::Timeout)) return VK_TIMEOUT;
+    if (fails(Kind::HostMemory)) return VK_ERROR_OUT_OF_HOST_MEMORY;
+    if (!name.starts_with("vkEnumerate") && fails(Kind::DeviceMemory)) return VK_ERROR_OUT_OF_DEVICE_MEMORY;
+    return VK_SUCCESS;
+}
+
+// The function of the driver behind Tag, replaced by call.
+template <typename Tag, typename Function>
+struct Wrapper;
+template <typename Tag, typename R, typename... A>
+struct Wrapper<Tag, R(VKAPI_PTR*)(A...)> {
+    static inline R(VKAPI_PTR* real)(A...) = nullptr;
+
+    static VKAPI_ATTR R VKAPI_CALL call(A... arguments) {
+        constexpr std::string_view name = Tag::name;
+        if constexpr (std::is_same_v<R, VkResult>) {
+            const VkResult failure = failure_of(name);
+            if (failure != VK_SUCCESS) {
+                // what runs on a lost device ends; what is waited for without success goes on
+                if (failure == VK_ERROR_DEVICE_LOST && name == "vkWaitForFences") real(arguments...);
+                return failure;
+            }
+            VkResult result;
+            {
+                const Driver driver;
+                result = real(arguments...);
+            }
+            if (result == VK_SUCCESS) count(name, 1);
+            return result;
+        } else {
+            if constexpr (name.starts_with("vkDestroy") || name.starts_with("vkFree"))
+                if (named(arguments...)) count(name, -1);
+            if (name == "vkDestroyDevice") gone = false;
+            const Driver driver;
+            return real(arguments...);
+        }
+    }
+
+  private:
+    static void count(std::string_view name, int change) {
+        for (const std::string_view verb : {"vkCreate", "vkAllocate", "vkDestroy", "vkFree"})
+            if (name.starts_with(verb))
+                if (Live* l = find_live(name.substr(verb.size()))) l->count += change;
+    }
+    // Whether the object to destroy is any: the second argument, or the first and only one.
+    static bool named(const A&... arguments) {
+        const auto all = std::tie(arguments...);
+        if constexpr (sizeof...(A) == 2) return std::get<0>(all) != VK_NULL_HANDLE;
+        if constexpr (sizeof...(A) == 3) return std::get<1>(all) != VK_NULL_HANDLE;
+        return false;
+    }
+};
+
+#define FUNCTIONS_OF_A_DEVICE(X)                                                                                       \
+    X(vkAllocateCommandBuffers)                                                                                        \
+    X(vkAllocateMemory) X(vkBeginCommandBuffer) X(vkBindBufferMemory) X(vkCmdBindPipeline) X(vkCmdCopyBuffer)          \
+        X(vkCmdDispatch) X(vkCmdFillBuffer) X(vkCmdPipelineBarrier) X(vkCmdPushConstants) X(vkCmdResetQueryPool)       \
+            X(vkCmdUpdateBuffer) X(vkCmdWriteTimestamp) X(vkCreateBuffer) X(vkCreateCommandPool)                       \
+                X(vkCreateComputePipelines) X(vkCreateFence) X(vkCreatePipelineCache) X(vkCreatePipelineLayout)        \
+                    X(vkCreateQueryPool) X(vkCreateShaderModule) X(vkDestroyBuffer) X(vkDestroyCommandPool)            \
+                        X(vkDestroyDevice) X(vkDestroyFence) X(vkDestroyPipeline) X(vkDestroyPipelineCache)            \
+                            X(vkDestroyPipelineLayout) X(vkDestroyQueryPool) X(vkDestroyShaderModule)                  \
+                                X(vkDeviceWaitIdle) X(vkEndCommandBuffer) X(vkFreeMemory) X(vkGetBufferDeviceAddress)  \
+                                    X(vkGetBufferMemoryRequirements) X(vkGetDeviceQueue) X(vkGetPipelineCacheData)     \
+                                        X(vkGetQueryPoolResults) X(vkMapMemory) X(vkQueueSubmit) X(vkResetCommandPool) \
+                                            X(vkResetFences) X(vkWaitForFences)
+#define FUNCTIONS_OF_THE_INSTANCE(X)                                                                      \
+    X(vkCreateDevice)                                                                                     \
+    X(vkEnumerateDeviceExtensionProperties) X(vkEnumeratePhysicalDevices) X(vkGetPhysicalDeviceFeatures2) \
+        X(vkGetPhysicalDeviceMemoryProperties) X(vkGetPhysicalDeviceMemoryProperties2)                    \
+            X(vkGetPhysicalDeviceProperties) X(vkGetPhysicalDeviceProperties2)                            \
+                X(vkGetPhysicalDeviceQueueFamilyProperties)
+
+#define TAG(function)                                       \
+    struct Tag_##function {                                 \
+        static constexpr std::string_view name = #function; \
+    };
+FUNCTIONS_OF_A_DEVICE(TAG)
+FUNCTIONS_OF_THE_INSTANCE(TAG)
+
+PFN_vkGetDeviceProcAddr get_device_proc_addr;
+
+VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL wrapped_device_proc_addr(VkDevice device, const char* name) {
+    const Driver driver;
+    const PFN_vkVoidFunction function = get_device_proc_addr(device, name);
+    if (!function) return nullptr;
+#define WRAP_IF_NAMED(f)                                       \
+    if (std::strcmp(name, #f) == 0) {                          \
+        using W = Wrapper<Tag_##f, PFN_##f>;                   \
+        W::real = reinterpret_cast<PFN_##f>(function);         \
+        return reinterpret_cast<PFN_vkVoidFunction>(&W::call); \
+    }
+    FUNCTIONS_OF_A_DEVICE(WRAP_IF_NAMED)
+    return function;
+}
+
+}  // namespace
+
+void install() {
+#define WRAP_GLOBAL(f)                     \
+    Wrapper<Tag_##f, PFN_##f>::real = ::f; \
+    ::f = Wrapper<Tag_##f, PFN_##f>::call;
+    FUNCTIONS_OF_THE_INSTANCE(WRAP_GLOBAL)
+    get_device_proc_addr = vkGetDeviceProcAddr;
+    vkGetDeviceProcAddr = wrapped_device_proc_addr;
+}
+
+void arm(Kind kind, uint64_t n) {
+    seen = 0;
+    fails_at = n;
+    armed_kind = kind;
+    armed = true;
+}
+
+uint64_t disarm() {
+    armed = false;
+    return seen;
+}
+
+bool fired() { return fails_at > 0 && seen >= fails_at; }
+
+InLibrary::InLibrary() : before_(scope) { scope = kLibrary; }
+InLibrary::~InLibrary() { scope = before_; }
+InTest::InTest() : before_(scope) { scope = kTest; }
+InTest::~InTest() { scope = before_; }
+
+int64_t live_objects() {
+    int64_t sum = 0;
+    for (const Live& l : live) sum += l.count;
+    return sum;
+}
+
+std::string live_objects_text() {
+    std::string text;
+    for (const Live& l : live)
+        if (l.count != 0) text += std::string(text.empty() ? "" : ", ") + l.name + " " + std::to_string(l.count);
+    return text.empty() ? "none" : text;
+}
+
+}  // namespace gptoss::test::inject
+
+using namespace gptoss::test::inject;
+
+void* operator new(size_t size) {
+    if (fails(Kind::Allocation)) throw std::bad_alloc();
+    void* const memory = std::malloc(size ? size : 1);
+    if (!memory) throw std::bad_alloc();
+    return memory;
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+
+extern "C" {
+
+// A thread belongs to whom it was made by.
+int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*), void* argument) {
+    using Create = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
+    static const auto create = reinterpret_cast<Create>(dlsym(RTLD_NEXT, "pthread_create"));
+    struct Start {
+        void* (*start)(void*);
+        void* argument;
+        int scope;
+    };
+    auto* const given = static_cast<Start*>(std::malloc(sizeof(Start)));
+    if (!given) return EAGAIN;
+    *given = {start, argument, scope};
+    const auto run = [](void* start_of) -> void* {
+        const Start s = *static_cast<Start*>(start_of);
+        std::free(start_of);
+        scope = s.scope;
+        return s.start(s.argument);
+    };
+    const int result = create(thread, attributes, run, given);
+    if (result != 0) std::free(given);
+    return result;
+}
+
+ssize_t pread(int file, void* to, size_t size, off_t offset) {
+    using Read = ssize_t (*)(int, void*, size_t, off_t);
+    static const auto real = reinterpret_cast<Read>(dlsym(RTLD_NEXT, "pread"));
+    if (!fails(Kind::Read)) return real(file, to, size, offset);
+    switch (fails_at % 4) {
+        case 0:
+            errno = EIO;
+            return -1;
+        case 1:
+            return 0;
+        case 2:
+            errno = EINTR;
+            return -1;
+        default:
+            return real(file, to, size - size / 2, offset);
+    }
+}
+}

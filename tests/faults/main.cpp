@@ -1,0 +1,655 @@
+// test_faults [COUNT [SEED]]: injects COUNT faults, one after another, and prints what came of them.
+//
+// A script is a row of calls that follows from its seed. It runs once without a fault; then each run has one. The call
+// that fails must give a status that the fault may have and a message, and leave its context as it was, but for tokens
+// that were handed over; it is then repeated, and from there everything must be as in the run without a fault. Another
+// context of the model must work on throughout, and no object of Vulkan may be left behind. Loads have faults too, in
+// their calls and in the bytes of their files. The last line is "N passed, N failed", of kinds of faults.
+#include <gptoss.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "inject.h"
+#include "model/synthetic.h"
+
+using namespace gptoss::test;
+using inject::Kind;
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr uint32_t kVocabulary = 96;
+constexpr unsigned kSeconds = 300;  // that a single fault may take, before it counts as a hang
+
+// One line of the table.
+struct Row {
+    uint64_t injected = 0, absorbed = 0, wrong = 0;
+    std::map<std::string, uint64_t> statuses;
+};
+std::map<std::string, Row> table;
+std::vector<std::string> rows;  // in order
+std::string current;            // what is being tried, for messages
+
+Row& row(const std::string& name) {
+    if (!table.count(name)) rows.push_back(name);
+    return table[name];
+}
+
+void wrong(Row& r, const std::string& what) {
+    r.wrong++;
+    std::printf("WRONG: %s: %s\n", current.c_str(), what.c_str());
+    std::fflush(stdout);
+}
+
+template <typename F>
+gptoss_status in_library(const F& call) {
+    const inject::InLibrary scope;
+    return call();
+}
+
+void must(gptoss_status status, const char* what) {
+    if (status == gptoss_status_success) return;
+    std::printf("%s: %s: %s: %s\n", current.c_str(), what, gptoss_status_string(status), gptoss_last_error());
+    std::exit(1);
+}
+
+std::vector<uint32_t> tokens_of(gptoss_context_t context) {
+    size_t n = 0;
+    if (!context) return {};
+    must(gptoss_context_get_num_tokens(context, &n), "get_num_tokens");
+    std::vector<uint32_t> tokens(n);
+    must(gptoss_context_get_tokens(context, tokens.data(), n, &n), "get_tokens");
+    return tokens;
+}
+
+gptoss_model_t load(const std::string& path, gptoss_status* status, gptoss_progress_callback_t progress = nullptr) {
+    gptoss_model_options options{};
+    options.struct_size = sizeof options;
+    options.device = std::getenv("GPTOSS_TEST_DEVICE");
+    options.progress = progress;
+    gptoss_model_t model = nullptr;
+    *status = in_library([&] { return gptoss_model_create(path.c_str(), &options, &model); });
+    return model;
+}
+
+// What a callback does at its n-th call.
+struct Callback {
+    enum Deed { None, Throw, Cancel, Stop } deed = None;
+    uint64_t at = 0, calls = 0;
+    gptoss_context_t context = nullptr;
+    std::vector<uint32_t> tokens;
+};
+Callback callback;
+
+int on_token(void*, uint32_t token) {
+    const inject::InTest scope;
+    callback.tokens.push_back(token);
+    if (++callback.calls != callback.at) return 0;
+    if (callback.deed == Callback::Throw) throw std::runtime_error("the callback's own");
+    if (callback.deed == Callback::Cancel) gptoss_context_cancel(callback.context);
+    return callback.deed == Callback::Stop;
+}
+
+enum class Call { Create, Append, Process, Logits, Sample, Generate, Truncate, Save, Restore, Fork, Profile };
+const char* const call_names[] = {"create",   "append", "process", "logits", "sample", "generate",
+                                  "truncate", "save",   "restore", "fork",   "profile"};
+
+struct Step {
+    Call call;
+    uint32_t count = 0;  // tokens
+    uint64_t seed = 0;
+};
+
+std::vector<Step> make_script(uint64_t seed) {
+    std::mt19937_64 random(seed);
+    const auto below = [&](uint32_t n) { return static_cast<uint32_t>(random() % n); };
+    std::vector<Step> script = {{Call::Create},
+                                {Call::Append, 1 + below(90), random()},
+                                {Call::Process},
+                                {Call::Generate, 1 + below(5), random()}};
+    for (int i = 0; i < 7; i++) {
+        const auto call = static_cast<Call>(1 + below(10));
+        const Step step{call, 1 + below(call == Call::Append ? 60 : 6), random()};
+        script.push_back(step);
+        if (call == Call::Truncate) script.push_back({Call::Append, 1 + below(40), random()});
+    }
+    script.push_back({Call::Append, 1, random()});
+    script.push_back({Call::Generate, 4, random()});
+    return script;
+}
+
+// One run of a script.
+struct Run {
+    gptoss_model_t model;
+    gptoss_context_t context = nullptr;
+    std::vector<unsigned char> state;
+
+    explicit Run(gptoss_model_t m) : model(m) {}
+    Run(const Run&) = delete;
+    ~Run() { release(context); }
+    static void release(gptoss_context_t c) {
+        in_library([&] { return gptoss_context_release(c); });
+    }
+
+    // extra: what the call gave beside tokens.
+    gptoss_status call(const Step& step, std::vector<float>& extra) {
+        switch (step.call) {
+            case Call::Create:
+                return in_library([&] { return gptoss_context_create(model, 1000, 16, &context); });
+            case Call::Append: {
+                std::mt19937_64 random(step.seed);
+                std::vector<uint32_t> tokens(step.count);
+                for (uint32_t& t : tokens) t = static_cast<uint32_t>(random() % kVocabulary);
+                return in_library([&] { return gptoss_context_append_tokens(context, tokens.size(), tokens.data()); });
+            }
+            case Call::Process:
+                return in_library([&] { return gptoss_context_process(context); });
+            case Call::Logits: {
+                extra.resize(kVocabulary);
+                size_t n = 0;
+                return in_library([&] { return gptoss_context_get_logits(context, extra.data(), extra.size(), &n); });
+            }
+            case Call::Sample: {
+                uint32_t tokens[8];
+                size_t n = 0;
+                return in_library([&] { return gptoss_context_sample(context, 1, step.seed, step.count, tokens, &n); });
+            }
+            case Call::Generate:
+                return generate(step);
+            case Call::Truncate: {
+                const size_t n = tokens_of(context).size();
+                return in_library([&] { return gptoss_context_truncate(context, 1 + step.seed % n); });
+            }
+            case Call::Save: {
+                size_t size = 0;
+                const gptoss_status status =
+                    in_library([&] { return gptoss_context_save(context, nullptr, 0, &size); });
+                if (status != gptoss_status_success) return status;
+                std::vector<unsigned char> bytes(size);
+                const gptoss_status saved =
+                    in_library([&] { return gptoss_context_save(context, bytes.data(), size, &size); });
+                if (saved == gptoss_status_success) state = bytes;
+                return saved;
+            }
+            case Call::Restore:
+                if (state.empty()) return gptoss_status_success;
+                return in_library([&] { return gptoss_context_restore(context, state.data(), state.size()); });
+            case Call::Fork: {
+                gptoss_context_t fork = nullptr;
+                const gptoss_status status = in_library([&] { return gptoss_context_fork(context, &fork); });
+                if (status == gptoss_status_success) {
+                    release(context);
+                    context = fork;
+                }
+                return status;
+            }
+            case Call::Profile: {
+                size_t n = 0;
+                return in_library([&] { return gptoss_context_profile(context, 1, nullptr, 0, &n); });
+            }
+        }
+        return gptoss_status_internal_error;
+    }
+
+  private:
+    gptoss_status generate(const Step& step) {
+        gptoss_sampler_t sampler = nullptr;
+        must(gptoss_sampler_create(&sampler), "sampler");
+        must(gptoss_sampler_set_seed(sampler, step.seed), "sampler");
+        if (step.seed % 2) must(gptoss_sampler_set_repetition_penalty(sampler, 1.3f), "sampler");
+        gptoss_generate_options options{};
+        const uint32_t none = UINT32_MAX;
+        options.struct_size = sizeof options;
+        options.max_tokens = step.count;
+        options.stop_tokens = &none;
+        options.num_stop_tokens = 1;
+        options.callback = on_token;
+        callback.context = context;
+        callback.tokens.clear();
+        size_t n = 0;
+        const gptoss_status status =
+            in_library([&] { return gptoss_context_generate(context, sampler, &options, &n, nullptr); });
+        if (n != callback.tokens.size()) must(gptoss_status_internal_error, "num_tokens_out");
+        gptoss_sampler_release(sampler);
+        return status;
+    }
+};
+
+// What a run without a fault gave after each step.
+struct Expected {
+    std::vector<Step> script;
+    std::vector<std::vector<uint32_t>> tokens;
+    std::vector<std::vector<float>> extra;
+    uint64_t opportunities = 0;
+    uint64_t callbacks = 0;
+};
+
+Expected run_without_fault(gptoss_model_t model, uint64_t seed, Kind counted) {
+    for (;;) {
+        Expected e;
+        e.script = make_script(seed);
+        callback = {};
+        const int64_t live = inject::live_objects();
+        inject::arm(counted, 0);
+        {
+            Run run(model);
+            for (const Step& step : e.script) {
+                std::vector<float> extra;
+                must(run.call(step, extra), call_names[static_cast<int>(step.call)]);
+                e.tokens.push_back(tokens_of(run.context));
+                e.extra.push_back(extra);
+            }
+        }
+        e.opportunities = inject::disarm();
+        e.callbacks = callback.calls;
+        // once more if the model built kernels, which it keeps: the next run has fewer opportunities
+        if (inject::live_objects() == live) return e;
+    }
+}
+
+bool allowed(gptoss_status status, Kind kind) {
+    switch (kind) {
+        case Kind::DeviceLost:
+        case Kind::DeviceGone:
+        case Kind::Timeout:
+            return status == gptoss_status_device_lost;
+        case Kind::Read:
+            return status == gptoss_status_io_error;
+        default:
+            return status == gptoss_status_insufficient_memory;
+    }
+}
+
+bool same(const std::vector<float>& a, const std::vector<float>& b) {
+    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+bool begins_with(const std::vector<uint32_t>& whole, const std::vector<uint32_t>& start) {
+    return whole.size() >= start.size() && std::equal(start.begin(), start.end(), whole.begin());
+}
+
+// A failed step left the context as it was, or with tokens that were handed over; makes it as it was.
+void check_left(Row& r, Run& run, const Expected& e, size_t i) {
+    const Step& step = e.script[i];
+    const auto left = tokens_of(run.context);
+    const std::vector<uint32_t> before = i > 0 ? e.tokens[i - 1] : std::vector<uint32_t>{};
+    const bool generates = step.call == Call::Sample || step.call == Call::Generate;
+    if (!begins_with(left, before) || (!generates && left.size() != before.size()) ||
+        (generates && !begins_with(e.tokens[i], left)))
+        wrong(r, "the failed call left other tokens");
+    if (step.call == Call::Generate && left.size() != before.size() + callback.tokens.size())
+        wrong(r, "the context does not hold what was handed over");
+    if (left.size() > before.size()) must(gptoss_context_truncate(run.context, before.size()), "truncate");
+}
+
+// A script in which one opportunity of one kind fails, or a callback does something; the fault comes once.
+class OneFault {
+  public:
+    OneFault(gptoss_model_t model, gptoss_context_t other, const std::vector<uint32_t>& other_tokens)
+        : model_(model), other_(other), other_tokens_(other_tokens) {}
+
+    // may_fail: whether a status is one that the fault may give.
+    void run(Row& r, const Expected& e, const std::function<bool()>& fired,
+             const std::function<bool(gptoss_status)>& may_fail) {
+        const int64_t live = inject::live_objects();
+        bool failed = false;
+        {
+            Run run(model_);
+            for (size_t i = 0; i < e.script.size(); i++) {
+                std::vector<float> extra;
+                gptoss_status status = run.call(e.script[i], extra);
+                const std::string message = gptoss_last_error();
+                if (status != gptoss_status_success) {
+                    if (failed || !fired()) wrong(r, "failed without a fault: " + message);
+                    if (!may_fail(status)) wrong(r, std::string(gptoss_status_string(status)) + ": " + message);
+                    if (message.empty()) wrong(r, "no message");
+                    r.statuses[gptoss_status_string(status)]++;
+                    failed = true;
+                    check_left(r, run, e, i);
+                    check_other(r);
+                    extra.clear();
+                    status = run.call(e.script[i], extra);
+                    if (status != gptoss_status_success) {
+                        wrong(r, std::string("failed again: ") + gptoss_last_error());
+                        return;
+                    }
+                }
+                if (tokens_of(run.context) != e.tokens[i]) {
+                    wrong(r, std::string("other tokens after ") + call_names[static_cast<int>(e.script[i].call)]);
+                    return;
+                }
+                if (!same(extra, e.extra[i])) wrong(r, "other logits");
+            }
+        }
+        r.injected++;
+        if (!fired()) wrong(r, "the fault did not come");
+        if (!failed) r.absorbed++;
+        if (inject::live_objects() != live) wrong(r, "left behind: " + inject::live_objects_text());
+    }
+
+  private:
+    void check_other(Row& r) {
+        uint32_t token = 0;
+        size_t n = 0;
+        if (gptoss_context_sample(other_, 0, 0, 1, &token, &n) != gptoss_status_success || n != 1 ||
+            token != other_tokens_.back())
+            wrong(r, "another context no longer works");
+        must(gptoss_context_truncate(other_, other_tokens_.size() - 1), "truncate");
+    }
+
+    gptoss_model_t model_;
+    gptoss_context_t other_;
+    const std::vector<uint32_t>& other_tokens_;
+};
+
+struct Named {
+    Kind kind;
+    const char* name;
+};
+const Named in_scripts[] = {{Kind::DeviceLost, "device lost"},
+                            {Kind::DeviceMemory, "out of device memory"},
+                            {Kind::HostMemory, "out of host memory (Vulkan)"},
+                            {Kind::Timeout, "a wait times out"},
+                            {Kind::Allocation, "allocation fails"}};
+const Named in_loads[] = {{Kind::DeviceLost, "load: device lost"},
+                          {Kind::DeviceMemory, "load: out of device memory"},
+                          {Kind::HostMemory, "load: out of host memory (Vulkan)"},
+                          {Kind::Allocation, "load: allocation fails"},
+                          {Kind::Read, "load: a read fails or ends early"}};
+
+class Faults {
+  public:
+    Faults(const std::string& checkpoint, uint64_t seed) : path_(checkpoint), random_(seed) {
+        gptoss_status status;
+        model_ = load(path_, &status);
+        must(status, "load");
+        must(gptoss_context_create(model_, 0, 0, &other_), "create");
+        const std::vector<uint32_t> prompt = {3, 1, 4, 1, 5, 9, 2, 6};
+        must(gptoss_context_append_tokens(other_, prompt.size(), prompt.data()), "append");
+        uint32_t token = 0;
+        size_t n = 0;
+        must(gptoss_context_sample(other_, 0, 0, 1, &token, &n), "sample");
+        other_tokens_ = tokens_of(other_);
+        must(gptoss_context_truncate(other_, prompt.size()), "truncate");
+    }
+    ~Faults() {
+        gptoss_context_release(other_);
+        gptoss_model_release(model_);
+    }
+
+    // n faults of each kind, each at an opportunity of its own while there are as many.
+    void scripts(uint64_t n) {
+        for (const Named& named : in_scripts)
+            each(named.name, n, [&](Row& r, uint64_t seed, uint64_t most) {
+                const Expected e = run_without_fault(model_, seed, named.kind);
+                for (const uint64_t at : choose(e.opportunities, most)) {
+                    describe(named.name, seed, at);
+                    callback = {};
+                    inject::arm(named.kind, at);
+                    OneFault(model_, other_, other_tokens_).run(r, e, inject::fired, [&](gptoss_status s) {
+                        return allowed(s, named.kind);
+                    });
+                    inject::disarm();
+                }
+            });
+        callbacks(n, "a token callback throws", Callback::Throw, gptoss_status_internal_error);
+        callbacks(n, "a token callback cancels", Callback::Cancel, gptoss_status_cancelled);
+    }
+
+    void loads(uint64_t n) {
+        gptoss_status status;
+        for (const Named& named : in_loads) {
+            inject::arm(named.kind, 0);
+            gptoss_model_release(load(path_, &status));
+            must(status, "load");
+            const uint64_t opportunities = inject::disarm();
+            for (uint64_t i = 0; i < n; i++) {
+                Row& r = row(named.name);
+                const uint64_t at = 1 + (i < opportunities && n >= opportunities ? i : random_() % opportunities);
+                describe(named.name, 0, at);
+                inject::arm(named.kind, at);
+                one_load(r, path_, [&](gptoss_status s) { return allowed(s, named.kind); });
+                inject::disarm();
+            }
+        }
+        progress(n);
+        damage(n);
+    }
+
+    // The device stays lost: every context of the model says so and keeps its tokens, and a new model works.
+    void gone(uint64_t n) {
+        Row& r = row("device lost for good");
+        for (uint64_t i = 0; i < n; i++) {
+            const uint64_t seed = random_();
+            gptoss_status status;
+            gptoss_model_t model = load(path_, &status);
+            must(status, "load");
+            gptoss_context_t bystander = nullptr;
+            must(gptoss_context_create(model, 0, 0, &bystander), "create");
+            const uint32_t token = 7;
+            must(gptoss_context_append_tokens(bystander, 1, &token), "append");
+            must(gptoss_context_process(bystander), "process");
+            const Expected e = run_without_fault(model, seed, Kind::DeviceGone);
+            const uint64_t at = 1 + random_() % e.opportunities;
+            describe("device lost for good", seed, at);
+            inject::arm(Kind::DeviceGone, at);
+            until_gone(r, model, e, bystander);
+            inject::disarm();
+            Run::release(bystander);
+            in_library([&] { return gptoss_model_release(model); });
+            model = load(path_, &status);
+            must(status, "load");
+            if (run_without_fault(model, seed, Kind::DeviceGone).tokens != e.tokens) wrong(r, "a new model differs");
+            in_library([&] { return gptoss_model_release(model); });
+        }
+    }
+
+  private:
+    void describe(const std::string& name, uint64_t seed, uint64_t at) {
+        current = name + ", script " + std::to_string(seed) + ", number " + std::to_string(at);
+        alarm(kSeconds);
+    }
+
+    // Which of the opportunities 1 … n to take: each in turn, or as many as wanted at even distances.
+    std::vector<uint64_t> choose(uint64_t n, uint64_t wanted) {
+        std::vector<uint64_t> chosen;
+        if (n == 0) return chosen;
+        wanted = std::min(n, wanted);
+        const uint64_t offset = random_() % n;
+        for (uint64_t i = 0; i < wanted; i++) chosen.push_back(1 + (n == wanted ? i : (offset + i * n / wanted) % n));
+        return chosen;
+    }
+
+    // Calls f(row, seed of a script, the most faults to inject in it) until there were n.
+    template <typename F>
+    void each(const std::string& name, uint64_t n, const F& f) {
+        Row& r = row(name);
+        while (r.injected + r.wrong < n) f(r, random_(), n - r.injected - r.wrong);
+    }
+
+    void callbacks(uint64_t n, const char* name, Callback::Deed deed, gptoss_status expected) {
+        each(name, std::min<uint64_t>(n, 200), [&](Row& r, uint64_t seed, uint64_t most) {
+            const Expected e = run_without_fault(model_, seed, Kind::Timeout);
+            for (const uint64_t at : choose(e.callbacks, most)) {
+                describe(name, seed, at);
+                callback = {};
+                callback.deed = deed;
+                callback.at = at;
+                // a cancel by the last token comes too late for its call: the next one takes it
+                OneFault(model_, other_, other_tokens_)
+                    .run(
+                        r, e, [&] { return callback.calls >= at; }, [&](gptoss_status s) { return s == expected; });
+            }
+        });
+    }
+
+    void one_load(Row& r, const std::string& path, const std::function<bool(gptoss_status)>& may_fail,
+                  gptoss_progress_callback_t progress = nullptr) {
+        const int64_t live = inject::live_objects();
+        gptoss_status status;
+        gptoss_model_t model = load(path, &status, progress);
+        r.injected++;
+        if (status == gptoss_status_success) {
+            r.absorbed++;
+        } else {
+            const std::string message = gptoss_last_error();
+            r.statuses[gptoss_status_string(status)]++;
+            if (!may_fail(status)) wrong(r, std::string(gptoss_status_string(status)) + ": " + message);
+            if (message.empty()) wrong(r, "no message");
+            if (model) wrong(r, "a failed load gave a model");
+        }
+        in_library([&] { return gptoss_model_release(model); });
+        if (inject::live_objects() != live) wrong(r, "left behind: " + inject::live_objects_text());
+    }
+
+    void progress(uint64_t n) {
+        static uint64_t calls, at;
+        for (uint64_t i = 0; i < std::min<uint64_t>(n, 20); i++) {
+            describe("progress", 0, i + 1);
+            calls = 0, at = 1 + i % 3;
+            one_load(
+                row("load: the progress callback cancels"), path_,
+                [](gptoss_status s) { return s == gptoss_status_cancelled; },
+                [](void*, uint64_t, uint64_t) { return int{++calls == at}; });
+            calls = 0;
+            one_load(
+                row("load: the progress callback throws"), path_,
+                [](gptoss_status s) { return s == gptoss_status_internal_error; },
+                [](void*, uint64_t, uint64_t) -> int {
+                    if (++calls == at) throw 42;
+                    return 0;
+                });
+        }
+    }
+
+    // Files with bytes that are others, or that end early: refused with a status, or a model that computes something.
+    void damage(uint64_t n) {
+        const std::string copy = (fs::temp_directory_path() / ("gptoss-damage-" + std::to_string(getpid()))).string();
+        for (uint64_t i = 0; i < n; i++) {
+            Row& r = row("load: a file is damaged");
+            describe("damage", 0, i + 1);
+            fs::remove_all(copy);
+            fs::copy(path_, copy);
+            std::vector<fs::path> files;
+            for (const auto& file : fs::directory_iterator(copy)) files.push_back(file.path());
+            std::sort(files.begin(), files.end());
+            const fs::path& file = files[random_() % files.size()];
+            const uint64_t size = fs::file_size(file);
+            if (random_() % 4 == 0) {
+                fs::resize_file(file, random_() % size);
+            } else {
+                std::fstream bytes(file, std::ios::in | std::ios::out | std::ios::binary);
+                for (uint64_t k = 1 + random_() % 4; k > 0; k--) {
+                    // mostly in the header, which says where everything is
+                    bytes.seekp(static_cast<std::streamoff>(random_() %
+                                                            (random_() % 4 ? std::min<uint64_t>(size, 3000) : size)));
+                    bytes.put(static_cast<char>(random_()));
+                }
+            }
+            one_load(r, copy, [](gptoss_status s) {
+                return s == gptoss_status_io_error || s == gptoss_status_unsupported_argument ||
+                       s == gptoss_status_insufficient_memory || s == gptoss_status_insufficient_resources;
+            });
+        }
+        fs::remove_all(copy);
+    }
+
+    void until_gone(Row& r, gptoss_model_t model, const Expected& e, gptoss_context_t bystander) {
+        callback = {};
+        Run run(model);
+        for (size_t i = 0; i < e.script.size(); i++) {
+            std::vector<float> extra;
+            const gptoss_status status = run.call(e.script[i], extra);
+            if (status == gptoss_status_success) continue;
+            r.injected++;
+            r.statuses[gptoss_status_string(status)]++;
+            if (!allowed(status, Kind::DeviceGone)) wrong(r, gptoss_last_error());
+            check_left(r, run, e, i);
+            for (int again = 0; again < 2; again++)
+                if (run.call(e.script[i], extra) != gptoss_status_device_lost) wrong(r, "not lost any more");
+            const uint32_t token = 1;
+            must(gptoss_context_append_tokens(bystander, 1, &token), "append");
+            if (in_library([&] { return gptoss_context_process(bystander); }) != gptoss_status_device_lost)
+                wrong(r, "another context of a lost device");
+            if (tokens_of(bystander) != std::vector<uint32_t>{7, 1}) wrong(r, "tokens of another context");
+            return;
+        }
+        wrong(r, "the loss went unnoticed");
+    }
+
+    std::string path_;
+    std::mt19937_64 random_;
+    gptoss_model_t model_ = nullptr;
+    gptoss_context_t other_ = nullptr;
+    std::vector<uint32_t> other_tokens_;
+};
+
+int print_table() {
+    uint64_t total = 0, wrongs = 0;
+    int passed = 0, failed = 0;
+    std::printf("\n%-36s %8s %8s %6s  %s\n", "fault", "injected", "absorbed", "wrong", "status");
+    for (const std::string& name : rows) {
+        const Row& r = table[name];
+        std::string statuses;
+        for (const auto& [status, n] : r.statuses)
+            statuses += (statuses.empty() ? "" : ", ") + status + " " + std::to_string(n);
+        std::printf("%-36s %8llu %8llu %6llu  %s\n", name.c_str(), static_cast<unsigned long long>(r.injected),
+                    static_cast<unsigned long long>(r.absorbed), static_cast<unsigned long long>(r.wrong),
+                    statuses.c_str());
+        total += r.injected;
+        wrongs += r.wrong;
+        *(r.wrong == 0 && r.injected > 0 ? &passed : &failed) += 1;
+    }
+    std::printf("%-36s %8llu %8s %6llu\n", "all", static_cast<unsigned long long>(total), "",
+                static_cast<unsigned long long>(wrongs));
+    std::printf("Vulkan objects left: %s\n", inject::live_objects_text().c_str());
+    if (inject::live_objects() != 0) failed++;
+    std::printf("%d passed, %d failed\n", passed, failed);
+    return failed > 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const uint64_t count = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 300;
+    const uint64_t seed = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : std::random_device()();
+    std::printf("%llu faults, seed %llu\n", static_cast<unsigned long long>(count),
+                static_cast<unsigned long long>(seed));
+    std::signal(SIGALRM, [](int) {
+        constexpr char text[] = "a fault led to a hang\n";
+        if (write(2, text, sizeof text - 1) < 0) _exit(2);
+        _exit(2);
+    });
+    std::signal(SIGABRT, [](int) {
+        std::printf("ABORT: %s\n", current.c_str());
+        std::fflush(stdout);
+        std::signal(SIGABRT, SIG_DFL);
+    });
+    uint32_t devices = 0;
+    must(gptoss_device_count(&devices), "devices");
+    inject::install();
+    {
+        const SyntheticCheckpoint checkpoint(Shape{.vocab = kVocabulary}, 1);
+        Faults faults(checkpoint.path(), seed);
+        // eleven parts in calls, seven in loads; a device that is lost for good takes a new model each time
+        faults.scripts(std::max<uint64_t>(1, count * 11 / 18 / 5));
+        faults.loads(std::max<uint64_t>(1, count * 7 / 18 / 6));
+        faults.gone(std::max<uint64_t>(1, count / 500));
+    }
+    alarm(0);
+    return print_table();
+}
