@@ -177,6 +177,11 @@ struct gptoss_model_options {
     gptoss_log_callback_t log; /* lives as long as the model */
     void* log_user_data;
     uint64_t context_length; /* device memory is kept free of experts for a context so long, tokens; 0: 8192 */
+    /*
+     * Where compiled kernels and the result of the self-test are kept between runs, which only load faster for it:
+     * NULL for the folder libgptoss in the user's cache directory ($XDG_CACHE_HOME, else ~/.cache), "" for nowhere.
+     */
+    const char* cache_directory;
 };
 
 struct gptoss_model_info {
@@ -194,14 +199,15 @@ struct gptoss_model_info {
     uint64_t max_context_length; /* positions */
     enum gptoss_weight_type weights;
     enum gptoss_kv_type kv;
-    enum gptoss_kernel_tier tier; /* what runs, after the self-test */
-    uint32_t device;              /* index */
-    uint64_t weight_bytes;        /* device memory held by the weights */
-    uint64_t bytes_per_token;     /* weights read to decode one token, without the cache */
-    uint64_t host_weight_bytes;   /* host memory held by weights that the device reads from there */
-    uint32_t num_device_experts;  /* of num_layers * num_experts, those that are in device memory now */
-    uint64_t expert_hits;         /* uses of experts that were in device memory; 0 where all are */
-    uint64_t expert_misses;       /* uses of experts that were read from host memory */
+    enum gptoss_kernel_tier tier;   /* what runs, after the self-test */
+    uint32_t device;                /* index */
+    uint64_t weight_bytes;          /* device memory held by the weights */
+    uint64_t bytes_per_token;       /* weights read to decode one token, without the cache */
+    uint64_t host_weight_bytes;     /* host memory held by weights that the device reads from there */
+    uint32_t num_device_experts;    /* of num_layers * num_experts, those that are in device memory now */
+    uint64_t expert_hits;           /* uses of experts that were in device memory; 0 where all are */
+    uint64_t expert_misses;         /* uses of experts that were read from host memory */
+    uint32_t num_variants_left_out; /* better variants of the kernels that failed the self-test; the log names them */
 };
 
 struct gptoss_memory_estimate {
@@ -221,6 +227,10 @@ struct gptoss_memory_estimate {
  * path: a Hugging Face directory (config.json and .safetensors files), OpenAI's original/ directory, or a .gguf file;
  * a NUL-terminated string. On success stores the model in model_out.
  * Errors: io_error (names the file and tensor), unsupported_system, insufficient_memory.
+ *
+ * Before the first model of a kind is loaded on a device, a self-test compares every kernel with the CPU. A variant of
+ * the kernels that gives wrong results is left out for a simpler one, and the log says so; if all of them do,
+ * unsupported_system names the device and the kernel.
  */
 GPTOSS_ABI enum gptoss_status gptoss_model_create_from_file(const char* path, gptoss_model_t* model_out);
 

@@ -11,4 +11,7 @@ namespace gptoss {
 // The SPIR-V of shaders/<name>.comp; empty if this build has no such kernel.
 std::span<const uint32_t> spirv(std::string_view name);
 
+// A hash of all of them.
+uint64_t spirv_fingerprint();
+
 }  // namespace gptoss

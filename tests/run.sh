@@ -4,7 +4,7 @@
 # Installs what is missing on Debian 12 or newer (as root or with sudo). Whatever uses the GPU runs under the Vulkan
 # validation layer, and anything that it says is a failure; GPTOSS_TEST_VALIDATION=0 leaves it out. Other settings:
 # GPTOSS_TEST_DEVICE, an index or a part of a name; GPTOSS_TEST_LONG=1 for the whole of the longest golden prompt, and
-# kernels with other widths of subgroups; GPTOSS_TEST_FULL=1 for a context of 131,072 tokens and nothing else.
+# kernels with other widths of subgroups; GPTOSS_TEST_FULL=131072 for a context of so many tokens and nothing else.
 # The last line is "N passed, N failed", of all binaries together.
 set -u
 cd "$(dirname "$0")/.." || exit 1

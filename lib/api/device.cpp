@@ -1,6 +1,7 @@
 #include <cstdio>
 
 #include "api/common.h"
+#include "model/tuning.h"
 #include "vk/bandwidth.h"
 #include "vk/device.h"
 
@@ -46,7 +47,9 @@ gptoss_status gptoss_device_get_info(uint32_t index, gptoss_device_info* info_ou
         std::snprintf(info.name, sizeof info.name, "%s", device.name.c_str());
         std::snprintf(info.driver, sizeof info.driver, "%s", device.driver.c_str());
         info.type = type_of(device.type);
-        info.tier = gptoss_kernel_tier_exact;
+        model::Tuning tuning;
+        tuning.use_coopmat(device);
+        info.tier = tuning.coopmat() ? gptoss_kernel_tier_coopmat : gptoss_kernel_tier_exact;
         info.memory_size = device.memory_size;
         info.memory_available = device.memory_available;
         info.supported = device.unsupported.empty();

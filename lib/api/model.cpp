@@ -35,10 +35,18 @@ model::ModelOptions read_options(const gptoss_model_options* given) {
         default:
             throw Error(Status::InvalidArgument, "options.kv is " + std::to_string(enum_value(in.kv)));
     }
-    const int tier = enum_value(in.tier);
-    if (tier != gptoss_kernel_tier_default && tier != gptoss_kernel_tier_exact)
-        throw Error(tier == gptoss_kernel_tier_coopmat ? Status::UnsupportedArgument : Status::InvalidArgument,
-                    "options.tier is " + std::to_string(tier) + ": the device has no such kernels");
+    switch (enum_value(in.tier)) {
+        case gptoss_kernel_tier_default:
+            break;
+        case gptoss_kernel_tier_exact:
+            out.tier = model::Tier::Exact;
+            break;
+        case gptoss_kernel_tier_coopmat:
+            out.tier = model::Tier::Coopmat;
+            break;
+        default:
+            throw Error(Status::InvalidArgument, "options.tier is " + std::to_string(enum_value(in.tier)));
+    }
     out.memory_budget = in.memory_budget;
     out.context_length = in.context_length;
     if (in.progress)
@@ -49,6 +57,7 @@ model::ModelOptions read_options(const gptoss_model_options* given) {
         out.log = [call = in.log, data = in.log_user_data](int level, const std::string& message) {
             call(data, static_cast<gptoss_log_level>(level), message.c_str());
         };
+    if (in.cache_directory) out.cache_directory = in.cache_directory;
     return out;
 }
 
@@ -121,7 +130,7 @@ gptoss_status gptoss_model_get_info(gptoss_model_t handle, gptoss_model_info* in
         info.max_context_length = c.max_context;
         info.weights = weight_type(m.weights.lm_head.weight);
         info.kv = m.kv_f16 ? gptoss_kv_type_f16 : gptoss_kv_type_f32;
-        info.tier = gptoss_kernel_tier_exact;
+        info.tier = m.tuning.coopmat() ? gptoss_kernel_tier_coopmat : gptoss_kernel_tier_exact;
         info.device = m.device.info().index;
         info.weight_bytes = m.weights.device_bytes;
         info.bytes_per_token = m.weights.bytes_per_token;
@@ -133,6 +142,7 @@ gptoss_status gptoss_model_get_info(gptoss_model_t handle, gptoss_model_info* in
             info.expert_hits = experts.hits;
             info.expert_misses = experts.misses;
         }
+        info.num_variants_left_out = m.left_out;
         write_struct(info, info_out, "info_out");
     });
 }

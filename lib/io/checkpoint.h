@@ -85,6 +85,8 @@ class Checkpoint {
     // path: a Hugging Face directory, OpenAI's original/ directory, or a .gguf file. Checks every tensor's name, type
     // and shape. Throws IoError that names the file and the tensor.
     explicit Checkpoint(const std::string& path);
+    // Nothing yet: for one that is put together in memory, whose files belong to the caller.
+    Checkpoint() = default;
 
     Config config;
     Matrix embedding;  // (vocab, hidden)

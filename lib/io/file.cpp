@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <system_error>
+#include <utility>
 
 #include "io/fail.h"
 
@@ -34,12 +35,21 @@ File::File(const std::string& path) : path_(path) {
 #endif
 }
 
-File::~File() { ::close(fd_); }
+File::File(const std::string& name, std::vector<std::byte> bytes)
+    : path_(name), size_(bytes.size()), bytes_(std::move(bytes)) {}
+
+File::~File() {
+    if (fd_ >= 0) ::close(fd_);
+}
 
 void File::read(uint64_t offset, std::byte* out, size_t size) const {
     if (offset > size_ || size > size_ - offset)
         fail(path_, "truncated: " + std::to_string(size) + " bytes wanted at offset " + std::to_string(offset) +
                         " of " + std::to_string(size_));
+    if (fd_ < 0) {
+        std::copy_n(bytes_.begin() + static_cast<ptrdiff_t>(offset), size, out);
+        return;
+    }
     while (size > 0) {
         size_t piece = std::min<size_t>(size, size_t{1} << 30);  // Linux reads at most 2 GiB at once
         ssize_t n = ::pread(fd_, out, piece, static_cast<off_t>(offset));

@@ -1,9 +1,11 @@
-// A file that is read by offset. Not mapped: a file that shrinks while it is open gives an error, not a signal.
+// A file that is read by offset, or bytes in its place. Not mapped: a file that shrinks while it is open gives an
+// error, not a signal.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace gptoss::io {
 
@@ -11,6 +13,8 @@ class File {
   public:
     // Throws IoError with the path and the system's reason.
     explicit File(const std::string& path);
+    // These bytes, in memory; name stands for the path in errors.
+    File(const std::string& name, std::vector<std::byte> bytes);
     ~File();
     File(const File&) = delete;
     File& operator=(const File&) = delete;
@@ -26,6 +30,7 @@ class File {
     std::string path_;
     int fd_ = -1;
     uint64_t size_ = 0;
+    std::vector<std::byte> bytes_;  // where fd_ is -1
 };
 
 }  // namespace gptoss::io

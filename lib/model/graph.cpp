@@ -72,6 +72,10 @@ uint64_t workgroups_of_batch(const io::Config& config, const Tuning& tuning, uin
     return std::max(n_tokens, slot_tile_room(config, n_tokens, std::min(n_tokens, tuning.batch_tokens)));
 }
 
+float swiglu_half_scale(const io::Config& config) {
+    return power_to(14, config.swiglu_limit * (config.swiglu_limit + 1));
+}
+
 void record_forward(vk::Commands& commands, const Model& model, const Activations& a, const KvCache& cache,
                     uint32_t n_tokens, uint32_t first_layer, uint32_t last_layer, bool want_logits) {
     const io::Config& c = model.config;
@@ -237,7 +241,7 @@ void record_forward(vk::Commands& commands, const Model& model, const Activation
         commands.barrier();
         if (coopmat) {
             // swiglu(norm(x)·W1 + b1) of every slot as float16; (T * n_active, intermediate)
-            const float y_scale = power_to(14, c.swiglu_limit * (c.swiglu_limit + 1));
+            const float y_scale = swiglu_half_scale(c);
             const args::GateUpCoopmatArgs gate_up16{half_input(c.hidden, layer.gate_up_largest),
                                                     layer.expert_table,
                                                     layer.gate_up_bias,

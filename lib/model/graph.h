@@ -46,6 +46,9 @@ struct Activations {
 // The most workgroups in a dimension of a dispatch that a batch takes.
 uint64_t workgroups_of_batch(const io::Config& config, const Tuning& tuning, uint32_t n_tokens);
 
+// What the experts' activations of a batch are multiplied by where cooperative matrices take them as float16.
+float swiglu_half_scale(const io::Config& config);
+
 // Records layers [first_layer, last_layer) of the forward pass of n_tokens tokens that stand in activations.tokens;
 // the embedding comes before layer 0, the logits of the last token, if wanted, after the last layer.
 void record_forward(vk::Commands& commands, const Model& model, const Activations& activations, const KvCache& cache,

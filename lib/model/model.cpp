@@ -1,47 +1,37 @@
 #include "model/model.h"
 
-#include <algorithm>
+#include <utility>
 
 #include "io/fingerprint.h"
 #include "model/memory.h"
-#include "spirv.h"
 
 namespace gptoss::model {
 
-Tuning Tuning::for_device(const vk::DeviceInfo& device) {
-    Tuning t;
-    if (device.type == VK_PHYSICAL_DEVICE_TYPE_CPU) return t;  // a workgroup is a thread's: sharing it only costs
-    t.lanes = device.subgroup_size == 64 ? 64 : 32;
-    const uint32_t groups = std::min(device.max_workgroup, 256u) / t.lanes;
-    t.decode_splits = groups;
-    t.batch_splits = std::min(groups, 2u);
-    t.attention_workgroup = 128;
-    t.attention_splits = 32;
-    t.attention_split_keys = 256;
-    t.use_coopmat(device);
-    return t;
+namespace {
+
+std::shared_ptr<Gpu> open_gpu(const ModelOptions& options) {
+    return std::make_shared<Gpu>(vk::choose_device(options.device),
+                                 options.cache_directory.value_or(io::Cache::user_directory()));
 }
 
-void Tuning::use_coopmat(const vk::DeviceInfo& device) {
-    if (device.coopmat.m == 0 || spirv("qkv_coopmat").empty()) return;
-    coopmat_batch = 32;
-    coopmat_subgroups = std::clamp(128 / device.coopmat.subgroup, 4u, 16u);
-    // what the largest kernel shares: blocks of weights and activations, and a part of the sums of each subgroup
-    const auto shared = [&](uint32_t tokens) {
-        const uint32_t results = coopmat_subgroups * 2 * device.coopmat.m * device.coopmat.n * 4;
-        return (64 + tokens) * 80 + results + 32 / device.coopmat.m * tokens * 4;
-    };
-    while (coopmat_tokens > 32 && shared(coopmat_tokens) > device.shared_memory) coopmat_tokens /= 2;
+Choice choose(const std::shared_ptr<Gpu>& gpu, const io::Checkpoint& checkpoint, const ModelOptions& options) {
+    const KernelNeeds needs(checkpoint, options.load.dense, options.kv_f16);
+    const uint32_t group = checkpoint.config.n_heads / checkpoint.config.n_kv_heads;
+    const std::vector<Tuning> candidates =
+        options.candidates.empty() ? tuning_candidates(gpu->device.info(), group, options.tier) : options.candidates;
+    const Choice choice = choose_tuning(gpu, needs, candidates, options.log);
+    gpu->device.set_budget(options.memory_budget);  // of the model; what the self-test took is free again
+    return choice;
 }
+
+}  // namespace
 
 Model::Model(const io::Checkpoint& checkpoint, const ModelOptions& options)
-    : config(checkpoint.config),
-      kv_f16(options.kv_f16),
-      device(vk::choose_device(options.device), options.memory_budget),
-      kernels(device),
-      tuning(options.candidates.empty() ? Tuning::for_device(device.info()) : options.candidates[0]),
-      weights(device, kernels, checkpoint, options.load, room_for_weights(config, options, device.info())),
-      fingerprint(io::fingerprint(checkpoint) + (weights.lm_head.weight << 8 | weights.layers[0].qkv.weight)) {
+    : Model(open_gpu(options), checkpoint, options) {}
+
+Model::Model(std::shared_ptr<Gpu> opened, const io::Checkpoint& checkpoint, const ModelOptions& options)
+    : Model(opened, checkpoint, options.kv_f16, options.load,
+            room_for_weights(checkpoint.config, options, opened->device.info()), choose(opened, checkpoint, options)) {
     if (!options.log) return;
     std::string line = "weights: " + std::to_string(weights.device_bytes) + " bytes in device memory";
     if (weights.expert_cache()) {
@@ -50,7 +40,19 @@ Model::Model(const io::Checkpoint& checkpoint, const ModelOptions& options)
                 " among them";
     }
     if (weights.host_bytes) line += "; " + std::to_string(weights.host_bytes) + " bytes in host memory";
-    options.log(3, line);
+    options.log(kLogInfo, line);
 }
+
+Model::Model(std::shared_ptr<Gpu> opened, const io::Checkpoint& checkpoint, bool f16, const LoadOptions& load,
+             Room room, const Choice& choice)
+    : gpu(std::move(opened)),
+      device(gpu->device),
+      kernels(gpu->kernels),
+      config(checkpoint.config),
+      kv_f16(f16),
+      tuning(choice.tuning),
+      left_out(choice.left_out),
+      weights(device, kernels, checkpoint, load, room),
+      fingerprint(io::fingerprint(checkpoint) + (weights.lm_head.weight << 8 | weights.layers[0].qkv.weight)) {}
 
 }  // namespace gptoss::model

@@ -10,15 +10,6 @@
 
 namespace gptoss::model {
 
-namespace {
-
-// To the nearest, ties to even.
-uint16_t to_bf16(float value) {
-    const uint32_t bits = std::bit_cast<uint32_t>(value);
-    if ((bits & 0x7fffffff) > 0x7f800000) return static_cast<uint16_t>(bits >> 16 | 0x40);  // stays a NaN
-    return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
 uint16_t to_f16(float value) {
     const uint32_t bits = std::bit_cast<uint32_t>(value);
     const uint32_t sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
@@ -29,6 +20,15 @@ uint16_t to_f16(float value) {
         return static_cast<uint16_t>(sign | static_cast<uint32_t>(scaled));
     }
     return static_cast<uint16_t>(sign | ((magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13));
+}
+
+namespace {
+
+// To the nearest, ties to even.
+uint16_t to_bf16(float value) {
+    const uint32_t bits = std::bit_cast<uint32_t>(value);
+    if ((bits & 0x7fffffff) > 0x7f800000) return static_cast<uint16_t>(bits >> 16 | 0x40);  // stays a NaN
+    return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
 float f16_value(uint16_t half) {

@@ -16,6 +16,9 @@ inline uint32_t tile_count(uint64_t rows) { return static_cast<uint32_t>((rows +
 // Bytes of one tile of `cols` columns stored as `weight` (a WEIGHT_… of args.h).
 uint64_t tile_bytes(uint32_t weight, uint64_t cols);
 
+// The nearest float16's bits, ties to even.
+uint16_t to_f16(float value);
+
 // How a dense type of a file is stored when nothing else is asked for.
 uint32_t weight_of(io::DType type);
 

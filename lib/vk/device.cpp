@@ -104,6 +104,18 @@ uint32_t compute_queue_family(VkPhysicalDevice physical, uint32_t* timestamp_bit
     return UINT32_MAX;
 }
 
+std::string identity_of(const VkPhysicalDeviceProperties& basic, const VkPhysicalDeviceVulkan11Properties& p11) {
+    const auto hex = [](const auto& bytes) {
+        std::string text;
+        for (const uint8_t byte : bytes)
+            for (const int shift : {4, 0}) text += "0123456789abcdef"[byte >> shift & 15];
+        return text;
+    };
+    return std::to_string(basic.vendorID) + " " + std::to_string(basic.deviceID) + " " +
+           std::to_string(basic.driverVersion) + " " + std::to_string(basic.apiVersion) + " " +
+           hex(basic.pipelineCacheUUID) + " " + hex(p11.deviceUUID) + " " + hex(p11.driverUUID);
+}
+
 DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
     DeviceInfo info;
     info.index = index;
@@ -127,6 +139,7 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
     VkPhysicalDeviceProperties2 properties{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &p12};
     vkGetPhysicalDeviceProperties2(physical, &properties);
     info.driver = std::string(p12.driverName) + " " + p12.driverInfo;
+    info.identity = identity_of(basic, p11);
     info.subgroup_size = p11.subgroupSize;
     // a buffer is a little larger than what was asked for, and kernels count its 4-byte words in 32 bits
     info.max_allocation = std::min<uint64_t>(p11.maxMemoryAllocationSize, 1ull << 34);
@@ -272,7 +285,7 @@ DeviceInfo choose_device(const char* wanted) {
     return device;
 }
 
-Device::Device(const DeviceInfo& info, uint64_t budget) : info_(info), budget_(budget) {
+Device::Device(const DeviceInfo& info) : info_(info) {
     const float priority = 1;
     VkDeviceQueueCreateInfo queue{VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO};
     queue.queueFamilyIndex = info.queue_family;

@@ -32,6 +32,7 @@ struct DeviceInfo {
     VkPhysicalDevice physical = VK_NULL_HANDLE;
     std::string name;
     std::string driver;
+    std::string identity;  // the device, its driver and its driver's version, by their numbers
     VkPhysicalDeviceType type = VK_PHYSICAL_DEVICE_TYPE_OTHER;
     std::string unsupported;  // why gpt-oss cannot run on it; "" if it can
     CoopmatShape coopmat;
@@ -62,8 +63,7 @@ uint64_t host_memory_available();
 
 class Device {
   public:
-    // budget: the most device memory that buffers may take together, bytes; 0 for no limit but the device's own.
-    explicit Device(const DeviceInfo& info, uint64_t budget = 0);
+    explicit Device(const DeviceInfo& info);
     ~Device();
     Device(const Device&) = delete;
     Device& operator=(const Device&) = delete;
@@ -75,7 +75,9 @@ class Device {
     // Queues a command buffer; fence is signalled when it is done. Safe from many threads.
     void submit(VkCommandBuffer commands, VkFence fence) const;
 
+    // The most device memory that buffers may take together, bytes; 0 for no limit but the device's own.
     uint64_t budget() const { return budget_; }
+    void set_budget(uint64_t bytes) { budget_ = bytes; }  // before others use the device
     // Device memory that buffers hold, bytes.
     uint64_t allocated() const { return allocated_; }
     // Device memory for which there is room now: within the budget, else what the driver says is free.
@@ -92,7 +94,7 @@ class Device {
     VkQueue queue_ = VK_NULL_HANDLE;
     VkPhysicalDeviceMemoryProperties memory_{};
     mutable std::mutex queue_mutex_;
-    const uint64_t budget_;
+    uint64_t budget_ = 0;
     mutable std::atomic<uint64_t> allocated_{0};
 };
 

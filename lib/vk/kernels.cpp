@@ -11,16 +11,30 @@ constexpr uint32_t kMaxArgs = 128;    // what every device offers as push consta
 constexpr uint32_t kMaxTimed = 2048;  // dispatches of one profile
 }  // namespace
 
-Kernels::Kernels(const Device& device) : device_(device) {
+Kernels::Kernels(const Device& device, const std::string& cached) : device_(device) {
     const VkPushConstantRange range{VK_SHADER_STAGE_COMPUTE_BIT, 0, kMaxArgs};
     VkPipelineLayoutCreateInfo layout{VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO};
     layout.pushConstantRangeCount = 1;
     layout.pPushConstantRanges = &range;
     check(device.vk.vkCreatePipelineLayout(device.handle(), &layout, nullptr, &layout_), "vkCreatePipelineLayout");
     VkPipelineCacheCreateInfo cache{VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
+    cache.initialDataSize = cached.size();
+    cache.pInitialData = cached.data();
     // without a cache pipelines only take longer to build
     if (device.vk.vkCreatePipelineCache(device.handle(), &cache, nullptr, &cache_) != VK_SUCCESS)
         cache_ = VK_NULL_HANDLE;
+}
+
+std::string Kernels::cache_data() const {
+    const auto get = [&](size_t* size, void* data) {
+        return cache_ ? device_.vk.vkGetPipelineCacheData(device_.handle(), cache_, size, data) : VK_ERROR_UNKNOWN;
+    };
+    size_t size = 0;
+    if (get(&size, nullptr) != VK_SUCCESS) return "";
+    std::string data(size, '\0');
+    if (get(&size, data.data()) != VK_SUCCESS) return "";  // grown since: another thread builds a pipeline
+    data.resize(size);
+    return data;
 }
 
 Kernels::~Kernels() {

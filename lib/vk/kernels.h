@@ -31,7 +31,8 @@ struct KernelTime {
 // The pipelines of a device, each built at first use. Safe from many threads.
 class Kernels {
   public:
-    explicit Kernels(const Device& device);
+    // cached: what cache_data() gave for this device and driver, or "".
+    explicit Kernels(const Device& device, const std::string& cached = "");
     ~Kernels();
     Kernels(const Kernels&) = delete;
     Kernels& operator=(const Kernels&) = delete;
@@ -40,6 +41,8 @@ class Kernels {
     // reference stays valid as long as this object.
     const Kernel& get(const std::string& name, const std::vector<uint32_t>& constants, uint32_t subgroup = 0);
     VkPipelineLayout layout() const { return layout_; }
+    // What the driver keeps of the pipelines built so far, so that it builds them faster; "" if nothing.
+    std::string cache_data() const;
 
   private:
     std::unique_ptr<Kernel> build(const std::string& name, const std::vector<uint32_t>& constants,

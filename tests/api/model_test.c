@@ -137,6 +137,33 @@ TEST(older_and_newer_options) {
     CHECK_OK(gptoss_model_release(model));
 }
 
+static void count_self_tests(void* user_data, enum gptoss_log_level level, const char* message) {
+    CHECK(level >= gptoss_log_level_error && level <= gptoss_log_level_info && *message);
+    if (strstr(message, "self-test")) ++*(int*)user_data;
+}
+
+TEST(the_self_test_is_kept_in_the_cache_directory) {
+    const char* directories[] = {temporary("cache"), ""};
+    for (int i = 0; i < 2; i++) {
+        struct gptoss_model_options options = model_options();
+        int tests = 0;
+        options.cache_directory = directories[i];
+        options.log = count_self_tests;
+        options.log_user_data = &tests;
+        for (int load = 0; load < 2; load++) {
+            gptoss_model_t model;
+            struct gptoss_model_info info;
+            info.struct_size = sizeof info;
+            CHECK_OK(gptoss_model_create(golden("tiny"), &options, &model));
+            CHECK_OK(gptoss_model_get_info(model, &info));
+            CHECK(info.num_variants_left_out == 0);
+            CHECK_OK(gptoss_model_release(model));
+        }
+        CHECK(tests == (i == 0 ? 1 : 2));
+    }
+    CHECK(file_size(directories[0]) >= 0);
+}
+
 struct progress {
     uint64_t last, total;
     int calls, cancel_at;

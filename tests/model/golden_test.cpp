@@ -139,32 +139,37 @@ TEST_CASE("golden: long, past YaRN's 4,096 positions") {
     CHECK(error_of(load(golden("long")), g, 256) <= kDefault);
 }
 
-// Minutes of processor time, most of it the last layer's 8.6 billion pairs of a query and a key.
+// GPTOSS_TEST_FULL: how many tokens, up to 131,072: those take many minutes of processor time, most of it for the 8.6
+// billion pairs of a query and a key.
 TEST_CASE("golden: long's model in a full context" * doctest::skip(!std::getenv("GPTOSS_TEST_FULL"))) {
-    constexpr uint32_t kLength = 131072;
     const io::Checkpoint checkpoint(golden("long"));
-    REQUIRE(checkpoint.config.max_context == kLength);
-    const auto tokens = random_tokens(kLength, checkpoint.config.vocab, 131072);
-    std::vector<uint32_t> positions = {0, 127, 128, 4095, 4096, 30000, 65535, 65536, 99999, 131000};
+    const auto length = static_cast<uint32_t>(std::strtoul(std::getenv("GPTOSS_TEST_FULL"), nullptr, 10));
+    REQUIRE(length >= 1000);
+    REQUIRE(length <= checkpoint.config.max_context);
+    const uint32_t prompt = length - 8;
+    const auto tokens = random_tokens(prompt, checkpoint.config.vocab, 131072);
+    std::vector<uint32_t> positions;
+    for (const uint32_t p : {0, 127, 128, 4095, 4096, 30000, 65535, 65536, 99999, 131000})
+        if (p < prompt - 1) positions.push_back(p);
     auto options = f32();
     options.device = std::getenv("GPTOSS_TEST_DEVICE");
-    const model::MemoryEstimate estimate = estimate_memory(checkpoint, options, kLength, 0);
+    const model::MemoryEstimate estimate = estimate_memory(checkpoint, options, length, 0);
     const auto model = load(golden("long"), options);
     const uint64_t weights = model->device.allocated();
-    model::Context context(model, kLength, 0);
+    model::Context context(model, length, 0);
     std::vector<float> got = logits_at(context, tokens, positions);
     // the last ones as decoded tokens, the very last of them sampled
-    context.append(std::span(tokens).subspan(131001, kLength - 8 - 131001));
+    context.append(std::span(tokens).subspan(context.tokens().size()));
     context.process();
     model::GenerateRequest request;
     request.settings.temperature = 0;
     uint64_t n = 0;
     CHECK(context.generate(request, &n) == model::StopReason::ContextFull);
     CHECK(n == 8);
-    REQUIRE(context.tokens().size() == kLength);
+    REQUIRE(context.tokens().size() == length);
     const std::vector<float> last = logits_of(context);
     got.insert(got.end(), last.begin(), last.end());
-    positions.push_back(kLength - 1);
+    positions.push_back(length - 1);
 
     const double cache = static_cast<double>(context.cache().bytes()),
                  used = static_cast<double>(model->device.allocated() - weights);
@@ -173,12 +178,12 @@ TEST_CASE("golden: long's model in a full context" * doctest::skip(!std::getenv(
 
     // the eight tokens that were generated are the likeliest ones in float64 too
     const size_t vocab = checkpoint.config.vocab;
-    for (uint32_t p = kLength - 9; p < kLength - 1; p++) positions.push_back(p);
+    for (uint32_t p = prompt - 1; p < length - 1; p++) positions.push_back(p);
     const Expected expected = reference_logits(checkpoint, context.tokens(), positions);
     const std::span<const float> logits = expected.logits;
     for (uint32_t i = 0; i < 8; i++) {
         const auto of_one = logits.subspan(got.size() + i * vocab, vocab);
-        const uint32_t generated = context.tokens()[kLength - 8 + i];
+        const uint32_t generated = context.tokens()[prompt + i];
         CHECK(of_one[argmax(of_one)] - of_one[generated] <= 1e-3f);
     }
     for (size_t i = 0; i < got.size() / vocab; i++) {

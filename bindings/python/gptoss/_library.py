@@ -46,6 +46,7 @@ class ModelOptionsStruct(ctypes.Structure):
         ("log", LogCallback),
         ("log_user_data", c_void_p),
         ("context_length", c_uint64),
+        ("cache_directory", c_char_p),
     ]
 
 
@@ -73,6 +74,7 @@ class ModelInfoStruct(ctypes.Structure):
         ("num_device_experts", c_uint32),
         ("expert_hits", c_uint64),
         ("expert_misses", c_uint64),
+        ("num_variants_left_out", c_uint32),
     ]
 
 

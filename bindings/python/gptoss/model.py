@@ -65,6 +65,7 @@ class ModelInfo(NamedTuple):
     num_device_experts: int
     expert_hits: int
     expert_misses: int
+    num_variants_left_out: int
 
 
 class MemoryEstimate(NamedTuple):
@@ -255,6 +256,7 @@ class Model(Handle):
         context_length: int = 0,
         progress: Optional[Callable[[int, int], Any]] = None,
         log: Optional[Callable[[str, str], Any]] = None,
+        cache_directory: Optional[Path] = None,
     ) -> None:
         raised: list[BaseException] = []
 
@@ -270,6 +272,8 @@ class Model(Handle):
                 log(_name(LOG_LEVELS, level), message.decode("utf-8", "replace"))
 
         options = _options(device, weights, kv, tier, memory_budget, context_length)
+        if cache_directory is not None:
+            options.cache_directory = _path(cache_directory)
         if progress is not None:
             options.progress = ProgressCallback(on_progress)
         if log is not None:

@@ -155,6 +155,7 @@ structs! {
         log: gptoss_log_callback_t,
         log_user_data: *mut c_void,
         context_length: u64,
+        cache_directory: *const c_char,
     }
     gptoss_model_info {
         struct_size: usize,
@@ -179,6 +180,7 @@ structs! {
         num_device_experts: u32,
         expert_hits: u64,
         expert_misses: u64,
+        num_variants_left_out: u32,
     }
     gptoss_memory_estimate {
         struct_size: usize,

@@ -7,7 +7,7 @@ use std::mem::{size_of, zeroed};
 use std::ops::ControlFlow;
 use std::os::raw::{c_char, c_int, c_void};
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::Arc;
 
@@ -113,6 +113,7 @@ pub struct ModelInfo {
     pub num_device_experts: u32,
     pub expert_hits: u64,
     pub expert_misses: u64,
+    pub num_variants_left_out: u32,
 }
 
 /// What a model and one context of it would take, bytes.
@@ -141,6 +142,7 @@ pub struct ModelOptions<'a> {
     context_length: u64,
     progress: Option<Box<Progress<'a>>>,
     log: Option<Box<Log>>,
+    cache_directory: Option<PathBuf>,
 }
 
 impl<'a> ModelOptions<'a> {
@@ -184,6 +186,11 @@ impl<'a> ModelOptions<'a> {
         self.log = Some(Box::new(log));
         self
     }
+    /// Where compiled kernels and the result of the self-test are kept between runs; empty for nowhere.
+    pub fn cache_directory(mut self, path: impl Into<PathBuf>) -> Self {
+        self.cache_directory = Some(path.into());
+        self
+    }
 
     /// The options without callbacks; `device` is their device's name.
     fn to_c(&self, device: &Option<CString>) -> sys::gptoss_model_options {
@@ -199,6 +206,7 @@ impl<'a> ModelOptions<'a> {
             log: None,
             log_user_data: ptr::null_mut(),
             context_length: self.context_length,
+            cache_directory: ptr::null(),
         }
     }
 
@@ -231,6 +239,7 @@ impl<'a> ModelOptions<'a> {
     pub fn open(self, path: impl AsRef<Path>) -> Result<Model> {
         let path = c_path(path.as_ref())?;
         let device = self.device.as_deref().map(c_string).transpose()?;
+        let cache = self.cache_directory.as_deref().map(c_path).transpose()?;
         let options = self.to_c(&device);
         let mut progress = ProgressState { call: self.progress, panic: None };
         let log = self.log.map(Arc::new);
@@ -240,6 +249,7 @@ impl<'a> ModelOptions<'a> {
             log: log.as_ref().map(|_| on_log as _),
             // The Box within the Arc: it stays where it is.
             log_user_data: log.as_ref().map_or(ptr::null_mut(), |log| Arc::as_ptr(log) as *mut c_void),
+            cache_directory: cache.as_ref().map_or(ptr::null(), |cache| cache.as_ptr()),
             ..options
         };
         let mut handle = ptr::null_mut();
@@ -327,6 +337,7 @@ impl Model {
             num_device_experts: info.num_device_experts,
             expert_hits: info.expert_hits,
             expert_misses: info.expert_misses,
+            num_variants_left_out: info.num_variants_left_out,
         })
     }
 
