@@ -302,7 +302,7 @@ Device::Device(const DeviceInfo& info) : info_(info) {
         extensions.push_back(VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
         f12.shaderFloat16 = VK_TRUE;
         f12.vulkanMemoryModel = VK_TRUE;
-        f12.vulkanMemoryModelDeviceScope = VK_TRUE;
+        f12.vulkanMemoryModelDeviceScope = VK_TRUE;  // atomics of kernels have that scope
         f12.pNext = &coopmat;
     }
 #endif

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -19,12 +18,12 @@
 #include <functional>
 #include <map>
 #include <random>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "inject.h"
 #include "model/synthetic.h"
+#include "script.h"
 
 using namespace gptoss::test;
 using inject::Kind;
@@ -32,7 +31,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr uint32_t kVocabulary = 96;
 constexpr unsigned kSeconds = 300;  // that a single fault may take, before it counts as a hang
 
 // One line of the table.
@@ -42,7 +40,6 @@ struct Row {
 };
 std::map<std::string, Row> table;
 std::vector<std::string> rows;  // in order
-std::string current;            // what is being tried, for messages
 
 Row& row(const std::string& name) {
     if (!table.count(name)) rows.push_back(name);
@@ -55,27 +52,6 @@ void wrong(Row& r, const std::string& what) {
     std::fflush(stdout);
 }
 
-template <typename F>
-gptoss_status in_library(const F& call) {
-    const inject::InLibrary scope;
-    return call();
-}
-
-void must(gptoss_status status, const char* what) {
-    if (status == gptoss_status_success) return;
-    std::printf("%s: %s: %s: %s\n", current.c_str(), what, gptoss_status_string(status), gptoss_last_error());
-    std::exit(1);
-}
-
-std::vector<uint32_t> tokens_of(gptoss_context_t context) {
-    size_t n = 0;
-    if (!context) return {};
-    must(gptoss_context_get_num_tokens(context, &n), "get_num_tokens");
-    std::vector<uint32_t> tokens(n);
-    must(gptoss_context_get_tokens(context, tokens.data(), n, &n), "get_tokens");
-    return tokens;
-}
-
 gptoss_model_t load(const std::string& path, gptoss_status* status, gptoss_progress_callback_t progress = nullptr) {
     gptoss_model_options options{};
     options.struct_size = sizeof options;
@@ -84,181 +60,6 @@ gptoss_model_t load(const std::string& path, gptoss_status* status, gptoss_progr
     gptoss_model_t model = nullptr;
     *status = in_library([&] { return gptoss_model_create(path.c_str(), &options, &model); });
     return model;
-}
-
-// What a callback does at its n-th call.
-struct Callback {
-    enum Deed { None, Throw, Cancel, Stop } deed = None;
-    uint64_t at = 0, calls = 0;
-    gptoss_context_t context = nullptr;
-    std::vector<uint32_t> tokens;
-};
-Callback callback;
-
-int on_token(void*, uint32_t token) {
-    const inject::InTest scope;
-    callback.tokens.push_back(token);
-    if (++callback.calls != callback.at) return 0;
-    if (callback.deed == Callback::Throw) throw std::runtime_error("the callback's own");
-    if (callback.deed == Callback::Cancel) gptoss_context_cancel(callback.context);
-    return callback.deed == Callback::Stop;
-}
-
-enum class Call { Create, Append, Process, Logits, Sample, Generate, Truncate, Save, Restore, Fork, Profile };
-const char* const call_names[] = {"create",   "append", "process", "logits", "sample", "generate",
-                                  "truncate", "save",   "restore", "fork",   "profile"};
-
-struct Step {
-    Call call;
-    uint32_t count = 0;  // tokens
-    uint64_t seed = 0;
-};
-
-std::vector<Step> make_script(uint64_t seed) {
-    std::mt19937_64 random(seed);
-    const auto below = [&](uint32_t n) { return static_cast<uint32_t>(random() % n); };
-    std::vector<Step> script = {{Call::Create},
-                                {Call::Append, 1 + below(90), random()},
-                                {Call::Process},
-                                {Call::Generate, 1 + below(5), random()}};
-    for (int i = 0; i < 7; i++) {
-        const auto call = static_cast<Call>(1 + below(10));
-        const Step step{call, 1 + below(call == Call::Append ? 60 : 6), random()};
-        script.push_back(step);
-        if (call == Call::Truncate) script.push_back({Call::Append, 1 + below(40), random()});
-    }
-    script.push_back({Call::Append, 1, random()});
-    script.push_back({Call::Generate, 4, random()});
-    return script;
-}
-
-// One run of a script.
-struct Run {
-    gptoss_model_t model;
-    gptoss_context_t context = nullptr;
-    std::vector<unsigned char> state;
-
-    explicit Run(gptoss_model_t m) : model(m) {}
-    Run(const Run&) = delete;
-    ~Run() { release(context); }
-    static void release(gptoss_context_t c) {
-        in_library([&] { return gptoss_context_release(c); });
-    }
-
-    // extra: what the call gave beside tokens.
-    gptoss_status call(const Step& step, std::vector<float>& extra) {
-        switch (step.call) {
-            case Call::Create:
-                return in_library([&] { return gptoss_context_create(model, 1000, 16, &context); });
-            case Call::Append: {
-                std::mt19937_64 random(step.seed);
-                std::vector<uint32_t> tokens(step.count);
-                for (uint32_t& t : tokens) t = static_cast<uint32_t>(random() % kVocabulary);
-                return in_library([&] { return gptoss_context_append_tokens(context, tokens.size(), tokens.data()); });
-            }
-            case Call::Process:
-                return in_library([&] { return gptoss_context_process(context); });
-            case Call::Logits: {
-                extra.resize(kVocabulary);
-                size_t n = 0;
-                return in_library([&] { return gptoss_context_get_logits(context, extra.data(), extra.size(), &n); });
-            }
-            case Call::Sample: {
-                uint32_t tokens[8];
-                size_t n = 0;
-                return in_library([&] { return gptoss_context_sample(context, 1, step.seed, step.count, tokens, &n); });
-            }
-            case Call::Generate:
-                return generate(step);
-            case Call::Truncate: {
-                const size_t n = tokens_of(context).size();
-                return in_library([&] { return gptoss_context_truncate(context, 1 + step.seed % n); });
-            }
-            case Call::Save: {
-                size_t size = 0;
-                const gptoss_status status =
-                    in_library([&] { return gptoss_context_save(context, nullptr, 0, &size); });
-                if (status != gptoss_status_success) return status;
-                std::vector<unsigned char> bytes(size);
-                const gptoss_status saved =
-                    in_library([&] { return gptoss_context_save(context, bytes.data(), size, &size); });
-                if (saved == gptoss_status_success) state = bytes;
-                return saved;
-            }
-            case Call::Restore:
-                if (state.empty()) return gptoss_status_success;
-                return in_library([&] { return gptoss_context_restore(context, state.data(), state.size()); });
-            case Call::Fork: {
-                gptoss_context_t fork = nullptr;
-                const gptoss_status status = in_library([&] { return gptoss_context_fork(context, &fork); });
-                if (status == gptoss_status_success) {
-                    release(context);
-                    context = fork;
-                }
-                return status;
-            }
-            case Call::Profile: {
-                size_t n = 0;
-                return in_library([&] { return gptoss_context_profile(context, 1, nullptr, 0, &n); });
-            }
-        }
-        return gptoss_status_internal_error;
-    }
-
-  private:
-    gptoss_status generate(const Step& step) {
-        gptoss_sampler_t sampler = nullptr;
-        must(gptoss_sampler_create(&sampler), "sampler");
-        must(gptoss_sampler_set_seed(sampler, step.seed), "sampler");
-        if (step.seed % 2) must(gptoss_sampler_set_repetition_penalty(sampler, 1.3f), "sampler");
-        gptoss_generate_options options{};
-        const uint32_t none = UINT32_MAX;
-        options.struct_size = sizeof options;
-        options.max_tokens = step.count;
-        options.stop_tokens = &none;
-        options.num_stop_tokens = 1;
-        options.callback = on_token;
-        callback.context = context;
-        callback.tokens.clear();
-        size_t n = 0;
-        const gptoss_status status =
-            in_library([&] { return gptoss_context_generate(context, sampler, &options, &n, nullptr); });
-        if (n != callback.tokens.size()) must(gptoss_status_internal_error, "num_tokens_out");
-        gptoss_sampler_release(sampler);
-        return status;
-    }
-};
-
-// What a run without a fault gave after each step.
-struct Expected {
-    std::vector<Step> script;
-    std::vector<std::vector<uint32_t>> tokens;
-    std::vector<std::vector<float>> extra;
-    uint64_t opportunities = 0;
-    uint64_t callbacks = 0;
-};
-
-Expected run_without_fault(gptoss_model_t model, uint64_t seed, Kind counted) {
-    for (;;) {
-        Expected e;
-        e.script = make_script(seed);
-        callback = {};
-        const int64_t live = inject::live_objects();
-        inject::arm(counted, 0);
-        {
-            Run run(model);
-            for (const Step& step : e.script) {
-                std::vector<float> extra;
-                must(run.call(step, extra), call_names[static_cast<int>(step.call)]);
-                e.tokens.push_back(tokens_of(run.context));
-                e.extra.push_back(extra);
-            }
-        }
-        e.opportunities = inject::disarm();
-        e.callbacks = callback.calls;
-        // once more if the model built kernels, which it keeps: the next run has fewer opportunities
-        if (inject::live_objects() == live) return e;
-    }
 }
 
 bool allowed(gptoss_status status, Kind kind) {
@@ -285,7 +86,7 @@ bool begins_with(const std::vector<uint32_t>& whole, const std::vector<uint32_t>
 // A failed step left the context as it was, or with tokens that were handed over; makes it as it was.
 void check_left(Row& r, Run& run, const Expected& e, size_t i) {
     const Step& step = e.script[i];
-    const auto left = tokens_of(run.context);
+    const auto left = tokens_of(run.context());
     const std::vector<uint32_t> before = i > 0 ? e.tokens[i - 1] : std::vector<uint32_t>{};
     const bool generates = step.call == Call::Sample || step.call == Call::Generate;
     if (!begins_with(left, before) || (!generates && left.size() != before.size()) ||
@@ -293,7 +94,7 @@ void check_left(Row& r, Run& run, const Expected& e, size_t i) {
         wrong(r, "the failed call left other tokens");
     if (step.call == Call::Generate && left.size() != before.size() + callback.tokens.size())
         wrong(r, "the context does not hold what was handed over");
-    if (left.size() > before.size()) must(gptoss_context_truncate(run.context, before.size()), "truncate");
+    if (left.size() > before.size()) must(gptoss_context_truncate(run.context(), before.size()), "truncate");
 }
 
 // A script in which one opportunity of one kind fails, or a callback does something; the fault comes once.
@@ -328,7 +129,7 @@ class OneFault {
                         return;
                     }
                 }
-                if (tokens_of(run.context) != e.tokens[i]) {
+                if (tokens_of(run.context()) != e.tokens[i]) {
                     wrong(r, std::string("other tokens after ") + call_names[static_cast<int>(e.script[i].call)]);
                     return;
                 }
@@ -449,7 +250,7 @@ class Faults {
             inject::arm(Kind::DeviceGone, at);
             until_gone(r, model, e, bystander);
             inject::disarm();
-            Run::release(bystander);
+            in_library([&] { return gptoss_context_release(bystander); });
             in_library([&] { return gptoss_model_release(model); });
             model = load(path_, &status);
             must(status, "load");

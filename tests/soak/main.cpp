@@ -5,6 +5,7 @@
 #include <gptoss.h>
 #include <malloc.h>
 #include <unistd.h>
+#include <volk.h>
 
 #include <algorithm>
 #include <atomic>
@@ -57,6 +58,46 @@ uint64_t resident_bytes() {
     uint64_t all = 0, resident = 0;
     statm >> all >> resident;
     return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+// What a driver frees, another thread's allocation may get: the driver orders the two, in a way that ThreadSanitizer
+// does not see. Here it does.
+std::atomic<uint64_t> frees{0};
+PFN_vkGetDeviceProcAddr get_device_proc_addr;
+std::atomic<PFN_vkAllocateMemory> allocate_memory;  // all devices are of one driver, with the same functions
+std::atomic<PFN_vkFreeMemory> free_memory;
+
+VKAPI_ATTR VkResult VKAPI_CALL allocate_after_frees(VkDevice device, const VkMemoryAllocateInfo* info,
+                                                    const VkAllocationCallbacks* callbacks, VkDeviceMemory* memory) {
+    const VkResult result = allocate_memory.load()(device, info, callbacks, memory);
+    frees.load(std::memory_order_acquire);
+    return result;
+}
+
+VKAPI_ATTR void VKAPI_CALL free_before_allocations(VkDevice device, VkDeviceMemory memory,
+                                                   const VkAllocationCallbacks* callbacks) {
+    frees.fetch_add(1, std::memory_order_release);
+    free_memory.load()(device, memory, callbacks);
+}
+
+VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL ordered_device_proc_addr(VkDevice device, const char* name) {
+    const PFN_vkVoidFunction function = get_device_proc_addr(device, name);
+    if (std::strcmp(name, "vkAllocateMemory") == 0) {
+        allocate_memory = reinterpret_cast<PFN_vkAllocateMemory>(function);
+        return reinterpret_cast<PFN_vkVoidFunction>(allocate_after_frees);
+    }
+    if (std::strcmp(name, "vkFreeMemory") == 0) {
+        free_memory = reinterpret_cast<PFN_vkFreeMemory>(function);
+        return reinterpret_cast<PFN_vkVoidFunction>(free_before_allocations);
+    }
+    return function;
+}
+
+void order_allocations() {
+    uint32_t count = 0;
+    must(gptoss_device_count(&count), "devices");
+    get_device_proc_addr = vkGetDeviceProcAddr;
+    vkGetDeviceProcAddr = ordered_device_proc_addr;
 }
 
 gptoss_model_t load(const std::string& path) {
@@ -372,6 +413,7 @@ int main(int argc, char** argv) {
     const uint64_t seed = argc > 3 ? std::strtoull(argv[3], nullptr, 10) : std::random_device()();
     std::printf("%.0f s, %zu threads, seed %llu\n", seconds, n_threads, static_cast<unsigned long long>(seed));
     const SyntheticCheckpoint checkpoint(Shape{.vocab = kVocabulary}, 1);
+    order_allocations();
     gptoss_model_t model = load(checkpoint.path());
     gptoss_tokenizer_t tokenizer = nullptr;
     must(gptoss_tokenizer_create(nullptr, &tokenizer), "tokenizer");
