@@ -9,6 +9,8 @@ import os
 import tempfile
 import time
 
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")  # compiled kernels, one for each shape of a product
+
 import torch
 import torch.nn.functional as F
 
