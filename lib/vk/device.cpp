@@ -181,7 +181,8 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
                            sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT;
     if (!info.sizes_subgroups) sizes.minSubgroupSize = sizes.maxSubgroupSize = info.subgroup_size;
 #ifdef VK_KHR_cooperative_matrix
-    if (asks_coopmat && coopmat.cooperativeMatrix && f12.shaderFloat16 && f12.vulkanMemoryModel)
+    if (asks_coopmat && coopmat.cooperativeMatrix && f12.shaderFloat16 && f12.vulkanMemoryModel &&
+        f12.vulkanMemoryModelDeviceScope)
         info.coopmat = coopmat_shape(physical, basic.vendorID, info.subgroup_size, sizes);
 #endif
 
@@ -301,6 +302,7 @@ Device::Device(const DeviceInfo& info) : info_(info) {
         extensions.push_back(VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
         f12.shaderFloat16 = VK_TRUE;
         f12.vulkanMemoryModel = VK_TRUE;
+        f12.vulkanMemoryModelDeviceScope = VK_TRUE;  // of atomics, once the model is enabled
         f12.pNext = &coopmat;
     }
 #endif
