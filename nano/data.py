@@ -149,7 +149,7 @@ def call(name, arguments, analysis=None):
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# Working. Each function returns (working, result); `high` says every step, `medium` is short.
+# Working. `high` says every step, `medium` and `low` are short.
 
 
 def columns(a, b):
@@ -244,29 +244,14 @@ def work_multiply(a, b, effort):
     return turned + "\n".join(lines)
 
 
-def note(a, op, b):
-    """All that low effort writes down: intermediate results as bare digits from the right, the answer's last.
-
-    From the right is how a carry travels, so that every digit follows from what is there already.
-    """
-    if op != "×":
-        r = result_of(a, op, b)
-        return ("-" if r < 0 else "") + str(abs(r))[::-1]
-    if len(str(a)) < len(str(b)):
-        a, b = b, a
-    digits = [int(d) for d in reversed(str(b)) if d != "0"] or [0]
-    results = [a * d for d in digits] if len(digits) > 1 else []
-    return " ".join(str(r)[::-1] for r in results + [a * b])
-
-
 def result_of(a, op, b):
     return {"+": a + b, "-": a - b, "×": a * b}[op]
 
 
 def working(a, op, b, effort):
     """The analysis for an effort; None where low effort needs none."""
-    if effort == "low":
-        return None if max(a, b) < 10 else note(a, op, b)
+    if effort == "low" and max(a, b) < 10:
+        return None
     return {"+": work_add, "-": work_subtract, "×": work_multiply}[op](a, b, effort)
 
 
@@ -362,7 +347,7 @@ class Generator:
 
     def arithmetic(self, op=None, effort=None, operands=None):
         """One turn: (question, analysis, answer, facts, result)."""
-        op = op or self.r.choices("+-×", (11, 15, 6) if effort == "low" else (9, 11, 18))[0]
+        op = op or self.r.choices("+-×", (9, 18, 9))[0]
         a, b = operands or self.operands(op)
         question = self.expression(a, op, b)
         r = result_of(a, op, b)
@@ -831,7 +816,7 @@ class Generator:
     def conversation(self):
         """A conversation for training: nothing in it is held out."""
         while True:
-            c = self.tool_conversation() if self.chance(0.22) else self.plain_conversation()
+            c = self.tool_conversation() if self.chance(0.45) else self.plain_conversation()
             if not any(held_out(*fact) for fact in c["facts"]) and not mentions_held_out(c["completion"]):
                 return c
 
@@ -842,7 +827,7 @@ class Generator:
         token of it teaches, where a single question costs a whole system message.
         """
         effort = self.effort()
-        if self.chance(0.2):
+        if self.chance(0.45):
             self.described = {}
             tools = self.tools()
             opening = self.opening(effort, tools)

@@ -203,11 +203,14 @@ class SwiGLU(torch.autograd.Function):
 
 
 class TakeRows(torch.autograd.Function):
-    """x[rows], where every row of x is taken exactly `copies` times; `back` lists the places of row 0, row 1, …"""
+    """x[rows], where every row of x is taken exactly `copies` times; `back` lists the places of row 0, row 1, …
+
+    What is at the places `unused` of the result has no influence on anything.
+    """
 
     @staticmethod
-    def forward(ctx, x, rows, back, copies):
-        ctx.back, ctx.copies = back, copies
+    def forward(ctx, x, rows, back, copies, unused):
+        ctx.back, ctx.copies, ctx.unused = back, copies, unused
         return x.index_select(0, rows)
 
     @staticmethod
@@ -215,7 +218,9 @@ class TakeRows(torch.autograd.Function):
         grad = grad.index_select(0, ctx.back)
         if ctx.copies > 1:
             grad = grad.view(-1, ctx.copies, grad.shape[-1]).sum(1)
-        return grad, None, None, None
+        if ctx.unused is not None:
+            grad.index_fill_(0, ctx.unused, 0)
+        return grad, None, None, None, None
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -251,23 +256,32 @@ def experts(w, p, cfg, t):
     top, chosen = router.topk(C, dim=-1)
     weights = top.softmax(-1)  # (N, C): over the chosen experts alone
 
-    # Sort the N·C (token, expert) pairs by expert, so that each expert works on one slice.
-    order = chosen.flatten().argsort()  # (N·C,) pairs in the order of their experts
+    # Sort the N·C (token, expert) pairs by expert, so that each expert works on one slice. Slices are rounded up to a
+    # multiple of 128, because oneDNN compiles a kernel for every new shape: that takes longer than running it.
+    pairs = chosen.flatten()
+    count = torch.bincount(pairs, minlength=E)
+    size = (count + 127) // 128 * 128
+    order = pairs.argsort()
+    place = torch.arange(N * C) + ((size.cumsum(0) - size) - (count.cumsum(0) - count))[pairs[order]]
     back = torch.empty_like(order)
-    back[order] = torch.arange(N * C)
-    count = torch.bincount(chosen.flatten(), minlength=E).tolist()
-    x = TakeRows.apply(t.to(w[p + "experts.down_proj"].dtype), order.div(C, rounding_mode="floor"), back, C)
+    back[order] = place
+    padded = torch.zeros(int(size.sum()), dtype=order.dtype)  # the pair at each place; pair 0 where there is none
+    padded[place] = order
+    unused = torch.ones(len(padded), dtype=torch.bool)
+    unused[place] = False
+    unused = unused.nonzero().squeeze(1)
+    x = TakeRows.apply(t.to(w[p + "experts.down_proj"].dtype), padded.div(C, rounding_mode="floor"), back, C, None)
 
     weights_of = zip(*(w[p + "experts." + n].unbind(0)
                        for n in ("gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias")))
     parts = []
-    for rows, (gate_up, gate_up_bias, down, down_bias) in zip(x.split(count), weights_of):  # rows (n, H)
+    for rows, (gate_up, gate_up_bias, down, down_bias) in zip(x.split(size.tolist()), weights_of):  # rows (n, H)
         if len(rows):
             h = F.linear(rows, gate_up, gate_up_bias)  # (n, 2I), gates first
             parts.append(F.linear(SwiGLU.apply(h, cfg["swiglu_limit"]), down, down_bias))
-    y = TakeRows.apply(torch.cat(parts), back, order, 1).view(N, C, H)
+    y = TakeRows.apply(torch.cat(parts), back, padded, 1, unused).view(N, C, H)
     y = (y * weights.to(y.dtype).unsqueeze(-1)).sum(1)
-    load = router.softmax(-1).mean(0), torch.tensor(count, dtype=torch.float32) / (N * C)
+    load = router.softmax(-1).mean(0), count.float() / (N * C)
     return y, load
 
 

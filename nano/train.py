@@ -9,6 +9,8 @@ import os
 import tempfile
 import time
 
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")  # compiled kernels, one for each shape of a product
+
 import torch
 import torch.nn.functional as F
 
@@ -59,7 +61,7 @@ def copy_exercise(tokenizer, generator):
 
 def micro_batch(rows, pad):
     """Rows of (ids, targets) -> tokens (B, T) and targets (B, T), which are -100 where there is no loss."""
-    length = max(len(ids) for ids, _ in rows)
+    length = -(-max(len(ids) for ids, _ in rows) // 32) * 32  # few shapes, see `experts`
     tokens, targets = torch.full((len(rows), length), pad), torch.full((len(rows), length), -100)
     for i, (ids, wanted) in enumerate(rows):
         tokens[i, :len(ids)] = torch.tensor(ids)
@@ -217,10 +219,12 @@ def train(rank, args, meeting):
         wanted = sum(int((targets >= 0).sum()) for _, targets in parts)
         step_loss = 0
         for batch, targets in parts:
-            keep = (targets.view(-1) >= 0).nonzero().squeeze(1)
+            targets = targets.view(-1)
+            keep = (targets >= 0).nonzero().squeeze(1)
+            keep = torch.cat([keep, (targets < 0).nonzero().squeeze(1)[:-len(keep) % 128]])
             loads = []
             logits = forward(working, cfg, batch, keep=keep, loads=loads)
-            loss = F.cross_entropy(logits, targets.view(-1)[keep], reduction="sum") / wanted
+            loss = F.cross_entropy(logits, targets[keep], reduction="sum") / wanted
             # keeps every expert in use: the product of probability and share is least when both are even
             balance = sum((probability * share).sum() for probability, share in loads) * cfg["num_local_experts"]
             (loss + 0.003 * balance / len(loads) / len(parts)).backward()

@@ -234,16 +234,18 @@ struct MergeArgs {
 
 // Rows of activations as float16 for the kernels of cooperative matrices, each row times a power of two by which its
 // largest is just below 2^15; scales has what a product of the row is to be multiplied by: its norm over that power.
+// With two terms the bits that are too many follow, as float16 again: together the terms have 21 bits.
 struct HalveArgs {
     Input src;
-    Halves y;    // (T, cols)
+    Halves y;    // (terms, T, cols)
     F32 scales;  // (T)
+    uint terms;
 };
 
 // What a product of cooperative matrices reads. Weights are taken as float16 times weight_scale, a power of two by which
 // the matrix's largest is below 16; sum_scale has its inverse, and what else the sums are to be multiplied by.
 struct HalfInput {
-    Halves x;    // (T, cols)
+    Halves x;    // (terms, T, cols); see HalveArgs
     F32 scales;  // (T) of each row; not read by down_coopmat
     uint cols;
     uint n_tokens;

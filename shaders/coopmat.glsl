@@ -11,6 +11,7 @@
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_memory_scope_semantics : require
 
+layout(constant_id = 5) const uint TERMS = 1;  // that the activations are sums of; see HalveArgs
 layout(constant_id = 6) const uint M = 16;  // the device's product is (M, K) x (K, N)
 layout(constant_id = 7) const uint N = 16;
 layout(constant_id = 8) const uint K = 16;
@@ -26,13 +27,13 @@ void gather(uint row, uint column, uint n);
 const uint BLOCK = 32;                            // columns of the matrix at a time
 const uint STRIDE = BLOCK / 8 + 1;                // vectors of 8 of a row in shared memory; odd, so that banks differ
 const uint WEIGHT_PARTS = TILE_ROWS * 4 / WORKGROUP;  // vectors that an invocation brings
-const uint INPUT_PARTS = TOKENS * 4 / WORKGROUP;
+const uint INPUT_PARTS = (TERMS * TOKENS * 4 + WORKGROUP - 1) / WORKGROUP;
 const uint COLUMN_GROUPS = SPLITS / ROW_GROUPS;
 const uint ROW_PARTS = 32 / ROW_GROUPS / M;         // matrices of a subgroup: twice these down,
 const uint COLUMN_PARTS = TOKENS / COLUMN_GROUPS / N;  // these across
 
 shared uvec4 weight_block[TILE_ROWS * STRIDE];
-shared uvec4 input_block[TOKENS * STRIDE];
+shared uvec4 input_block[TERMS * TOKENS * STRIDE];
 shared float results[SPLITS * 2 * M * N];  // of each subgroup: M rows and the M rows 32 further, column by column
 
 uint row_group() { return gl_SubgroupID % ROW_GROUPS; }
@@ -112,6 +113,9 @@ uvec4 part_halves(Part part) {
     return to_halves(low * part.scale, high * part.scale);
 }
 
+// Whether part u of the activations exists and belongs to a column that is used.
+bool brought(uint u, uint used) { return u < TERMS * TOKENS * 4 && u / 4 % TOKENS < used; }
+
 // finish() for every pair of rows and the first n_columns columns of the workgroup.
 void multiply_coopmat(Tiles w, uint tile, HalfInput src, uint n_columns) {
     uint id = gl_LocalInvocationID.x, tile_start = tile * tile_vectors(src.cols), blocks = src.cols / BLOCK;
@@ -128,8 +132,8 @@ void multiply_coopmat(Tiles w, uint tile, HalfInput src, uint n_columns) {
     uvec4 input_part[INPUT_PARTS];
     uint input_at[INPUT_PARTS];
     [[unroll]] for (uint i = 0; i < INPUT_PARTS; i++) {
-        uint u = id + i * WORKGROUP;
-        input_at[i] = input_row(min(u / 4, n_columns - 1)) * (src.cols / 8) + u % 4;
+        uint u = id + i * WORKGROUP, row = input_row(min(u / 4 % TOKENS, n_columns - 1));
+        input_at[i] = (u / 4 / TOKENS * src.n_tokens + row) * (src.cols / 8) + u % 4;
     }
     for (uint block = 0; block <= blocks; block++) {
         if (block > 0) {
@@ -140,7 +144,7 @@ void multiply_coopmat(Tiles w, uint tile, HalfInput src, uint n_columns) {
             }
             [[unroll]] for (uint i = 0; i < INPUT_PARTS; i++) {
                 uint u = id + i * WORKGROUP;
-                if (u / 4 < used) input_block[u / 4 * STRIDE + u % 4] = input_part[i];
+                if (brought(u, used)) input_block[u / 4 * STRIDE + u % 4] = input_part[i];
             }
             barrier();
         }
@@ -148,7 +152,7 @@ void multiply_coopmat(Tiles w, uint tile, HalfInput src, uint n_columns) {
             [[unroll]] for (uint i = 0; i < WEIGHT_PARTS; i++)
                 weight_part[i] = load_part(w, tile_start, block, id + i * WORKGROUP, src.weight_scale);
             [[unroll]] for (uint i = 0; i < INPUT_PARTS; i++)
-                if ((id + i * WORKGROUP) / 4 < used) input_part[i] = src.x.v[input_at[i] + block * 4];
+                if (brought(id + i * WORKGROUP, used)) input_part[i] = src.x.v[input_at[i] + block * 4];
         }
         if (block == 0) continue;
         [[unroll]] for (uint k = 0; k < BLOCK / 8; k += K / 8) {
@@ -159,11 +163,13 @@ void multiply_coopmat(Tiles w, uint tile, HalfInput src, uint n_columns) {
             }
             [[unroll]] for (uint c = 0; c < COLUMN_PARTS; c++) {
                 if (c >= my_parts) break;
-                coopmat<float16_t, gl_ScopeSubgroup, K, N, gl_MatrixUseB> b;
-                uint column = (c * COLUMN_GROUPS + column_group()) * N;
-                coopMatLoad(b, input_block, column * STRIDE + k, STRIDE, gl_CooperativeMatrixLayoutColumnMajor);
-                [[unroll]] for (uint r = 0; r < 2 * ROW_PARTS; r++)
-                    sums[c * 2 * ROW_PARTS + r] = coopMatMulAdd(a[r], b, sums[c * 2 * ROW_PARTS + r]);
+                [[unroll]] for (uint term = 0; term < TERMS; term++) {
+                    coopmat<float16_t, gl_ScopeSubgroup, K, N, gl_MatrixUseB> b;
+                    uint column = term * TOKENS + (c * COLUMN_GROUPS + column_group()) * N;
+                    coopMatLoad(b, input_block, column * STRIDE + k, STRIDE, gl_CooperativeMatrixLayoutColumnMajor);
+                    [[unroll]] for (uint r = 0; r < 2 * ROW_PARTS; r++)
+                        sums[c * 2 * ROW_PARTS + r] = coopMatMulAdd(a[r], b, sums[c * 2 * ROW_PARTS + r]);
+                }
             }
         }
     }

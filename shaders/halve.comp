@@ -1,4 +1,4 @@
-// y = x as float16, each row times a power of two. Grid: (tokens). See HalveArgs.
+// Activations as float16, each row times a power of two. Grid: (tokens). See HalveArgs.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
@@ -21,7 +21,17 @@ void main() {
     // 2^14 over the power of two at or below the largest, within what leaves room for products
     uint exponent = clamp(floatBitsToUint(row_top) >> 23, 27u, 227u);
     float scale = uintBitsToFloat(268 - exponent << 23);
-    for (uint i = id; i < n; i += WORKGROUP)
-        a.y.v[first + i] = to_halves(a.src.x.v[2 * (first + i)] * scale, a.src.x.v[2 * (first + i) + 1] * scale);
+    for (uint i = id; i < n; i += WORKGROUP) {
+        vec4 low = a.src.x.v[2 * (first + i)] * scale, high = a.src.x.v[2 * (first + i) + 1] * scale;
+        if (a.terms == 2) {
+            // cut off in the bits: compilers drop a conversion there and back
+            vec4 low_top = uintBitsToFloat(floatBitsToUint(low) & 0xffffe000u);
+            vec4 high_top = uintBitsToFloat(floatBitsToUint(high) & 0xffffe000u);
+            a.y.v[a.src.n_tokens * n + first + i] = to_halves(low - low_top, high - high_top);
+            low = low_top;
+            high = high_top;
+        }
+        a.y.v[first + i] = to_halves(low, high);
+    }
     if (id == 0) a.scales.v[token] = norm_scale(a.src, token) / scale;
 }

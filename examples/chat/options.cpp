@@ -78,7 +78,9 @@ std::optional<int> parse_options(int argc, char** argv, Options& options) {
     app.add_option("-p,--prompt", options.prompt, "Answer this and leave; - reads it from standard input");
     app.add_option("-r,--reasoning", options.reasoning, "How long to think: low, medium (default) or high")
         ->check(CLI::IsMember({"low", "medium", "high"}));
-    app.add_flag("--hide-reasoning", options.hide_reasoning, "Show the answers alone");
+    const CLI::Option* hide =
+        app.add_flag("--hide-reasoning,!--show-reasoning", options.hide_reasoning,
+                     "Show the answers alone (default with --reasoning low), or the reasoning too");
     app.add_option("-s,--system", options.instructions, "Instructions for the model");
     app.add_option(
         "-t,--tools", options.tools,
@@ -127,6 +129,7 @@ std::optional<int> parse_options(int argc, char** argv, Options& options) {
         return app.exit(e);
     }
     if (list) return list_devices();
+    if (!*hide) options.hide_reasoning = options.reasoning == "low";
     return std::nullopt;
 }
 

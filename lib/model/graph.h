@@ -25,7 +25,7 @@ struct Activations {
     vk::Buffer expert_weight;  // (T, n_active)
     vk::Buffer slots;          // (T * n_active)
     vk::Buffer slot_tiles;     // (tiles, 3)
-    vk::Buffer halves;         // (T, hidden or n_heads * 64) float16, where there are cooperative matrices
+    vk::Buffer halves;         // float16 (terms, T, hidden) or (T, n_heads * 64), where there are cooperative matrices
     vk::Buffer half_scales;    // (T)
     vk::Buffer hidden;         // (T * n_active, intermediate)
     vk::Buffer expert_out;     // (T * n_active, hidden)

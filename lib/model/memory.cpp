@@ -11,6 +11,12 @@ namespace {
 
 constexpr uint64_t kReservedTokens = 8192;
 
+// What runs if it passes the self-test; what comes after it takes no more memory.
+Tuning first_tuning(const io::Config& config, const ModelOptions& options, const vk::DeviceInfo& device) {
+    if (!options.candidates.empty()) return options.candidates.front();
+    return tuning_candidates(device, config.n_heads / config.n_kv_heads, options.tier).front();
+}
+
 }  // namespace
 
 ContextFootprint context_footprint(const io::Config& config, const Tuning& tuning, bool kv_f16, uint32_t max_tokens,
@@ -29,8 +35,8 @@ Room room_for_weights(const io::Config& config, const ModelOptions& options, con
         options.memory_budget ? options.memory_budget : device.memory_available - device.memory_available / 32;
     const auto tokens = static_cast<uint32_t>(
         std::min<uint64_t>(options.context_length ? options.context_length : kReservedTokens, config.max_context));
-    const ContextFootprint context =
-        context_footprint(config, Tuning::for_device(device), options.kv_f16, tokens, std::min(tokens, kDefaultBatch));
+    const ContextFootprint context = context_footprint(config, first_tuning(config, options, device), options.kv_f16,
+                                                       tokens, std::min(tokens, kDefaultBatch));
     room.reserved = context.cache + context.activations;
     if (options.host_memory) {
         room.host = options.host_memory;
@@ -45,7 +51,7 @@ Room room_for_weights(const io::Config& config, const ModelOptions& options, con
 MemoryEstimate estimate_memory(const io::Checkpoint& checkpoint, const ModelOptions& options, uint64_t max_tokens,
                                uint64_t max_batch) {
     const vk::DeviceInfo device = vk::choose_device(options.device);
-    const Tuning tuning = Tuning::for_device(device);
+    const Tuning tuning = first_tuning(checkpoint.config, options, device);
     const uint32_t tokens = checked_max_tokens(checkpoint.config, max_tokens);
     MemoryEstimate estimate;
     estimate.context = context_footprint(checkpoint.config, tuning, options.kv_f16, tokens,

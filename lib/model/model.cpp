@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "io/fingerprint.h"
+#include "model/measure.h"
 #include "model/memory.h"
 
 namespace gptoss::model {
@@ -17,8 +18,16 @@ std::shared_ptr<Gpu> open_gpu(const ModelOptions& options) {
 Choice choose(const std::shared_ptr<Gpu>& gpu, const io::Checkpoint& checkpoint, const ModelOptions& options) {
     const KernelNeeds needs(checkpoint, options.load.dense, options.kv_f16);
     const uint32_t group = checkpoint.config.n_heads / checkpoint.config.n_kv_heads;
-    const std::vector<Tuning> candidates =
-        options.candidates.empty() ? tuning_candidates(gpu->device.info(), group, options.tier) : options.candidates;
+    std::vector<Tuning> candidates = options.candidates;
+    if (candidates.empty()) {
+        const vk::DeviceInfo& device = gpu->device.info();
+        candidates = tuning_candidates(device, group, options.tier);
+        // a CPU's shapes are known, and its times depend on what else it does
+        if (device.type != VK_PHYSICAL_DEVICE_TYPE_CPU && device.timestamp_period > 0) {
+            const Tuning measured = measured_tuning(*gpu, needs, candidates[0], device_stopwatch(gpu, needs));
+            if (measured != candidates[0]) candidates.insert(candidates.begin(), measured);
+        }
+    }
     const Choice choice = choose_tuning(gpu, needs, candidates, options.log);
     gpu->device.set_budget(options.memory_budget);  // of the model; what the self-test took is free again
     return choice;

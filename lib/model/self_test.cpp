@@ -393,7 +393,7 @@ void SelfTest::check_experts(const std::string& where, HostLayer& w, uint32_t t,
             activated[i] = gate / (1 + std::exp(-config_.swiglu_alpha * gate)) * (up + 1);
         }
         const float* got = &left.hidden[row * inner];
-        expect("gate_up" + where, got, activated, tolerance(batch));
+        expect("gate_up" + where, got, activated, tolerance(batch), batch && coopmat_ ? kCoopmatTolerance : 0);
         const Vector y = product(w.down(e), Vector(got, got + inner), &w.down_bias[e * config_.hidden], config_.hidden);
         for (uint32_t i = 0; i < config_.hidden; i++) after[i] += weights[j] * y[i];
     }

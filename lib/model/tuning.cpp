@@ -60,12 +60,14 @@ void Tuning::use_coopmat(const vk::DeviceInfo& device) {
     if (device.coopmat.m == 0 || spirv("qkv_coopmat").empty()) return;
     coopmat_batch = 32;
     coopmat_subgroups = std::clamp(128 / device.coopmat.subgroup, 4u, 16u);
-    // what the largest kernel shares: blocks of weights and activations, and a part of the sums of each subgroup
+    // what the largest kernel shares: blocks of weights and activations, of 80 bytes a row, and a part of the sums of
+    // each subgroup; rows of two terms fill as much with half the tokens, but not with fewer than 32
     const auto shared = [&](uint32_t tokens) {
         const uint32_t results = coopmat_subgroups * 2 * device.coopmat.m * device.coopmat.n * 4;
-        return (64 + tokens) * 80 + results + 32 / device.coopmat.m * tokens * 4;
+        return (64 + std::max(tokens, 64u)) * 80 + results + 32 / device.coopmat.m * tokens * 4;
     };
     while (coopmat_tokens > 32 && shared(coopmat_tokens) > device.shared_memory) coopmat_tokens /= 2;
+    while (coopmat_subgroups > 2 && shared(coopmat_tokens) > device.shared_memory) coopmat_subgroups /= 2;
 }
 
 std::string Tuning::text() const {

@@ -52,15 +52,17 @@ std::vector<Variant> variants(const model::Tuning& t, const vk::DeviceInfo& devi
     list.push_back({"sample", "", {128}});
     if (t.coopmat_batch == UINT32_MAX) return list;
     const vk::CoopmatShape& c = device.coopmat;
-    const auto add = [&](const char* kernel, const std::string& what, uint32_t weight, uint32_t tile) {
+    const auto add = [&](const char* kernel, const std::string& what, uint32_t weight, uint32_t tile,
+                         uint32_t terms = 1) {
         list.push_back({kernel,
                         what + ", " + std::to_string(tile) + " tokens",
-                        {c.subgroup * t.coopmat_subgroups, c.subgroup, tile, weight, 1, 0, c.m, c.n, c.k, 32 / c.m},
+                        {c.subgroup * t.coopmat_subgroups, c.subgroup, tile, weight, 1, terms, c.m, c.n, c.k, 32 / c.m},
                         c.subgroup});
     };
     list.push_back({"halve", "", {128, 32}});
     for (uint32_t tile = 32; tile <= t.coopmat_tokens; tile *= 2) {
-        for (const auto& [name, weight] : dense) add("qkv_coopmat", name, weight, tile);
+        for (const auto& [name, weight] : dense)
+            if (2 * tile <= t.coopmat_tokens) add("qkv_coopmat", name, weight, tile, 2);
         for (const auto& [name, weight] : dense) add("out_coopmat", name, weight, tile);
         add("gate_up_coopmat", "mxfp4", WEIGHT_MXFP4, tile);
         add("down_coopmat", "mxfp4", WEIGHT_MXFP4, tile);
@@ -97,7 +99,7 @@ class StatsDevice {
         coopmat.cooperativeMatrix = VK_TRUE;
         if (info.coopmat.m) {
             extensions.push_back(VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
-            f12.vulkanMemoryModel = VK_TRUE;
+            f12.vulkanMemoryModel = f12.vulkanMemoryModelDeviceScope = VK_TRUE;
             sizes.pNext = &coopmat;
         }
 #endif

@@ -9,7 +9,7 @@ chat=$build/examples/chat
 nano=$source/nano/gptoss-nano
 tools=$source/examples/chat/tools.json
 temp=$(mktemp -d)
-export LC_ALL=C.UTF-8 XDG_STATE_HOME="$temp/state"
+export LC_ALL=C.UTF-8 XDG_STATE_HOME="$temp/state" XDG_CACHE_HOME="$temp/cache"
 unset TMUX
 passed=0 failed=0
 

@@ -16,16 +16,17 @@ struct Launch {
         c.insert(c.end(), more.begin(), more.end());
         if (row_groups) {
             const vk::CoopmatShape& s = gpu().device.info().coopmat;
-            c.resize(6);
+            for (size_t i = c.size(); i < 6; i++) c.push_back(i == 5);
             c.insert(c.end(), {s.m, s.n, s.k, row_groups});
         }
         return c;
     }
-    // Of sums of n products whose activations were rounded to float16, and whose weights were too if float16 is too
-    // short for them.
-    double tolerance(uint32_t weight, double n) const {
+    // Of sums of n products whose activations were rounded to float16 unless they have two terms, and whose weights
+    // were too if float16 is too short for them.
+    double tolerance(uint32_t weight, double n, uint32_t terms = 1) const {
         if (!row_groups) return sum_tolerance(n);
-        return half_tolerance(n, weight == WEIGHT_F32 || weight == WEIGHT_Q8 ? 2 : 1);
+        const double rounded = (terms == 1) + (weight == WEIGHT_F32 || weight == WEIGHT_Q8);
+        return half_tolerance(n, rounded) + (terms == 2 ? 0x1p-21 : 0);
     }
     uint32_t token_groups() const { return (n_tokens + tokens - 1) / tokens; }
     std::string describe(uint32_t weight, uint32_t rows, uint32_t cols) const {
@@ -50,7 +51,7 @@ inline std::vector<Launch> launches(Random& random, uint32_t n) {
 }
 
 // n launches of cooperative matrices, each in another shape; none where the device or this build has no such kernels.
-inline std::vector<Launch> coopmat_launches(Random& random, uint32_t n) {
+inline std::vector<Launch> coopmat_launches(Random& random, uint32_t n, uint32_t terms = 1) {
     const vk::CoopmatShape& s = gpu().device.info().coopmat;
     std::vector<Launch> chosen;
     if (s.m == 0 || spirv("qkv_coopmat").empty()) return chosen;
@@ -59,7 +60,12 @@ inline std::vector<Launch> coopmat_launches(Random& random, uint32_t n) {
         const uint32_t at = (first + i * 5) % 6, row_groups = 32 / s.m >> at % 2;
         // small matrices take many subgroups, or a driver builds the kernel for minutes
         const uint32_t splits = std::min((128 / s.subgroup) << at / 3, 256 / s.subgroup);
-        const uint32_t tokens = std::max(32u << at % 3, splits / row_groups * s.n);
+        uint32_t tokens = std::max(32u << at % 3, splits / row_groups * s.n);
+        const auto shared = [&] {
+            return (64 + terms * tokens) * 80 + splits * 2 * s.m * s.n * 4 + 32 / s.m * tokens * 4;
+        };
+        while (shared() > gpu().device.info().shared_memory) tokens /= 2;
+        if (tokens < splits / row_groups * s.n) continue;
         chosen.push_back({s.subgroup, splits, tokens, 1 + random.below(2 * tokens), row_groups});
     }
     return chosen;
@@ -67,10 +73,10 @@ inline std::vector<Launch> coopmat_launches(Random& random, uint32_t n) {
 
 // Rows of activations as the kernels of cooperative matrices read them.
 struct HalfRows {
-    HalfRows(const args::Input& input, const Matrix& w) : HalfRows(input, largest(w)) {}
-    HalfRows(const args::Input& from, double largest_weight)
-        : halves(size_t{from.n_tokens} * from.cols / 2), scales(from.n_tokens) {
-        run("halve", {64, 32}, args::HalveArgs{from, halves.address(), scales.address()}, from.n_tokens);
+    HalfRows(const args::Input& input, const Matrix& w, uint32_t terms = 1) : HalfRows(input, largest(w), terms) {}
+    HalfRows(const args::Input& from, double largest_weight, uint32_t terms = 1)
+        : halves(size_t{terms} * from.n_tokens * from.cols / 2), scales(from.n_tokens) {
+        run("halve", {64, 32}, args::HalveArgs{from, halves.address(), scales.address(), terms}, from.n_tokens);
         const auto scale = static_cast<float>(std::exp2(3 - std::floor(std::log2(largest_weight))));
         args = {halves.address(), scales.address(), from.cols, from.n_tokens, scale, 1 / scale};
     }

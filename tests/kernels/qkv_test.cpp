@@ -28,6 +28,8 @@ std::vector<float> rope_tables() {
     return table;
 }
 
+constexpr uint32_t kTerms = 2;  // of the activations that cooperative matrices multiply
+
 struct Shape {
     uint32_t n_heads, n_kv_heads, hidden;
     bool kv_f16;
@@ -121,9 +123,9 @@ void test_qkv(Random& random, const Launch& l, uint32_t weight, const Shape& s) 
     const Array<float> rope(tables), bias_array(bias), q(size_t{l.n_tokens} * q_rows);
     const Array<uint32_t> tiles(w.tiles);
     std::optional<HalfRows> half;
-    if (l.row_groups) half.emplace(input.args(), w);
+    if (l.row_groups) half.emplace(input.args(), w, kTerms);
     const auto launch = [&](const std::string& kernel, const auto& args) {
-        run(kernel, l.constants(weight, {s.kv_f16}), args, rows / 64, l.token_groups());
+        run(kernel, l.constants(weight, {s.kv_f16, kTerms}), args, rows / 64, l.token_groups());
     };
     if (half)
         launch("qkv_coopmat", args::QkvCoopmatArgs{half->args, tiles.address(), bias_array.address(), rope.address(),
@@ -137,7 +139,7 @@ void test_qkv(Random& random, const Launch& l, uint32_t weight, const Shape& s) 
     const std::vector<float> got_q = q.read();
     std::vector<std::vector<uint32_t>> segments;
     for (const Array<uint32_t>& segment : batch.segments) segments.push_back(segment.read());
-    const double tolerance = l.tolerance(weight, s.hidden);
+    const double tolerance = l.tolerance(weight, s.hidden, kTerms);
     for (uint32_t t = 0; t < l.n_tokens; t++) {
         const args::Token& token = batch.tokens[t];
         CAPTURE(token.position);
@@ -176,5 +178,5 @@ TEST_CASE("qkv") {
 TEST_CASE("coopmat: qkv") {
     Random random(11);
     for (uint32_t weight : kWeights)
-        for (const Launch& l : coopmat_launches(random, 2)) test_qkv(random, l, weight, random_shape(random));
+        for (const Launch& l : coopmat_launches(random, 2, kTerms)) test_qkv(random, l, weight, random_shape(random));
 }

@@ -182,6 +182,8 @@ TEST_CASE("memory: 20b's shape under 4 GB" * doctest::skip(!std::getenv("GPTOSS_
     const auto tokens_of = [&](uint64_t budget) {
         auto options = on_test_device();
         options.memory_budget = budget;
+        // a software device takes what it freed again, but until its process ends the system does not see that
+        options.host_memory = 12000000000;
         options.log = [](int, const std::string& message) { MESSAGE(message); };
         const auto model = load(path, options);
         CHECK(model->config.n_layers == 24);
@@ -204,9 +206,9 @@ TEST_CASE("memory: 20b's shape under 4 GB" * doctest::skip(!std::getenv("GPTOSS_
         }
         return context.tokens();
     };
-    const auto tight = tokens_of(4000000000);
-    CHECK(tight.size() == 12);
-    CHECK(tight == tokens_of(0));
+    const auto expected = tokens_of(0);
+    CHECK(expected.size() == 12);
+    CHECK(tokens_of(4000000000) == expected);
 }
 
 TEST_CASE("memory: little of the host's as well") {

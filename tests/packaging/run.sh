@@ -62,6 +62,8 @@ cmake -S consumers/cpp -B sub -G Ninja -DGPTOSS_SOURCE_DIR="$source" -DGPTOSS_WE
     -DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache > /dev/null
 ninja -C sub > /dev/null
 
+export XDG_CACHE_HOME="$work/cache" # from here on nothing is compiled that ccache knows
+
 step "Python from a wheel"
 python3 -m venv venv
 pip="venv/bin/pip --disable-pip-version-check --quiet"
