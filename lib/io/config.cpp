@@ -8,6 +8,7 @@
 
 #include "io/fail.h"
 #include "io/json.h"
+#include "json_safe.h"
 
 namespace gptoss::io {
 
@@ -81,9 +82,10 @@ class Fields {
 
 void check_architecture(const Fields& fields, const std::string& source) {
     if (const json* type = fields.find({"model_type"})) {
-        if (*type != "gpt_oss") fields.refuse({"model_type"}, *type, "\"gpt_oss\"");
+        if (!is_text(*type, "gpt_oss")) fields.refuse({"model_type"}, *type, "\"gpt_oss\"");
     } else if (const json* architectures = fields.find({"architectures"})) {
-        if (*architectures != json{"GptOssForCausalLM"})
+        if (!architectures->is_array() || architectures->size() != 1 ||
+            !is_text((*architectures)[0], "GptOssForCausalLM"))
             fields.refuse({"architectures"}, *architectures, "[\"GptOssForCausalLM\"]");
     } else if (!fields.find({"num_experts"})) {  // OpenAI's layout names no architecture
         fail(source, "neither model_type nor OpenAI's num_experts is there: not a gpt-oss model");
@@ -136,8 +138,8 @@ std::vector<bool> parse_sliding(const Fields& fields, uint32_t n_layers) {
     if (types && (!types->is_array() || types->size() != n_layers))
         fields.refuse({"layer_types"}, *types, "a list of num_hidden_layers entries");
     for (uint32_t i = 0; i < n_layers; i++) {
-        sliding[i] = types ? (*types)[i] == "sliding_attention" : i % 2 == 0;
-        if (types && !sliding[i] && (*types)[i] != "full_attention")
+        sliding[i] = types ? is_text((*types)[i], "sliding_attention") : i % 2 == 0;
+        if (types && !sliding[i] && !is_text((*types)[i], "full_attention"))
             fields.refuse({"layer_types"}, (*types)[i], "\"sliding_attention\" or \"full_attention\"");
     }
     return sliding;
@@ -146,7 +148,8 @@ std::vector<bool> parse_sliding(const Fields& fields, uint32_t n_layers) {
 }  // namespace
 
 Config parse_config(const char* text, size_t size, const std::string& source) {
-    const json root = parse_json(text, size, source);
+    const JsonRoot<json> owner(parse_json(text, size, source));
+    const json& root = *owner;
     const Fields fields(root, source);
     check_architecture(fields, source);
     if (fields.boolean({"tie_word_embeddings"}, false))

@@ -2,6 +2,7 @@
 
 #include "io/fail.h"
 #include "io/json.h"
+#include "json_safe.h"
 
 namespace gptoss::io {
 
@@ -74,9 +75,9 @@ TensorInfo parse_entry(const std::string& name, const json& entry, uint64_t data
 
 std::vector<TensorInfo> parse_safetensors_header(const char* text, size_t size, uint64_t data_offset,
                                                  uint64_t data_size, const std::string& source) {
-    json header = parse_json(text, size, source);
+    const JsonRoot<json> root(parse_json(text, size, source));
     std::vector<TensorInfo> tensors;
-    for (const auto& [name, entry] : header.items())
+    for (const auto& [name, entry] : (*root).items())
         if (name != "__metadata__") tensors.push_back(parse_entry(name, entry, data_offset, data_size, source));
     check_disjoint(tensors, source);
     return tensors;
@@ -109,7 +110,8 @@ std::vector<TensorInfo> read_safetensors(const File& file) {
 }
 
 std::map<std::string, std::string> parse_safetensors_index(const char* text, size_t size, const std::string& source) {
-    json index = parse_json(text, size, source);
+    const JsonRoot<json> root(parse_json(text, size, source));
+    const json& index = *root;
     auto map = index.find("weight_map");
     if (map == index.end() || !map->is_object()) fail(source, "weight_map is missing or not an object");
     std::map<std::string, std::string> files;

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "error.h"
+#include "json_safe.h"
 #include "text/harmony.h"
 #include "text/harmony_tools.h"
 #include "text/json_schema.h"
@@ -308,9 +309,9 @@ class Renderer {
 }  // namespace
 
 std::vector<Token> render_conversation(const Tokenizer& tokenizer, std::string_view conversation_json) {
-    const Json root = parse(conversation_json);
+    const JsonRoot<Json> root(parse(conversation_json));
     std::vector<Token> tokens;
-    Renderer(tokenizer, tokens).conversation(Node(root, ""));
+    Renderer(tokenizer, tokens).conversation(Node(*root, ""));
     return tokens;
 }
 

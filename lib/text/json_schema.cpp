@@ -4,6 +4,8 @@
 #include <cmath>
 #include <set>
 
+#include "json_safe.h"
+
 namespace gptoss::text {
 
 namespace {
@@ -132,7 +134,7 @@ std::string type_of(const Json& schema, const std::string& indent) {
     if (const Json* types = find_array(schema, "type")) {
         std::vector<std::string> names;
         for (const Json& type : *types)
-            if (type.is_string()) names.push_back(type == "integer" ? "number" : type.get<std::string>());
+            if (type.is_string()) names.push_back(is_text(type, "integer") ? "number" : type.get<std::string>());
         return names.empty() ? "any" : join(names, " | ");
     }
     const std::string* type = find_string(schema, "type");

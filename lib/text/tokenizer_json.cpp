@@ -1,6 +1,7 @@
 #include <nlohmann/json.hpp>
 
 #include "error.h"
+#include "json_safe.h"
 #include "text/sources.h"
 
 namespace gptoss::text {
@@ -80,7 +81,7 @@ Splitter read_pre_tokenizers(const json& root) {
     const json& node = get(root, "pre_tokenizer", "the file");
     std::vector<Splitter::Rule> rules;
     bool byte_level = false;
-    if (find(node, "type") && node["type"] == "Sequence") {
+    if (find(node, "type") && is_text(node["type"], "Sequence")) {
         const json& list = get(node, "pretokenizers", "the pre-tokenizer");
         if (list.size() > 16) unsupported(std::to_string(list.size()) + " pre-tokenizers");
         for (const json& element : list) {
@@ -150,21 +151,25 @@ void read_merges(const json& model, Vocabulary& vocabulary) {
     vocabulary.set_merges(merges);
 }
 
-}  // namespace
-
-TokenizerParts parse_tokenizer_json(std::string_view bytes) {
-    json root;
+json parse(std::string_view bytes) {
     try {
-        root = json::parse(bytes);
+        return json::parse(bytes);
     } catch (const json::exception& e) {
         throw Error(Status::IoError, std::string("not JSON: ") + e.what());
     }
+}
+
+}  // namespace
+
+TokenizerParts parse_tokenizer_json(std::string_view bytes) {
+    const JsonRoot<json> owner(parse(bytes));
+    const json& root = *owner;
     const json& model = get(root, "model", "the file");
-    if (find(model, "type") && model["type"] != "BPE") unsupported("model type " + model["type"].dump());
+    if (find(model, "type") && !is_text(model["type"], "BPE")) unsupported("model type " + model["type"].dump());
     if (const json* normalizer = find(root, "normalizer"))
         unsupported("normalizer " + normalizer->dump().substr(0, 80));
     for (const char* option : {"continuing_subword_prefix", "end_of_word_suffix"})
-        if (const json* value = find(model, option); value && *value != "")
+        if (const json* value = find(model, option); value && !is_text(*value, ""))
             unsupported("model option \"" + std::string(option) + "\"");
     if (get_bool(model, "byte_fallback", false)) unsupported("model option \"byte_fallback\"");
 

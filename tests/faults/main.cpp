@@ -5,6 +5,7 @@
 // that were handed over; it is then repeated, and from there everything must be as in the run without a fault. Another
 // context of the model must work on throughout, and no object of Vulkan may be left behind. Loads have faults too, in
 // their calls and in the bytes of their files. The last line is "N passed, N failed", of kinds of faults.
+#include <execinfo.h>
 #include <gptoss.h>
 #include <unistd.h>
 
@@ -438,6 +439,8 @@ int main(int argc, char** argv) {
     std::signal(SIGABRT, [](int) {
         std::printf("ABORT: %s\n", current.c_str());
         std::fflush(stdout);
+        void* frames[50];
+        backtrace_symbols_fd(frames, backtrace(frames, 50), 1);
         std::signal(SIGABRT, SIG_DFL);
     });
     uint32_t devices = 0;
@@ -446,9 +449,9 @@ int main(int argc, char** argv) {
     {
         const SyntheticCheckpoint checkpoint(Shape{.vocab = kVocabulary}, 1);
         Faults faults(checkpoint.path(), seed);
-        // eleven parts in calls, seven in loads; a device that is lost for good takes a new model each time
-        faults.scripts(std::max<uint64_t>(1, count * 11 / 18 / 5));
+        // seven parts in loads, eleven in calls; a device that is lost for good takes a new model each time
         faults.loads(std::max<uint64_t>(1, count * 7 / 18 / 6));
+        faults.scripts(std::max<uint64_t>(1, count * 11 / 18 / 5));
         faults.gone(std::max<uint64_t>(1, count / 500));
     }
     alarm(0);
