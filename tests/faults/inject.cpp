@@ -117,28 +117,23 @@ struct Wrapper<Tag, R(VKAPI_PTR*)(A...)> {
     }
 };
 
-#define FUNCTIONS_OF_A_DEVICE(X)                                                                                       \
-    X(vkAllocateCommandBuffers)                                                                                        \
-    X(vkAllocateMemory)                                                                                                \
-    X(vkBeginCommandBuffer)                                                                                            \
-    X(vkBindBufferMemory)                                                                                              \
-    X(vkCmdBindPipeline) X(vkCmdCopyBuffer) X(vkCmdDispatch) X(vkCmdFillBuffer) X(vkCmdPipelineBarrier)                \
-        X(vkCmdPushConstants) X(vkCmdResetQueryPool) X(vkCmdUpdateBuffer) X(vkCmdWriteTimestamp) X(vkCreateBuffer)     \
-            X(vkCreateCommandPool) X(vkCreateComputePipelines) X(vkCreateFence) X(vkCreatePipelineCache)               \
-                X(vkCreatePipelineLayout) X(vkCreateQueryPool) X(vkCreateShaderModule) X(vkDestroyBuffer)              \
-                    X(vkDestroyCommandPool) X(vkDestroyDevice) X(vkDestroyFence) X(vkDestroyPipeline)                  \
-                        X(vkDestroyPipelineCache) X(vkDestroyPipelineLayout) X(vkDestroyQueryPool)                     \
-                            X(vkDestroyShaderModule) X(vkDeviceWaitIdle) X(vkEndCommandBuffer) X(vkFreeMemory)         \
-                                X(vkGetBufferDeviceAddress) X(vkGetBufferMemoryRequirements) X(vkGetDeviceQueue)       \
-                                    X(vkGetPipelineCacheData) X(vkGetQueryPoolResults) X(vkMapMemory) X(vkQueueSubmit) \
-                                        X(vkResetCommandPool) X(vkResetFences) X(vkWaitForFences)
-#define FUNCTIONS_OF_THE_INSTANCE(X)                                                                                \
-    X(vkCreateDevice)                                                                                               \
-    X(vkEnumerateDeviceExtensionProperties)                                                                         \
-    X(vkEnumeratePhysicalDevices)                                                                                   \
-    X(vkGetPhysicalDeviceFeatures2)                                                                                 \
-    X(vkGetPhysicalDeviceMemoryProperties) X(vkGetPhysicalDeviceMemoryProperties2) X(vkGetPhysicalDeviceProperties) \
-        X(vkGetPhysicalDeviceProperties2) X(vkGetPhysicalDeviceQueueFamilyProperties)
+// clang-format off
+#define FUNCTIONS_OF_A_DEVICE(X) \
+    X(vkAllocateCommandBuffers) X(vkAllocateMemory) X(vkBeginCommandBuffer) X(vkBindBufferMemory) \
+    X(vkCmdBindPipeline) X(vkCmdCopyBuffer) X(vkCmdDispatch) X(vkCmdFillBuffer) X(vkCmdPipelineBarrier) \
+    X(vkCmdPushConstants) X(vkCmdResetQueryPool) X(vkCmdUpdateBuffer) X(vkCmdWriteTimestamp) X(vkCreateBuffer) \
+    X(vkCreateCommandPool) X(vkCreateComputePipelines) X(vkCreateFence) X(vkCreatePipelineCache) \
+    X(vkCreatePipelineLayout) X(vkCreateQueryPool) X(vkCreateShaderModule) X(vkDestroyBuffer) \
+    X(vkDestroyCommandPool) X(vkDestroyDevice) X(vkDestroyFence) X(vkDestroyPipeline) X(vkDestroyPipelineCache) \
+    X(vkDestroyPipelineLayout) X(vkDestroyQueryPool) X(vkDestroyShaderModule) X(vkDeviceWaitIdle) \
+    X(vkEndCommandBuffer) X(vkFreeMemory) X(vkGetBufferDeviceAddress) X(vkGetBufferMemoryRequirements) \
+    X(vkGetDeviceQueue) X(vkGetPipelineCacheData) X(vkGetQueryPoolResults) X(vkMapMemory) X(vkQueueSubmit) \
+    X(vkResetCommandPool) X(vkResetFences) X(vkWaitForFences)
+#define FUNCTIONS_OF_THE_INSTANCE(X) \
+    X(vkCreateDevice) X(vkEnumerateDeviceExtensionProperties) X(vkEnumeratePhysicalDevices) \
+    X(vkGetPhysicalDeviceFeatures2) X(vkGetPhysicalDeviceMemoryProperties) X(vkGetPhysicalDeviceMemoryProperties2) \
+    X(vkGetPhysicalDeviceProperties) X(vkGetPhysicalDeviceProperties2) X(vkGetPhysicalDeviceQueueFamilyProperties)
+// clang-format on
 
 #define TAG(function)                                       \
     struct Tag_##function {                                 \
