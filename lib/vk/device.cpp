@@ -186,7 +186,6 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
         info.coopmat = coopmat_shape(physical, basic.vendorID, info.subgroup_size, sizes);
 #endif
 
-    query_memory(info);
     return info;
 }
 
@@ -263,7 +262,7 @@ void query_memory(DeviceInfo& device) {
     }
 }
 
-std::vector<DeviceInfo> enumerate_devices() {
+std::vector<DeviceInfo> enumerate_devices(bool memory) {
     const VkInstance vulkan = instance();
     if (!vulkan) return {};
     uint32_t count = 0;
@@ -274,6 +273,8 @@ std::vector<DeviceInfo> enumerate_devices() {
     check(vkEnumeratePhysicalDevices(vulkan, &count, handles.data()), "vkEnumeratePhysicalDevices");
     std::vector<DeviceInfo> devices;
     for (uint32_t i = 0; i < count; i++) devices.push_back(describe(handles[i], i));
+    if (memory)
+        for (DeviceInfo& device : devices) query_memory(device);
     return devices;
 }
 

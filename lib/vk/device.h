@@ -49,7 +49,8 @@ struct DeviceInfo {
 };
 
 // The devices of this machine; empty where there is no Vulkan loader or no driver.
-std::vector<DeviceInfo> enumerate_devices();
+// memory: also how much memory they have; drivers that stand in for hardware may not survive being asked.
+std::vector<DeviceInfo> enumerate_devices(bool memory = true);
 
 // The device that a user means: an index, a part of a name, or (NULL) the most capable one that is supported.
 // Throws UnsupportedSystem or InvalidArgument.

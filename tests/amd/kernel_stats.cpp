@@ -180,7 +180,9 @@ class StatsDevice {
 
 int main() {
     try {
-        const vk::DeviceInfo info = vk::choose_device(nullptr);
+        const std::vector<vk::DeviceInfo> devices = vk::enumerate_devices(false);
+        if (devices.empty()) throw Error(Status::UnsupportedSystem, "no device");
+        const vk::DeviceInfo& info = devices[0];
         const StatsDevice device(info);
         std::printf("%s (%s), subgroups of %u", info.name.c_str(), info.driver.c_str(), info.subgroup_size);
         const vk::CoopmatShape& c = info.coopmat;
