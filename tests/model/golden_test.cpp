@@ -205,6 +205,7 @@ TEST_CASE("golden: the residual after every layer") {
         REQUIRE(expected.size() == model->config.n_layers * hidden);
         const model::Activations activations(*model, n);
         model::KvCache cache(*model, n, n);
+        cache.reserve(0, n);
         cache.will_write(0, n);
         vk::Buffer staging(model->device, n * sizeof(args::Token), vk::Memory::Upload, "tokens");
         for (uint32_t i = 0; i < n; i++) staging.as<args::Token>()[i] = {tokens[i], i, 0, 0};
