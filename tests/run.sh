@@ -67,11 +67,14 @@ for name in test_kernels test_model test_api; do
     run $name $validated "$build/tests/$name"
 done
 if [ -n "${GPTOSS_TEST_LONG:-}" ]; then
-    # a newer software device has subgroups as wide as it is told: 4 and 16 invocations besides the processor's own
+    # a newer software device has subgroups as wide as it is told: 4 and 16 invocations besides the processor's own;
+    # its driver (Mesa 26.1) crashes on every cooperative matrix of the widest ones
     for width in 128 512; do
+        left_out=none
+        [ $width = 128 ] || left_out="coopmat*"
         # shellcheck disable=SC2086
         run "test_kernels, subgroups of $((width / 32))" env LP_NATIVE_VECTOR_WIDTH=$width \
-            GPTOSS_TEST_SUBGROUP=$((width / 32)) $validated "$build/tests/test_kernels"
+            GPTOSS_TEST_SUBGROUP=$((width / 32)) $validated "$build/tests/test_kernels" -tce="$left_out"
     done
 fi
 # shellcheck disable=SC2086
