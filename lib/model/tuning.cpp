@@ -58,8 +58,9 @@ Tuning Tuning::for_device(const vk::DeviceInfo& device, uint32_t group) {
 
 void Tuning::use_coopmat(const vk::DeviceInfo& device) {
     if (device.coopmat.m == 0 || spirv("qkv_coopmat").empty()) return;
-    coopmat_batch = 32;
+    const auto too_large = [&] { return coopmat_subgroups * device.coopmat.subgroup > device.max_workgroup; };
     coopmat_subgroups = std::clamp(128 / device.coopmat.subgroup, 4u, 16u);
+    while (coopmat_subgroups > 2 && too_large()) coopmat_subgroups /= 2;
     // what the largest kernel shares: blocks of weights and activations, of 80 bytes a row, and a part of the sums of
     // each subgroup; rows of two terms fill as much with half the tokens, but not with fewer than 32
     const auto shared = [&](uint32_t tokens) {
@@ -68,6 +69,7 @@ void Tuning::use_coopmat(const vk::DeviceInfo& device) {
     };
     while (coopmat_tokens > 32 && shared(coopmat_tokens) > device.shared_memory) coopmat_tokens /= 2;
     while (coopmat_subgroups > 2 && shared(coopmat_tokens) > device.shared_memory) coopmat_subgroups /= 2;
+    if (!too_large() && shared(coopmat_tokens) <= device.shared_memory) coopmat_batch = 32;
 }
 
 std::string Tuning::text() const {
