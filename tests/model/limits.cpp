@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <stdexcept>
+#include <utility>
 
 namespace gptoss::test {
 
@@ -199,6 +200,9 @@ struct State {
     Limits limits;
     PFN_vkGetPhysicalDeviceProperties get_properties;
     PFN_vkGetPhysicalDeviceProperties2 get_properties2;
+#ifdef VK_KHR_cooperative_matrix
+    PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR get_coopmat;
+#endif
     PFN_vkGetDeviceProcAddr get_address;
     PFN_vkAllocateMemory allocate;
     PFN_vkCreatePipelineLayout create_layout;
@@ -315,12 +319,19 @@ SimulatedLimits::SimulatedLimits(const Limits& limits) {
             p11->subgroupSize = state.limits.subgroup_size;
         }
     };
+#ifdef VK_KHR_cooperative_matrix
+    // the real ones are for the real size of subgroups
+    state.get_coopmat = std::exchange(vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR, nullptr);
+#endif
     vkGetDeviceProcAddr = get_address;
 }
 
 SimulatedLimits::~SimulatedLimits() {
     vkGetPhysicalDeviceProperties = state.get_properties;
     vkGetPhysicalDeviceProperties2 = state.get_properties2;
+#ifdef VK_KHR_cooperative_matrix
+    vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR = state.get_coopmat;
+#endif
     vkGetDeviceProcAddr = state.get_address;
 }
 
