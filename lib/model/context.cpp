@@ -68,9 +68,7 @@ Context::Context(std::shared_ptr<const Model> model, uint64_t max_tokens, uint64
     // kernels sum whole vectors of this table, also where no tile writes
     commands_.begin();
     commands_.zero(activations_.squares);
-    commands_.end();
-    commands_.submit();
-    commands_.wait();
+    commands_.finish();
 }
 
 Context::Context(const Context& other) : Context(other.model_, other.max_tokens_, other.max_batch_) {
@@ -79,9 +77,7 @@ Context::Context(const Context& other) : Context(other.model_, other.max_tokens_
         commands_.begin();
         commands_.barrier();
         commands_.copy(other.activations_.logits, 0, activations_.logits, 0, activations_.logits.size());
-        commands_.end();
-        commands_.submit();
-        commands_.wait();
+        commands_.finish();
     }
     tokens_ = other.tokens_;
     computed_ = other.computed_;
@@ -209,9 +205,7 @@ std::vector<vk::KernelTime> Context::profile(uint32_t n) {
     commands.begin();
     record_tokens(commands, end - n, n);
     record_forward(commands, *model_, activations_, *cache_, n, 0, model_->config.n_layers, true);
-    commands.end();
-    commands.submit();
-    commands.wait();
+    commands.finish();
     computed_ = tokens_;
     logits_of_ = end;
     return commands.profile();
@@ -223,9 +217,7 @@ void Context::read_logits(std::span<float> out) {
     commands_.begin();
     commands_.barrier();
     commands_.copy(activations_.logits, 0, logits_staging_, 0, size);
-    commands_.end();
-    commands_.submit();
-    commands_.wait();
+    commands_.finish();
     if (!out.empty()) std::memcpy(out.data(), logits_staging_.data(), std::min<uint64_t>(out.size() * 4, size));
 }
 

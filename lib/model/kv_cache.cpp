@@ -57,15 +57,8 @@ KvCache::KvCache(const Model& model, uint32_t max_tokens, uint32_t max_batch)
     commands_.update(table_, 0, rows.data(), rows_bytes);
     commands_.update(table_, rows_bytes, &ring_address, 8);
     record_segments({});
-    finish();
+    commands_.finish();
     set_segments({});
-}
-
-// Ends what is recorded, and waits for it.
-void KvCache::finish() {
-    commands_.end();
-    commands_.submit();
-    commands_.wait();
 }
 
 // The addresses of the segments; where there is none, the table's own, for loads that a device makes and does not use.
@@ -128,7 +121,7 @@ void KvCache::reserve(uint32_t first, uint32_t end) {
             commands_.copy(*segments_[begin], at, *next[begin], at, kept);
         }
     record_segments(next);
-    finish();
+    commands_.finish();
     set_segments(std::move(next));
 }
 
@@ -157,7 +150,7 @@ uint32_t KvCache::rewind(uint32_t position) {
     commands_.begin();
     commands_.barrier();
     record_window(*snapshots_.back().ring, false, ring_, to);
-    finish();
+    commands_.finish();
     const uint32_t start = window_start(to);
     high_water_ = start == 0 ? to : start + sizes_.ring_slots;  // the ring now has the window, and nothing before it
     return to;
@@ -176,7 +169,7 @@ void KvCache::save(uint32_t position) {
     commands_.begin();
     commands_.barrier();
     record_window(ring_, true, *copy, position);
-    finish();
+    commands_.finish();
     if (snapshots_.size() == kMaxSnapshots) snapshots_.pop_front();
     snapshots_.push_back({position, std::move(copy)});
 }
@@ -212,7 +205,7 @@ void KvCache::share(const KvCache& other, uint32_t n) {
     commands_.barrier();
     if (ring_.size()) commands_.copy(other.ring_, 0, ring_, 0, ring_.size());
     record_segments(shared);
-    finish();
+    commands_.finish();
     set_segments(std::move(shared));
     snapshots_ = std::move(snapshots);
     high_water_ = other.high_water_;

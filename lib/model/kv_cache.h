@@ -92,7 +92,6 @@ class KvCache {
     Segment new_segment() const;
     std::shared_ptr<const vk::Buffer> new_snapshot() const;
     uint32_t window_start(uint32_t position) const;
-    void finish();
     void record_segments(const std::vector<Segment>& segments);
     void set_segments(std::vector<Segment> segments);
     void record_window(const vk::Buffer& from, bool from_ring, const vk::Buffer& to, uint32_t position);

@@ -74,9 +74,7 @@ Stopwatch device_stopwatch(const std::shared_ptr<Gpu>& gpu, const KernelNeeds& n
     p->commands.begin();
     p->commands.zero(p->weights);
     p->commands.zero(p->x);
-    p->commands.end();
-    p->commands.submit();
-    p->commands.wait();
+    p->commands.finish();
     p->commands.enable_profile();
     return [gpu, p, weight = needs.qkv, cols](const Tuning& t, bool batch) {
         const uint32_t rows = batch ? kBatchRows : kDecodeRows, n = batch ? kBatchTokens : 1;
@@ -88,9 +86,7 @@ Stopwatch device_stopwatch(const std::shared_ptr<Gpu>& gpu, const KernelNeeds& n
         for (int run = 0; run <= kRuns; run++) {
             p->commands.begin();
             p->commands.dispatch(kernel, product, tile_count(rows), (n + tokens - 1) / tokens);
-            p->commands.end();
-            p->commands.submit();
-            p->commands.wait();
+            p->commands.finish();
             if (run > 0) times.push_back(p->commands.profile()[0].microseconds);
         }
         std::nth_element(times.begin(), times.begin() + kRuns / 2, times.end());

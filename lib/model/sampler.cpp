@@ -28,9 +28,7 @@ Sampler::Sampler(const Model& model) : model_(model) {
     vk::Commands commands(model.device, model.kernels);
     commands.begin();
     commands.zero(state_);
-    commands.end();
-    commands.submit();
-    commands.wait();
+    commands.finish();
 }
 
 uint64_t Sampler::footprint(const io::Config& config) {

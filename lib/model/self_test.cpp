@@ -263,9 +263,7 @@ Left SelfTest::run_layer(uint32_t layer, uint32_t first, uint32_t n) {
     read(keys, *k_piece.buffer, k_piece.size / 4, k_piece.offset);
     read(values, *v_piece.buffer, v_piece.size / 4, v_piece.offset);
     if (staged > staging_.size()) throw Error(Status::InternalError, "the self-test reads more than it has room for");
-    commands_.end();
-    commands_.submit();
-    commands_.wait();
+    commands_.finish();
 
     const std::byte* from = staging_.data();
     for (const auto& [to, size] : copies) {
@@ -434,9 +432,7 @@ void SelfTest::check_draw(const SamplerSettings& settings, const Floats& logits)
     commands_.copy(upload_, 0, activations_.tokens, 0, sizeof(args::Token));
     commands_.barrier();
     sampler_.record(commands_, settings, activations_.logits.address(), activations_.tokens.address());
-    commands_.end();
-    commands_.submit();
-    commands_.wait();
+    commands_.finish();
     const uint32_t drawn = sampler_.drawn(position + 1);
 
     const auto vocab = static_cast<uint32_t>(logits.size());

@@ -220,6 +220,12 @@ bool Commands::done() {
     return true;
 }
 
+void Commands::finish() {
+    end();
+    submit();
+    wait();
+}
+
 void Commands::wait() {
     if (!running_) return;
     const auto wait = [&] {

@@ -80,6 +80,8 @@ class Commands {
     void submit();
     // Waits for the last submit; throws DeviceLost. Returns at once if nothing is running.
     void wait();
+    // Ends what is recorded, submits it and waits for it.
+    void finish();
     // Whether the last submit is done; does not wait. Throws DeviceLost.
     bool done();
 

@@ -42,9 +42,7 @@ void Transfer::write(const Buffer& to, uint64_t offset, uint64_t size, const std
 
 void Transfer::finish() {
     if (used_ == 0) return;
-    commands_.end();
-    commands_.submit();
-    commands_.wait();
+    commands_.finish();
     for (const Read& read : reads_) std::memcpy(read.to, staging_.data() + read.staged, read.size);
     reads_.clear();
     used_ = 0;

@@ -34,9 +34,7 @@ void run(const std::string& kernel, const std::vector<uint32_t>& constants, cons
     const uint32_t subgroup = kernel.ends_with("_coopmat") ? g.device.info().coopmat.subgroup : 0;
     g.commands.begin();
     g.commands.dispatch(g.kernels.get(kernel, constants, subgroup), args, x, y, z);
-    g.commands.end();
-    g.commands.submit();
-    g.commands.wait();
+    g.commands.finish();
 }
 
 // As a float it is a NaN, so that a kernel that reads what is not its own, or leaves a word unwritten, shows.

@@ -65,9 +65,7 @@ class Sampler {
             g.commands.dispatch(g.kernels.get("sample", {workgroup_}), args, blocks_);
             g.commands.barrier();
         }
-        g.commands.end();
-        g.commands.submit();
-        g.commands.wait();
+        g.commands.finish();
         const std::vector<uint32_t> ring = ring_.read();
         std::vector<uint32_t> tokens;
         for (uint32_t i = 0; i < n; i++) tokens.push_back(ring[(position + i) % ring_size_]);

@@ -36,9 +36,7 @@ struct Fixture {
         for (uint32_t s = 0; s < n_slots; s++) layout.slots.push_back({&slots, s * kBytes});
         commands.begin();
         commands.update(table, 0, entries.data(), table.size());
-        commands.end();
-        commands.submit();
-        commands.wait();
+        commands.finish();
         cache = std::make_unique<model::ExpertCache>(device, kernels, layout);
     }
 
@@ -74,9 +72,7 @@ struct Fixture {
         commands.begin();
         commands.barrier();
         commands.copy(from, 0, read_back, 0, from.size());
-        commands.end();
-        commands.submit();
-        commands.wait();
+        commands.finish();
         std::memcpy(values.data(), read_back.data(), from.size());
         return values;
     }
