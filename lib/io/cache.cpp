@@ -13,6 +13,7 @@
 
 #include "error.h"
 #include "io/file.h"
+#include "io/hash.h"
 
 namespace gptoss::io {
 
@@ -31,13 +32,6 @@ struct Header {
     uint64_t value_size;
 };
 constexpr size_t kChecked = offsetof(Header, key_size);
-
-// FNV-1a: every byte that differs alone makes another sum.
-uint64_t checksum(std::string_view bytes) {
-    uint64_t sum = 0xcbf29ce484222325;
-    for (const char byte : bytes) sum = (sum ^ static_cast<unsigned char>(byte)) * 0x100000001b3;
-    return sum;
-}
 
 // NULL where the variable is not set, or names no absolute path.
 const char* absolute_path(const char* variable) {
@@ -64,7 +58,7 @@ std::string make_cache_entry(std::string_view key, std::string_view value) {
     header.value_size = value.size();
     std::string bytes(reinterpret_cast<const char*>(&header), sizeof header);
     bytes.append(key).append(value);
-    header.checksum = checksum(std::string_view(bytes).substr(kChecked));
+    header.checksum = hash(std::string_view(bytes).substr(kChecked));
     std::memcpy(bytes.data(), &header, sizeof header);
     return bytes;
 }
@@ -76,7 +70,7 @@ std::optional<std::string> parse_cache_entry(std::string_view bytes, std::string
     const std::string_view content = bytes.substr(sizeof header);
     if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0 || header.key_size != key.size() ||
         content.size() < key.size() || header.value_size != content.size() - key.size() ||
-        content.substr(0, key.size()) != key || header.checksum != checksum(bytes.substr(kChecked)))
+        content.substr(0, key.size()) != key || header.checksum != hash(bytes.substr(kChecked)))
         return {};
     return std::string(content.substr(key.size()));
 }
@@ -90,7 +84,7 @@ std::string Cache::user_directory() {
 
 std::string Cache::path_of(std::string_view key) const {
     char name[17];
-    std::snprintf(name, sizeof name, "%016llx", static_cast<unsigned long long>(checksum(key)));
+    std::snprintf(name, sizeof name, "%016llx", static_cast<unsigned long long>(hash(key)));
     return fs::path(directory_) / name;
 }
 
