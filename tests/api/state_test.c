@@ -22,6 +22,18 @@ static void* saved(gptoss_context_t context, size_t* size) {
     return state;
 }
 
+/* A context of another model does not take the state, and says why. */
+static void check_refused_by(const char* path, const struct gptoss_model_options* options, const char* why,
+                             const void* state, size_t size) {
+    gptoss_model_t model;
+    gptoss_context_t context;
+    CHECK_OK(gptoss_model_create(path, options, &model));
+    CHECK_OK(gptoss_context_create(model, 100, 0, &context));
+    CHECK_FAILS(gptoss_status_invalid_argument, why, gptoss_context_restore(context, state, size));
+    CHECK_OK(gptoss_context_release(context));
+    CHECK_OK(gptoss_model_release(model));
+}
+
 TEST(a_context_is_saved_and_restored) {
     gptoss_context_t context = tiny_context(), other;
     uint32_t expected[20], tokens[20];
@@ -61,19 +73,9 @@ TEST(a_context_is_saved_and_restored) {
 
     /* the same model in another layout is another one to a state */
     struct gptoss_model_options options = model_options();
-    gptoss_model_t model;
+    check_refused_by(golden("tiny-q8.gguf"), &options, "another model", state, size);
     options.kv = gptoss_kv_type_f32;
-    CHECK_OK(gptoss_model_create(golden("tiny"), &options, &model));
-    CHECK_OK(gptoss_context_create(model, 100, 0, &context));
-    CHECK_FAILS(gptoss_status_invalid_argument, "16-bit", gptoss_context_restore(context, state, size));
-    CHECK_OK(gptoss_context_release(context));
-    CHECK_OK(gptoss_model_release(model));
-    options.kv = gptoss_kv_type_default;
-    CHECK_OK(gptoss_model_create(golden("tiny-q8.gguf"), &options, &model));
-    CHECK_OK(gptoss_context_create(model, 100, 0, &context));
-    CHECK_FAILS(gptoss_status_invalid_argument, "another model", gptoss_context_restore(context, state, size));
-    CHECK_OK(gptoss_context_release(context));
-    CHECK_OK(gptoss_model_release(model));
+    check_refused_by(golden("tiny"), &options, "16-bit", state, size);
     free(state);
 }
 

@@ -21,27 +21,6 @@ void append_in_chunks(model::Context& context, std::span<const uint32_t> tokens,
     }
 }
 
-// Counts what a model submits to its device while it lives.
-class SubmitCounter {
-  public:
-    explicit SubmitCounter(model::Model& model) : model_(model), original_(model.device.vk.vkQueueSubmit) {
-        real = original_;
-        count = 0;
-        model.device.vk.vkQueueSubmit = [](VkQueue queue, uint32_t n, const VkSubmitInfo* info, VkFence fence) {
-            count++;
-            return real(queue, n, info, fence);
-        };
-    }
-    ~SubmitCounter() { model_.device.vk.vkQueueSubmit = original_; }
-
-    static inline int count = 0;
-
-  private:
-    static inline PFN_vkQueueSubmit real = nullptr;
-    model::Model& model_;
-    PFN_vkQueueSubmit original_;
-};
-
 }  // namespace
 
 TEST_CASE("prefill in chunks of 1, 7, 64 and all gives the same logits") {
@@ -99,9 +78,9 @@ TEST_CASE("what was computed before a reset is not computed again") {
     context.truncate(0);
     context.append(tokens);
     {
-        const SubmitCounter submits(*model);
+        const Counter counter(*model);
         context.process();
-        CHECK(submits.count == 0);
+        CHECK(counter.submits == 0);
     }
     check_same(*model, logits_of(context), logits);
 
@@ -111,9 +90,9 @@ TEST_CASE("what was computed before a reset is not computed again") {
     context.truncate(0);
     context.append(changed);
     {
-        const SubmitCounter submits(*model);
+        const Counter counter(*model);
         context.process();
-        CHECK(submits.count == 1);
+        CHECK(counter.submits == 1);
     }
     check_same(*model, logits_of(context), fresh_logits(model, changed));
 

@@ -17,33 +17,6 @@ std::vector<std::byte> saved(const model::Context& context) {
     return state;
 }
 
-// Counts what a model submits to its device and allocates on it while it lives.
-class Counter {
-  public:
-    explicit Counter(model::Model& model) : model_(model) {
-        real = model.device.vk;
-        submits = 0;
-        bytes = 0;
-        model.device.vk.vkQueueSubmit = [](VkQueue queue, uint32_t n, const VkSubmitInfo* info, VkFence fence) {
-            submits++;
-            return real.vkQueueSubmit(queue, n, info, fence);
-        };
-        model.device.vk.vkAllocateMemory = [](VkDevice device, const VkMemoryAllocateInfo* info,
-                                              const VkAllocationCallbacks* callbacks, VkDeviceMemory* memory) {
-            bytes += info->allocationSize;
-            return real.vkAllocateMemory(device, info, callbacks, memory);
-        };
-    }
-    ~Counter() { model_.device.vk = real; }
-
-    static inline int submits = 0;
-    static inline uint64_t bytes = 0;
-
-  private:
-    static inline VolkDeviceTable real{};
-    model::Model& model_;
-};
-
 std::vector<uint32_t> generated(model::Context& context, uint64_t n, uint64_t seed = 5) {
     model::GenerateRequest request{.max_tokens = n};
     request.settings.seed = seed;
@@ -53,17 +26,6 @@ std::vector<uint32_t> generated(model::Context& context, uint64_t n, uint64_t se
     context.generate(request, &got);
     REQUIRE(got == n);
     return {context.tokens().begin() + static_cast<ptrdiff_t>(before), context.tokens().end()};
-}
-
-template <typename F>
-void check_refused(Status status, const std::string& names, F&& f) {
-    try {
-        f();
-        FAIL_CHECK("accepted: " << names);
-    } catch (const Error& e) {
-        CHECK(e.status() == status);
-        CHECK_MESSAGE(std::string(e.what()).find(names) != std::string::npos, e.what());
-    }
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "error.h"
 #include "model/context.h"
 #include "synthetic.h"
 
@@ -54,5 +55,44 @@ double relative_l2(std::span<const float> got, std::span<const float> expected);
 // Elsewhere the kernels of one token and of many sum in another order, and results may differ by rounding.
 bool exact(const model::Model& model);
 void check_same(const model::Model& model, std::span<const float> got, std::span<const float> expected);
+
+// That f fails with the status, in words that name it.
+template <typename F>
+void check_refused(Status status, const std::string& names, F&& f) {
+    try {
+        f();
+        FAIL_CHECK("accepted: " << names);
+    } catch (const Error& e) {
+        CHECK(e.status() == status);
+        CHECK_MESSAGE(std::string(e.what()).find(names) != std::string::npos, e.what());
+    }
+}
+
+// Counts what a model submits to its device and allocates on it while it lives.
+class Counter {
+  public:
+    explicit Counter(model::Model& model) : model_(model) {
+        real = model.device.vk;
+        submits = 0;
+        bytes = 0;
+        model.device.vk.vkQueueSubmit = [](VkQueue queue, uint32_t n, const VkSubmitInfo* info, VkFence fence) {
+            submits++;
+            return real.vkQueueSubmit(queue, n, info, fence);
+        };
+        model.device.vk.vkAllocateMemory = [](VkDevice device, const VkMemoryAllocateInfo* info,
+                                              const VkAllocationCallbacks* callbacks, VkDeviceMemory* memory) {
+            bytes += info->allocationSize;
+            return real.vkAllocateMemory(device, info, callbacks, memory);
+        };
+    }
+    ~Counter() { model_.device.vk = real; }
+
+    static inline int submits = 0;
+    static inline uint64_t bytes = 0;
+
+  private:
+    static inline VolkDeviceTable real{};
+    model::Model& model_;
+};
 
 }  // namespace gptoss::test
