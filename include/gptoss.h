@@ -84,6 +84,7 @@ GPTOSS_ABI uint32_t gptoss_version(void);
 GPTOSS_ABI const char* gptoss_status_string(enum gptoss_status status);
 
 /* What failed in the last call of this thread that did not succeed; "" if none. Valid until this thread's next failure.
+ * Up to 1023 bytes.
  */
 GPTOSS_ABI const char* gptoss_last_error(void);
 

@@ -1,19 +1,22 @@
+#include <filesystem>
 #include <new>
+#include <system_error>
 
 #include "api/common.h"
 
 namespace gptoss::api {
 
 namespace {
-thread_local std::string last_error;
-}
+// No std::string: to have one destroyed with its thread takes memory, and glibc ends the process where there is none.
+thread_local char last_error[1024];
+}  // namespace
 
 gptoss_status fail(gptoss_status status, const char* message) noexcept {
-    try {
-        last_error = message;
-    } catch (...) {
-        last_error.clear();  // too little memory even for the message: the status still tells
-    }
+    size_t size = std::strlen(message);
+    if (size >= sizeof last_error)
+        for (size = sizeof last_error - 1; (message[size] & 0xC0) == 0x80;) size--;  // no half of a character
+    std::memmove(last_error, message, size);
+    last_error[size] = 0;
     return status;
 }
 
@@ -24,6 +27,10 @@ gptoss_status fail_with_current_exception() noexcept {
         return fail(static_cast<gptoss_status>(e.status()), e.what());
     } catch (const std::bad_alloc&) {
         return fail(gptoss_status_insufficient_memory, "out of host memory");
+    } catch (const std::filesystem::filesystem_error& e) {
+        return fail(gptoss_status_io_error, e.what());
+    } catch (const std::system_error& e) {  // a thread that could not be made
+        return fail(gptoss_status_insufficient_resources, e.what());
     } catch (const std::exception& e) {
         return fail(gptoss_status_internal_error, e.what());
     } catch (...) {
@@ -43,7 +50,7 @@ uint32_t gptoss_version(void) {
     return GPTOSS_VERSION_MAJOR * 10000 + GPTOSS_VERSION_MINOR * 100 + GPTOSS_VERSION_PATCH;
 }
 
-const char* gptoss_last_error(void) { return last_error.c_str(); }
+const char* gptoss_last_error(void) { return last_error; }
 
 const char* gptoss_status_string(enum gptoss_status status) {
     switch (enum_value(status)) {

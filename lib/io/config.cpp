@@ -148,7 +148,7 @@ std::vector<bool> parse_sliding(const Fields& fields, uint32_t n_layers) {
 }  // namespace
 
 Config parse_config(const char* text, size_t size, const std::string& source) {
-    const JsonRoot<json> owner(parse_json(text, size, source));
+    const JsonRoot<json> owner = parse_json(text, size, source);
     const json& root = *owner;
     const Fields fields(root, source);
     check_architecture(fields, source);

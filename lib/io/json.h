@@ -2,13 +2,14 @@
 #pragma once
 
 #include <cstddef>
-#include <nlohmann/json.hpp>
 #include <string>
+
+#include "json_safe.h"
 
 namespace gptoss::io {
 
 // Parses an object. Throws IoError naming source if the text is not JSON, not an object, nested too deeply, or has a
 // key twice in one object.
-nlohmann::json parse_json(const char* text, size_t size, const std::string& source);
+JsonRoot<nlohmann::json> parse_json(const char* text, size_t size, const std::string& source);
 
 }  // namespace gptoss::io

@@ -75,7 +75,7 @@ TensorInfo parse_entry(const std::string& name, const json& entry, uint64_t data
 
 std::vector<TensorInfo> parse_safetensors_header(const char* text, size_t size, uint64_t data_offset,
                                                  uint64_t data_size, const std::string& source) {
-    const JsonRoot<json> root(parse_json(text, size, source));
+    const JsonRoot<json> root = parse_json(text, size, source);
     std::vector<TensorInfo> tensors;
     for (const auto& [name, entry] : (*root).items())
         if (name != "__metadata__") tensors.push_back(parse_entry(name, entry, data_offset, data_size, source));
@@ -110,7 +110,7 @@ std::vector<TensorInfo> read_safetensors(const File& file) {
 }
 
 std::map<std::string, std::string> parse_safetensors_index(const char* text, size_t size, const std::string& source) {
-    const JsonRoot<json> root(parse_json(text, size, source));
+    const JsonRoot<json> root = parse_json(text, size, source);
     const json& index = *root;
     auto map = index.find("weight_map");
     if (map == index.end() || !map->is_object()) fail(source, "weight_map is missing or not an object");

@@ -124,8 +124,8 @@ void Context::process() {
     const auto end = static_cast<uint32_t>(tokens_.size());
     cache_->reserve(first, end);
     compute_until(end);
-    logits_of_ = end;
     if (end - first >= kSnapshotTokens) cache_->save(end);
+    logits_of_ = end;  // last: a call that fails has to fail again on a device that stays lost
 }
 
 // To `position` computed tokens, or fewer: returns how many.

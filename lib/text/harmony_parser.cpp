@@ -9,6 +9,21 @@ namespace {
 
 constexpr const char* replacement = "\xEF\xBF\xBD";  // U+FFFD
 
+constexpr const char* end_of_text = "<|endoftext|>";
+
+bool is(const std::string* name, Special special) { return name && *name == special_name(special); }
+
+bool ends_message(const std::string* name) {
+    return is(name, Special::End) || is(name, Special::Return) || is(name, Special::Call) ||
+           (name && *name == end_of_text);
+}
+
+// So that the next push_back cannot fail.
+template <typename T>
+void make_room(std::vector<T>& vector) {
+    if (vector.size() == vector.capacity()) vector.reserve(2 * vector.size() + 8);
+}
+
 // Moves the whole characters of bytes to the result, each invalid sequence as U+FFFD, and leaves the start of one.
 std::string take_characters(std::string& bytes) {
     std::string out;
@@ -139,70 +154,98 @@ Header parse_header(std::string text, const std::string& implied_role, bool has_
 HarmonyParser::HarmonyParser(std::shared_ptr<const Tokenizer> tokenizer) : tokenizer_(std::move(tokenizer)) { reset(); }
 
 void HarmonyParser::reset() {
+    Reading first = header_of("assistant");  // the prompt ends with "<|start|>assistant"
     messages_.clear();
     malformed_ = false;
-    begin("assistant");  // the prompt ends with "<|start|>assistant"
+    now_ = std::move(first);
 }
 
-// Reads a header next; role is what it means where it names none.
-void HarmonyParser::begin(const char* role) {
-    state_ = State::Header;
-    message_ = {};
-    message_.role = implied_role_ = role;
-    header_.clear();
-    pending_.clear();
-    delta_.clear();
+// A header is read next; role is what it means where it names none.
+HarmonyParser::Reading HarmonyParser::header_of(const char* role) {
+    Reading reading;
+    reading.state = State::Header;
+    reading.message.role = reading.implied_role = role;
+    return reading;
 }
 
 void HarmonyParser::process(Token token) {
-    delta_.clear();
     const std::string* name = tokenizer_->special_token_name(token);
-    auto is = [&](Special special) { return name && *name == special_name(special); };
-    const bool ends = is(Special::End) || is(Special::Return) || is(Special::Call);
-
-    if (state_ == State::ExpectStart && !is(Special::Start)) {
-        begin("assistant");  // a message without its start
-        message_.malformed = true;
-    }
-    if (is(Special::Start) && state_ != State::Content) {
-        if (!header_.empty()) finish();  // a header that never came to its end
-        begin("");
-        message_.tokens.push_back(token);
-        return;
-    }
-    message_.tokens.push_back(token);
-    if (ends || (name && *name == "<|endoftext|>")) {
-        if (!ends) message_.malformed = true;
-        finish();
-    } else if (state_ == State::Content) {
-        add_content(token);
-    } else if (is(Special::Message)) {
-        Header header = parse_header(header_text(), implied_role_, true);
-        message_.role = std::move(header.role);
-        message_.name = std::move(header.name);
-        message_.recipient = std::move(header.recipient);
-        message_.channel = std::move(header.channel);
-        message_.content_type = std::move(header.content_type);
-        message_.malformed = message_.malformed || header.malformed;
-        state_ = State::Content;
-    } else {
-        header_.push_back(token);
-    }
-    malformed_ = malformed_ || message_.malformed;
+    const bool ends = ends_message(name);
+    if (now_.state == State::Content && !ends)
+        add_content(token, name);
+    else if (now_.state == State::Header && !ends && !is(name, Special::Start) && !is(name, Special::Message))
+        add_to_header(token);
+    else
+        begin_or_end(token, name);
+    malformed_ = malformed_ || now_.message.malformed;
 }
 
-void HarmonyParser::add_content(Token token) {
-    const std::string* name = tokenizer_->special_token_name(token);
+void HarmonyParser::add_content(Token token, const std::string* name) {
     const std::string_view bytes = name ? *name : tokenizer_->text_token(token);
-    if (name || bytes.empty()) message_.malformed = true;
-    pending_ += bytes.empty() ? replacement : bytes;
-    delta_ = take_characters(pending_);
-    message_.content += delta_;
+    std::string pending = now_.pending;
+    pending += bytes.empty() ? replacement : bytes;
+    std::string delta = take_characters(pending);
+    make_room(now_.message.tokens);
+    now_.message.content += delta;
+    // from here nothing can fail
+    now_.message.tokens.push_back(token);
+    if (name || bytes.empty()) now_.message.malformed = true;
+    now_.pending = std::move(pending);
+    now_.delta = std::move(delta);
 }
 
-std::string HarmonyParser::header_text() const {
+void HarmonyParser::add_to_header(Token token) {
+    make_room(now_.message.tokens);
+    make_room(now_.header);
+    now_.message.tokens.push_back(token);
+    now_.header.push_back(token);
+    now_.delta.clear();
+}
+
+// What begins or ends a message or its header, on a copy of what is being read.
+void HarmonyParser::begin_or_end(Token token, const std::string* name) {
+    Reading next = now_;
+    std::vector<Message> finished;
+    if (now_.state == State::ExpectStart && !is(name, Special::Start)) {
+        next = header_of("assistant");  // a message without its start
+        next.message.malformed = true;
+    }
+    if (is(name, Special::Start)) {
+        if (!next.header.empty()) finished.push_back(unfinished(next));  // a header that never came to its end
+        next = header_of("");
+        next.message.tokens.push_back(token);
+    } else {
+        next.message.tokens.push_back(token);
+        if (is(name, Special::Message)) {
+            Header header = parse_header(header_text(next), next.implied_role, true);
+            next.message.role = std::move(header.role);
+            next.message.name = std::move(header.name);
+            next.message.recipient = std::move(header.recipient);
+            next.message.channel = std::move(header.channel);
+            next.message.content_type = std::move(header.content_type);
+            next.message.malformed = next.message.malformed || header.malformed;
+            next.state = State::Content;
+        } else if (ends_message(name)) {
+            if (*name == end_of_text) next.message.malformed = true;
+            finished.push_back(unfinished(next));
+            next = {};
+        } else {
+            next.header.push_back(token);
+        }
+    }
+    next.delta.clear();
+    make_room(messages_);
+    // from here nothing can fail
+    for (Message& message : finished) {
+        malformed_ = malformed_ || message.malformed;
+        messages_.push_back(std::move(message));
+    }
+    now_ = std::move(next);
+}
+
+std::string HarmonyParser::header_text(const Reading& reading) const {
     std::string bytes;
-    for (Token token : header_) {
+    for (Token token : reading.header) {
         const std::string* name = tokenizer_->special_token_name(token);
         bytes += name ? *name : tokenizer_->text_token(token);
     }
@@ -211,43 +254,46 @@ std::string HarmonyParser::header_text() const {
 }
 
 // The message as it is if its turn ends here.
-HarmonyParser::Message HarmonyParser::unfinished() const {
-    Message message = message_;
-    if (state_ == State::Header) {
-        Header header = parse_header(header_text(), implied_role_, false);
+HarmonyParser::Message HarmonyParser::unfinished(const Reading& reading) const {
+    Message message = reading.message;
+    if (reading.state == State::Header) {
+        Header header = parse_header(header_text(reading), reading.implied_role, false);
         message.role = std::move(header.role);
         message.name = std::move(header.name);
         message.channel = std::move(header.channel);
         message.content = std::move(header.rest);
         message.malformed = true;
-    } else if (!pending_.empty()) {
+    } else if (!reading.pending.empty()) {
         message.content += replacement;
     }
     return message;
 }
 
-void HarmonyParser::finish() {
-    messages_.push_back(unfinished());
-    malformed_ = malformed_ || messages_.back().malformed;
-    begin("");
-    state_ = State::ExpectStart;
-}
-
+// Written without a document of the JSON library's, which could not be destroyed where memory is short.
 std::string HarmonyParser::messages_json() const {
-    nlohmann::ordered_json out = nlohmann::ordered_json::array();
-    auto add = [&](const Message& message) {
-        nlohmann::ordered_json json = {{"role", message.role}};
-        if (!message.name.empty()) json["name"] = message.name;
-        if (!message.recipient.empty()) json["recipient"] = message.recipient;
-        json["content"] = message.content;
-        if (!message.channel.empty()) json["channel"] = message.channel;
-        if (!message.content_type.empty()) json["content_type"] = message.content_type;
-        if (message.malformed) json["raw_tokens"] = message.tokens;
-        out.push_back(std::move(json));
+    std::string out;
+    const auto quoted = [](const std::string& text) { return nlohmann::json(text).dump(); };
+    const auto add = [&](const Message& message) {
+        const auto member = [&](const char* name, const std::string& value) {
+            if (!value.empty()) out += std::string(",\"") + name + "\":" + quoted(value);
+        };
+        out += (out.empty() ? "{\"role\":" : ",{\"role\":") + quoted(message.role);
+        member("name", message.name);
+        member("recipient", message.recipient);
+        out += ",\"content\":" + quoted(message.content);
+        member("channel", message.channel);
+        member("content_type", message.content_type);
+        if (message.malformed) {
+            out += ",\"raw_tokens\":[";
+            for (const Token& token : message.tokens)
+                out += (&token == &message.tokens[0] ? "" : ",") + std::to_string(token);
+            out += "]";
+        }
+        out += "}";
     };
     for (const Message& message : messages_) add(message);
-    if (state_ != State::ExpectStart && !message_.tokens.empty()) add(unfinished());
-    return out.dump();
+    if (now_.state != State::ExpectStart && !now_.message.tokens.empty()) add(unfinished(now_));
+    return "[" + out + "]";
 }
 
 }  // namespace gptoss::text

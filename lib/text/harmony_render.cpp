@@ -68,34 +68,6 @@ class Node {
     std::string path_;
 };
 
-// Deeper nesting would exhaust the stack.
-void check_depth(std::string_view json) {
-    int depth = 0;
-    bool in_string = false;
-    for (size_t i = 0; i < json.size(); ++i) {
-        const char c = json[i];
-        if (in_string && c == '\\')
-            ++i;
-        else if (c == '"')
-            in_string = !in_string;
-        else if (in_string)
-            continue;
-        else if (c == '{' || c == '[') {
-            if (++depth >= 128) invalid("", "nested too deeply at byte " + std::to_string(i));
-        } else if (c == '}' || c == ']')
-            --depth;
-    }
-}
-
-Json parse(std::string_view text) {
-    check_depth(text);
-    try {
-        return Json::parse(text);
-    } catch (const Json::exception& e) {
-        invalid("", e.what());
-    }
-}
-
 std::vector<std::string> lines_of(std::string_view text) {
     std::vector<std::string> lines;
     while (!text.empty()) {
@@ -309,7 +281,7 @@ class Renderer {
 }  // namespace
 
 std::vector<Token> render_conversation(const Tokenizer& tokenizer, std::string_view conversation_json) {
-    const JsonRoot<Json> root(parse(conversation_json));
+    const JsonRoot<Json> root(conversation_json, {}, [](const std::string& what) { invalid("", what); });
     std::vector<Token> tokens;
     Renderer(tokenizer, tokens).conversation(Node(*root, ""));
     return tokens;

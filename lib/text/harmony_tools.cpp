@@ -1,5 +1,8 @@
 #include "text/harmony_tools.h"
 
+#include "error.h"
+#include "json_safe.h"
+
 namespace gptoss::text {
 
 namespace {
@@ -48,9 +51,9 @@ const char* const python = R"json({
 }  // namespace
 
 const Json* builtin_tools(std::string_view name) {
-    static const Json browser_tools = Json::parse(browser);
-    static const Json python_tools = Json::parse(python);
-    return name == "browser" ? &browser_tools : name == "python" ? &python_tools : nullptr;
+    const auto refuse = [](const std::string& what) { throw Error(Status::InternalError, what); };
+    static const JsonRoot<Json> browser_tools(browser, {}, refuse), python_tools(python, {}, refuse);
+    return name == "browser" ? &*browser_tools : name == "python" ? &*python_tools : nullptr;
 }
 
 }  // namespace gptoss::text

@@ -1,5 +1,7 @@
 #include <zlib.h>
 
+#include <new>
+
 #include "error.h"
 #include "text/sources.h"
 
@@ -35,8 +37,9 @@ std::vector<SpecialToken> harmony_specials(Token first) {
 TokenizerParts o200k_parts() {
     std::vector<unsigned char> data(256 + 6 * num_merges);
     uLongf size = data.size();
-    if (uncompress(data.data(), &size, o200k_data, o200k_data_size) != Z_OK || size != data.size())
-        throw Error(Status::InternalError, "the built-in vocabulary is damaged");
+    const int result = uncompress(data.data(), &size, o200k_data, o200k_data_size);
+    if (result == Z_MEM_ERROR) throw std::bad_alloc();
+    if (result != Z_OK || size != data.size()) throw Error(Status::InternalError, "the built-in vocabulary is damaged");
     std::vector<Vocabulary::Merge> merges(num_merges);
     const unsigned char* plane = data.data() + 256;
     for (Token Vocabulary::Merge::*side : {&Vocabulary::Merge::left, &Vocabulary::Merge::right})

@@ -3,6 +3,8 @@
 
 #include <pcre2.h>
 
+#include <new>
+
 #include "error.h"
 #include "text/pattern.h"
 
@@ -40,6 +42,7 @@ Splitter::Splitter(const std::vector<Rule>& rules) {
                                                PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &offset,
                                                nullptr));
         if (!rules_.back().code) {
+            if (error == PCRE2_ERROR_HEAP_FAILED) throw std::bad_alloc();
             char reason[256];
             pcre2_get_error_message(error, reinterpret_cast<PCRE2_UCHAR*>(reason), sizeof reason);
             throw Error(Status::IoError, "pattern \"" + rule.pattern.substr(0, 80) + "\": " + reason + " at offset " +

@@ -151,18 +151,10 @@ void read_merges(const json& model, Vocabulary& vocabulary) {
     vocabulary.set_merges(merges);
 }
 
-json parse(std::string_view bytes) {
-    try {
-        return json::parse(bytes);
-    } catch (const json::exception& e) {
-        throw Error(Status::IoError, std::string("not JSON: ") + e.what());
-    }
-}
-
 }  // namespace
 
 TokenizerParts parse_tokenizer_json(std::string_view bytes) {
-    const JsonRoot<json> owner(parse(bytes));
+    const JsonRoot<json> owner(bytes, {}, [](const std::string& what) { throw Error(Status::IoError, what); });
     const json& root = *owner;
     const json& model = get(root, "model", "the file");
     if (find(model, "type") && !is_text(model["type"], "BPE")) unsupported("model type " + model["type"].dump());

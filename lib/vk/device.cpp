@@ -20,6 +20,13 @@ void check(VkResult result, std::string_view call) {
             throw Error(Status::InsufficientResources, what + ": too many objects");
         case VK_ERROR_DEVICE_LOST:
             throw Error(Status::DeviceLost, what + ": the device was lost");
+        case VK_ERROR_INITIALIZATION_FAILED:
+            throw Error(Status::UnsupportedSystem, what + ": the driver could not be initialized");
+        case VK_ERROR_LAYER_NOT_PRESENT:
+            throw Error(Status::UnsupportedSystem, what + ": a layer that is asked for is not installed");
+        case VK_ERROR_EXTENSION_NOT_PRESENT:
+        case VK_ERROR_FEATURE_NOT_PRESENT:
+            throw Error(Status::UnsupportedSystem, what + ": the driver lacks what it said it has");
         default:
             throw Error(Status::UnsupportedSystem, what + ": Vulkan error " + std::to_string(result));
     }
@@ -34,17 +41,38 @@ VkInstance instance() {
     static VkInstance made = VK_NULL_HANDLE;
     std::lock_guard lock(mutex);
     if (made) return made;
-    if (volkInitialize() != VK_SUCCESS || volkGetInstanceVersion() < VK_API_VERSION_1_2) return VK_NULL_HANDLE;
+    // a loader that is open stays so, whatever became of the instance
+    if (!vkGetInstanceProcAddr && volkInitialize() != VK_SUCCESS) return VK_NULL_HANDLE;
+    uint32_t version = VK_API_VERSION_1_0;  // of a loader without the function
+    if (vkEnumerateInstanceVersion) check(vkEnumerateInstanceVersion(&version), "vkEnumerateInstanceVersion");
+    if (version < VK_API_VERSION_1_2) return VK_NULL_HANDLE;
     VkApplicationInfo app{VK_STRUCTURE_TYPE_APPLICATION_INFO};
     app.pEngineName = "libgptoss";
     app.apiVersion = VK_API_VERSION_1_2;
     VkInstanceCreateInfo create{VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO};
     create.pApplicationInfo = &app;
-    VkResult result = vkCreateInstance(&create, nullptr, &made);
+    VkInstance created = VK_NULL_HANDLE;
+    const VkResult result = vkCreateInstance(&create, nullptr, &created);
     if (result == VK_ERROR_INCOMPATIBLE_DRIVER) return VK_NULL_HANDLE;  // a loader without any driver
     check(result, "vkCreateInstance");
-    volkLoadInstanceOnly(made);
-    return made;
+    volkLoadInstanceOnly(created);
+    return made = created;
+}
+
+// What an enumerating function lists: enumerate(&count, nullptr) counts, and with an array fills in up to count of it.
+// A list that has grown between the two is asked for again, a few times; one that has shrunk is as long as it is now.
+template <typename T, typename F>
+std::vector<T> list_of(const F& enumerate, std::string_view call, const T& blank = {}) {
+    for (int tries = 8;; tries--) {
+        uint32_t count = 0;
+        check(enumerate(&count, nullptr), call);
+        if (count == 0) return {};
+        std::vector<T> list(count, blank);
+        const VkResult result = enumerate(&count, list.data());
+        check(result, call);
+        list.resize(std::min<size_t>(count, list.size()), blank);
+        if (result != VK_INCOMPLETE || tries == 1) return list;
+    }
 }
 
 bool has_extension(const std::vector<VkExtensionProperties>& extensions, const char* name) {
@@ -53,13 +81,11 @@ bool has_extension(const std::vector<VkExtensionProperties>& extensions, const c
 }
 
 std::vector<VkExtensionProperties> device_extensions(VkPhysicalDevice physical) {
-    uint32_t count = 0;
-    check(vkEnumerateDeviceExtensionProperties(physical, nullptr, &count, nullptr),
-          "vkEnumerateDeviceExtensionProperties");
-    std::vector<VkExtensionProperties> extensions(count);
-    check(vkEnumerateDeviceExtensionProperties(physical, nullptr, &count, extensions.data()),
-          "vkEnumerateDeviceExtensionProperties");
-    return extensions;
+    return list_of<VkExtensionProperties>(
+        [&](uint32_t* count, VkExtensionProperties* list) {
+            return vkEnumerateDeviceExtensionProperties(physical, nullptr, count, list);
+        },
+        "vkEnumerateDeviceExtensionProperties");
 }
 
 #ifdef VK_KHR_cooperative_matrix
@@ -69,10 +95,11 @@ constexpr uint32_t kAmd = 0x1002, kIntel = 0x8086;
 CoopmatShape coopmat_shape(VkPhysicalDevice physical, uint32_t vendor, uint32_t default_subgroup,
                            const VkPhysicalDeviceSubgroupSizeControlProperties& sizes) {
     if (!vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR) return {};
-    uint32_t count = 0;
-    if (vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR(physical, &count, nullptr) != VK_SUCCESS) return {};
-    std::vector<VkCooperativeMatrixPropertiesKHR> all(count, {VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR});
-    if (vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR(physical, &count, all.data()) < VK_SUCCESS) return {};
+    const auto all = list_of<VkCooperativeMatrixPropertiesKHR>(
+        [&](uint32_t* count, VkCooperativeMatrixPropertiesKHR* list) {
+            return vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR(physical, count, list);
+        },
+        "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR", {VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR});
     CoopmatShape best;
     for (const auto& s : all) {
         const auto usable = [](uint32_t size) { return size == 8 || size == 16; };
@@ -265,14 +292,16 @@ void query_memory(DeviceInfo& device) {
 std::vector<DeviceInfo> enumerate_devices(bool memory) {
     const VkInstance vulkan = instance();
     if (!vulkan) return {};
-    uint32_t count = 0;
-    const VkResult result = vkEnumeratePhysicalDevices(vulkan, &count, nullptr);
-    if (result == VK_ERROR_INITIALIZATION_FAILED) return {};  // what the loader answers without any driver
-    check(result, "vkEnumeratePhysicalDevices");
-    std::vector<VkPhysicalDevice> handles(count);
-    check(vkEnumeratePhysicalDevices(vulkan, &count, handles.data()), "vkEnumeratePhysicalDevices");
+    const auto handles = list_of<VkPhysicalDevice>(
+        [&](uint32_t* count, VkPhysicalDevice* list) {
+            const VkResult result = vkEnumeratePhysicalDevices(vulkan, count, list);
+            if (result != VK_ERROR_INITIALIZATION_FAILED) return result;
+            *count = 0;  // what the loader answers without any driver
+            return VK_SUCCESS;
+        },
+        "vkEnumeratePhysicalDevices");
     std::vector<DeviceInfo> devices;
-    for (uint32_t i = 0; i < count; i++) devices.push_back(describe(handles[i], i));
+    for (uint32_t i = 0; i < handles.size(); i++) devices.push_back(describe(handles[i], i));
     if (memory)
         for (DeviceInfo& device : devices) query_memory(device);
     return devices;

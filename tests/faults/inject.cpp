@@ -33,6 +33,18 @@ bool fails(Kind kind) {
     return ++seen == fails_at;
 }
 
+bool fails_to_allocate() {
+    if (fails(Kind::Allocation)) return true;
+    fails(Kind::NoMemory);
+    return armed.load(std::memory_order_relaxed) && armed_kind == Kind::NoMemory && scope == kLibrary && fails_at > 0 &&
+           seen >= fails_at;
+}
+
+std::atomic<int64_t> blocks{0};
+std::atomic<bool> loader_hidden{false};
+const char* armed_function = "";
+int armed_result = 0;
+
 struct Driver {
     Driver() : before(scope) { scope = kDriver; }
     ~Driver() { scope = before; }
@@ -56,6 +68,7 @@ Live* find_live(std::string_view name) {
 
 // What a call can fail with, by the specification.
 VkResult failure_of(std::string_view name) {
+    if (name == armed_function && armed_result < 0 && fails(Kind::Result)) return static_cast<VkResult>(armed_result);
     const bool waits = name == "vkWaitForFences" || name == "vkDeviceWaitIdle";
     const bool loses = waits || name == "vkQueueSubmit" || name == "vkCreateDevice" || name == "vkGetQueryPoolResults";
     if (gone && loses && name != "vkCreateDevice") return VK_ERROR_DEVICE_LOST;
@@ -91,6 +104,11 @@ struct Wrapper<Tag, R(VKAPI_PTR*)(A...)> {
                 const Driver driver;
                 result = real(arguments...);
             }
+            if (uint32_t* const listed = length_of_list(arguments...))
+                if (name == armed_function && armed_result > 0 && *listed > 0 && fails(Kind::Result)) {
+                    --*listed;
+                    return armed_result == kShrinks ? VK_SUCCESS : static_cast<VkResult>(armed_result);
+                }
             if (result == VK_SUCCESS) count(name, 1);
             return result;
         } else {
@@ -107,6 +125,16 @@ struct Wrapper<Tag, R(VKAPI_PTR*)(A...)> {
         for (const std::string_view verb : {"vkCreate", "vkAllocate", "vkDestroy", "vkFree"})
             if (name.starts_with(verb))
                 if (Live* l = find_live(name.substr(verb.size()))) l->count += change;
+    }
+    // The count before a list that is to be filled in, the last two arguments; nullptr if there is none.
+    static uint32_t* length_of_list(const A&... arguments) {
+        const auto all = std::tie(arguments...);
+        if constexpr (sizeof...(A) >= 3) {
+            using Count = std::tuple_element_t<sizeof...(A) - 2, std::tuple<A...>>;
+            if constexpr (std::is_same_v<Count, uint32_t*>)
+                if (std::get<sizeof...(A) - 1>(all)) return std::get<sizeof...(A) - 2>(all);
+        }
+        return nullptr;
     }
     // Whether the object to destroy is any: the second argument, or the first and only one.
     static bool named(const A&... arguments) {
@@ -130,7 +158,7 @@ struct Wrapper<Tag, R(VKAPI_PTR*)(A...)> {
     X(vkGetDeviceQueue) X(vkGetPipelineCacheData) X(vkGetQueryPoolResults) X(vkMapMemory) X(vkQueueSubmit) \
     X(vkResetCommandPool) X(vkResetFences) X(vkWaitForFences)
 #define FUNCTIONS_OF_THE_INSTANCE(X) \
-    X(vkCreateDevice) X(vkEnumerateDeviceExtensionProperties) X(vkEnumeratePhysicalDevices) \
+    X(vkCreateDevice) X(vkDestroyInstance) X(vkEnumerateDeviceExtensionProperties) X(vkEnumeratePhysicalDevices) \
     X(vkGetPhysicalDeviceFeatures2) X(vkGetPhysicalDeviceMemoryProperties) X(vkGetPhysicalDeviceMemoryProperties2) \
     X(vkGetPhysicalDeviceProperties) X(vkGetPhysicalDeviceProperties2) X(vkGetPhysicalDeviceQueueFamilyProperties)
 // clang-format on
@@ -141,8 +169,14 @@ struct Wrapper<Tag, R(VKAPI_PTR*)(A...)> {
     };
 FUNCTIONS_OF_A_DEVICE(TAG)
 FUNCTIONS_OF_THE_INSTANCE(TAG)
+#define FUNCTIONS_OF_THE_LOADER(X) X(vkCreateInstance) X(vkEnumerateInstanceVersion)
+FUNCTIONS_OF_THE_LOADER(TAG)
+#ifdef VK_KHR_cooperative_matrix
+TAG(vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR)
+#endif
 
 PFN_vkGetDeviceProcAddr get_device_proc_addr;
+PFN_vkGetInstanceProcAddr get_instance_proc_addr;
 
 VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL wrapped_device_proc_addr(VkDevice device, const char* name) {
     const Driver driver;
@@ -158,22 +192,43 @@ VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL wrapped_device_proc_addr(VkDevice devic
     return function;
 }
 
+VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL wrapped_instance_proc_addr(VkInstance instance, const char* name) {
+    const Driver driver;
+    const PFN_vkVoidFunction function = get_instance_proc_addr(instance, name);
+    if (!function) return nullptr;
+    FUNCTIONS_OF_THE_INSTANCE(WRAP_IF_NAMED)
+    FUNCTIONS_OF_THE_LOADER(WRAP_IF_NAMED)
+#ifdef VK_KHR_cooperative_matrix
+    WRAP_IF_NAMED(vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR)
+#endif
+    if (std::strcmp(name, "vkGetDeviceProcAddr") == 0) {
+        get_device_proc_addr = reinterpret_cast<PFN_vkGetDeviceProcAddr>(function);
+        return reinterpret_cast<PFN_vkVoidFunction>(&wrapped_device_proc_addr);
+    }
+    return function;
+}
+
 }  // namespace
 
 void install() {
-#define WRAP_GLOBAL(f)                     \
-    Wrapper<Tag_##f, PFN_##f>::real = ::f; \
-    ::f = Wrapper<Tag_##f, PFN_##f>::call;
-    FUNCTIONS_OF_THE_INSTANCE(WRAP_GLOBAL)
-    get_device_proc_addr = vkGetDeviceProcAddr;
-    vkGetDeviceProcAddr = wrapped_device_proc_addr;
+    if (volkInitialize() != VK_SUCCESS) return;
+    get_instance_proc_addr = vkGetInstanceProcAddr;
+    volkInitializeCustom(wrapped_instance_proc_addr);
 }
+
+void hide_loader(bool hidden) { loader_hidden = hidden; }
 
 void arm(Kind kind, uint64_t n) {
     seen = 0;
     fails_at = n;
     armed_kind = kind;
     armed = true;
+}
+
+void arm_result(const char* function, int result, uint64_t n) {
+    armed_function = function;
+    armed_result = result;
+    arm(Kind::Result, n);
 }
 
 uint64_t disarm() {
@@ -187,6 +242,8 @@ InLibrary::InLibrary() : before_(scope) { scope = kLibrary; }
 InLibrary::~InLibrary() { scope = before_; }
 InTest::InTest() : before_(scope) { scope = kTest; }
 InTest::~InTest() { scope = before_; }
+
+int64_t live_blocks() { return blocks; }
 
 int64_t live_objects() {
     int64_t sum = 0;
@@ -205,16 +262,60 @@ std::string live_objects_text() {
 
 using namespace gptoss::test::inject;
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+// Sanitizers have a malloc of their own: only operator new fails.
 void* operator new(size_t size) {
-    if (fails(Kind::Allocation)) throw std::bad_alloc();
+    if (fails_to_allocate()) throw std::bad_alloc();
     void* const memory = std::malloc(size ? size : 1);
     if (!memory) throw std::bad_alloc();
     return memory;
 }
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+#else
+// operator new calls malloc.
+extern "C" {
+
+void* __libc_malloc(size_t size);
+void* __libc_calloc(size_t count, size_t size);
+void* __libc_realloc(void* memory, size_t size);
+void __libc_free(void* memory);
+
+void* malloc(size_t size) {
+    void* const memory = fails_to_allocate() ? nullptr : __libc_malloc(size);
+    memory ? void(blocks++) : void(errno = ENOMEM);
+    return memory;
+}
+void* calloc(size_t count, size_t size) {
+    void* const memory = fails_to_allocate() ? nullptr : __libc_calloc(count, size);
+    memory ? void(blocks++) : void(errno = ENOMEM);
+    return memory;
+}
+void* realloc(void* old, size_t size) {
+    if (!old) return malloc(size);
+    if (size > 0 && fails_to_allocate()) {
+        errno = ENOMEM;
+        return nullptr;
+    }
+    if (size == 0) blocks--;
+    return __libc_realloc(old, size);
+}
+void free(void* memory) {
+    if (memory) blocks--;
+    __libc_free(memory);
+}
+}
+#endif
 
 extern "C" {
+
+void* dlopen(const char* file, int mode) {
+    using Open = void* (*)(const char*, int);
+    static const auto real = reinterpret_cast<Open>(dlsym(RTLD_NEXT, "dlopen"));
+    if (loader_hidden && file && std::strstr(file, "libvulkan.so")) return nullptr;
+    const Driver driver;
+    return real(file, mode);
+}
 
 // A thread belongs to whom it was made by.
 int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*), void* argument) {
@@ -225,9 +326,12 @@ int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*
         void* argument;
         int scope;
     };
+    if (fails(Kind::Thread)) return EAGAIN;
+    const int mine = scope;
+    const Driver driver;  // what a thread itself takes
     auto* const given = static_cast<Start*>(std::malloc(sizeof(Start)));
     if (!given) return EAGAIN;
-    *given = {start, argument, scope};
+    *given = {start, argument, mine};
     const auto run = [](void* start_of) -> void* {
         const Start s = *static_cast<Start*>(start_of);
         std::free(start_of);

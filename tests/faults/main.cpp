@@ -25,6 +25,9 @@
 #include "inject.h"
 #include "model/synthetic.h"
 #include "script.h"
+#include "start.h"
+#include "table.h"
+#include "text.h"
 
 using namespace gptoss::test;
 using inject::Kind;
@@ -32,32 +35,15 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr unsigned kSeconds = 300;  // that a single fault may take, before it counts as a hang
-
-// One line of the table.
-struct Row {
-    uint64_t injected = 0, absorbed = 0, wrong = 0;
-    std::map<std::string, uint64_t> statuses;
-};
-std::map<std::string, Row> table;
-std::vector<std::string> rows;  // in order
-
-Row& row(const std::string& name) {
-    if (!table.count(name)) rows.push_back(name);
-    return table[name];
-}
-
-void wrong(Row& r, const std::string& what) {
-    r.wrong++;
-    std::printf("WRONG: %s: %s\n", current.c_str(), what.c_str());
-    std::fflush(stdout);
-}
-
-gptoss_model_t load(const std::string& path, gptoss_status* status, gptoss_progress_callback_t progress = nullptr) {
+// self_test: also where its result is known.
+gptoss_model_t load(const std::string& path, gptoss_status* status, gptoss_progress_callback_t progress = nullptr,
+                    gptoss_log_callback_t log = nullptr, bool self_test = false) {
     gptoss_model_options options{};
     options.struct_size = sizeof options;
     options.device = std::getenv("GPTOSS_TEST_DEVICE");
     options.progress = progress;
+    options.log = log;
+    if (self_test) options.cache_directory = "";
     gptoss_model_t model = nullptr;
     *status = in_library([&] { return gptoss_model_create(path.c_str(), &options, &model); });
     return model;
@@ -69,6 +55,8 @@ bool allowed(gptoss_status status, Kind kind) {
         case Kind::DeviceGone:
         case Kind::Timeout:
             return status == gptoss_status_device_lost;
+        case Kind::Thread:
+            return status == gptoss_status_insufficient_resources;
         case Kind::Read:
             return status == gptoss_status_io_error;
         default:
@@ -92,9 +80,9 @@ void check_left(Row& r, Run& run, const Expected& e, size_t i) {
     const bool generates = step.call == Call::Sample || step.call == Call::Generate;
     if (!begins_with(left, before) || (!generates && left.size() != before.size()) ||
         (generates && !begins_with(e.tokens[i], left)))
-        wrong(r, "the failed call left other tokens");
+        wrong(r, Wrong::Tokens, "the failed call left other tokens");
     if (step.call == Call::Generate && left.size() != before.size() + callback.tokens.size())
-        wrong(r, "the context does not hold what was handed over");
+        wrong(r, Wrong::Tokens, "the context does not hold what was handed over");
     if (left.size() > before.size()) must(gptoss_context_truncate(run.context(), before.size()), "truncate");
 }
 
@@ -116,31 +104,33 @@ class OneFault {
                 gptoss_status status = run.call(e.script[i], extra);
                 const std::string message = gptoss_last_error();
                 if (status != gptoss_status_success) {
-                    if (failed || !fired()) wrong(r, "failed without a fault: " + message);
-                    if (!may_fail(status)) wrong(r, std::string(gptoss_status_string(status)) + ": " + message);
-                    if (message.empty()) wrong(r, "no message");
-                    r.statuses[gptoss_status_string(status)]++;
+                    inject::disarm();
+                    count_status(r, status);
+                    if (failed || !fired()) wrong(r, Wrong::Other, "failed without a fault: " + message);
+                    if (!may_fail(status))
+                        wrong(r, Wrong::Other, std::string(gptoss_status_string(status)) + ": " + message);
                     failed = true;
                     check_left(r, run, e, i);
                     check_other(r);
                     extra.clear();
                     status = run.call(e.script[i], extra);
                     if (status != gptoss_status_success) {
-                        wrong(r, std::string("failed again: ") + gptoss_last_error());
+                        wrong(r, Wrong::Tokens, std::string("failed again: ") + gptoss_last_error());
                         return;
                     }
                 }
                 if (tokens_of(run.context()) != e.tokens[i]) {
-                    wrong(r, std::string("other tokens after ") + call_names[static_cast<int>(e.script[i].call)]);
+                    wrong(r, Wrong::Tokens,
+                          std::string("other tokens after ") + call_names[static_cast<int>(e.script[i].call)]);
                     return;
                 }
-                if (!same(extra, e.extra[i])) wrong(r, "other logits");
+                if (!same(extra, e.extra[i])) wrong(r, Wrong::Tokens, "other logits");
             }
         }
         r.injected++;
-        if (!fired()) wrong(r, "the fault did not come");
+        if (!fired()) wrong(r, Wrong::Other, "the fault did not come");
         if (!failed) r.absorbed++;
-        if (inject::live_objects() != live) wrong(r, "left behind: " + inject::live_objects_text());
+        if (inject::live_objects() != live) wrong(r, Wrong::Leak, "left behind: " + inject::live_objects_text());
     }
 
   private:
@@ -149,7 +139,7 @@ class OneFault {
         size_t n = 0;
         if (gptoss_context_sample(other_, 0, 0, 1, &token, &n) != gptoss_status_success || n != 1 ||
             token != other_tokens_.back())
-            wrong(r, "another context no longer works");
+            wrong(r, Wrong::Tokens, "another context no longer works");
         must(gptoss_context_truncate(other_, other_tokens_.size() - 1), "truncate");
     }
 
@@ -166,11 +156,14 @@ const Named in_scripts[] = {{Kind::DeviceLost, "device lost"},
                             {Kind::DeviceMemory, "out of device memory"},
                             {Kind::HostMemory, "out of host memory (Vulkan)"},
                             {Kind::Timeout, "a wait times out"},
-                            {Kind::Allocation, "allocation fails"}};
+                            {Kind::Allocation, "allocation fails"},
+                            {Kind::NoMemory, "memory runs out"}};
 const Named in_loads[] = {{Kind::DeviceLost, "load: device lost"},
                           {Kind::DeviceMemory, "load: out of device memory"},
                           {Kind::HostMemory, "load: out of host memory (Vulkan)"},
                           {Kind::Allocation, "load: allocation fails"},
+                          {Kind::NoMemory, "load: memory runs out"},
+                          {Kind::Thread, "load: a thread cannot be made"},
                           {Kind::Read, "load: a read fails or ends early"}};
 
 class Faults {
@@ -209,7 +202,9 @@ class Faults {
                 }
             });
         callbacks(n, "a token callback throws", Callback::Throw, gptoss_status_internal_error);
+        callbacks(n / 4 + 1, "a token callback throws a number", Callback::ThrowNumber, gptoss_status_internal_error);
         callbacks(n, "a token callback cancels", Callback::Cancel, gptoss_status_cancelled);
+        callbacks(n, "a token callback calls the library", Callback::CallBack, gptoss_status_success);
     }
 
     void loads(uint64_t n) {
@@ -219,6 +214,8 @@ class Faults {
             gptoss_model_release(load(path_, &status));
             must(status, "load");
             const uint64_t opportunities = inject::disarm();
+            if (opportunities == 0) wrong(row(named.name), Wrong::Other, "there is no opportunity");
+            if (opportunities == 0) continue;
             for (uint64_t i = 0; i < n; i++) {
                 Row& r = row(named.name);
                 const uint64_t at = 1 + (i < opportunities && n >= opportunities ? i : random_() % opportunities);
@@ -229,6 +226,7 @@ class Faults {
             }
         }
         progress(n);
+        log(n);
         damage(n);
     }
 
@@ -255,17 +253,13 @@ class Faults {
             in_library([&] { return gptoss_model_release(model); });
             model = load(path_, &status);
             must(status, "load");
-            if (run_without_fault(model, seed, Kind::DeviceGone).tokens != e.tokens) wrong(r, "a new model differs");
+            if (run_without_fault(model, seed, Kind::DeviceGone).tokens != e.tokens)
+                wrong(r, Wrong::Tokens, "a new model differs");
             in_library([&] { return gptoss_model_release(model); });
         }
     }
 
   private:
-    void describe(const std::string& name, uint64_t seed, uint64_t at) {
-        current = name + ", script " + std::to_string(seed) + ", number " + std::to_string(at);
-        alarm(kSeconds);
-    }
-
     // Which of the opportunities 1 … n to take: each in turn, or as many as wanted at even distances.
     std::vector<uint64_t> choose(uint64_t n, uint64_t wanted) {
         std::vector<uint64_t> chosen;
@@ -291,35 +285,83 @@ class Faults {
                 callback = {};
                 callback.deed = deed;
                 callback.at = at;
+                callback.other = other_;
                 // a cancel by the last token comes too late for its call: the next one takes it
                 OneFault(model_, other_, other_tokens_)
                     .run(
                         r, e, [&] { return callback.calls >= at; }, [&](gptoss_status s) { return s == expected; });
+                if (!callback.complaint.empty()) wrong(r, Wrong::Other, callback.complaint);
             }
         });
     }
 
     void one_load(Row& r, const std::string& path, const std::function<bool(gptoss_status)>& may_fail,
-                  gptoss_progress_callback_t progress = nullptr) {
+                  gptoss_progress_callback_t progress = nullptr, gptoss_log_callback_t log = nullptr,
+                  bool self_test = false) {
         const int64_t live = inject::live_objects();
         gptoss_status status;
-        gptoss_model_t model = load(path, &status, progress);
+        gptoss_model_t model = load(path, &status, progress, log, self_test);
         r.injected++;
         if (status == gptoss_status_success) {
             r.absorbed++;
         } else {
             const std::string message = gptoss_last_error();
-            r.statuses[gptoss_status_string(status)]++;
-            if (!may_fail(status)) wrong(r, std::string(gptoss_status_string(status)) + ": " + message);
-            if (message.empty()) wrong(r, "no message");
-            if (model) wrong(r, "a failed load gave a model");
+            count_status(r, status);
+            if (!may_fail(status)) wrong(r, Wrong::Other, std::string(gptoss_status_string(status)) + ": " + message);
+            if (model) wrong(r, Wrong::Other, "a failed load gave a model");
         }
         in_library([&] { return gptoss_model_release(model); });
-        if (inject::live_objects() != live) wrong(r, "left behind: " + inject::live_objects_text());
+        if (inject::live_objects() != live) wrong(r, Wrong::Leak, "left behind: " + inject::live_objects_text());
+    }
+
+    // Calls of the library that any callback may make while a model loads.
+    static bool works(const std::string& path) {
+        uint32_t count = 0, tokens = 0;
+        gptoss_memory_estimate estimate{};
+        estimate.struct_size = sizeof estimate;
+        gptoss_sampler_t sampler = nullptr;
+        const bool all =
+            gptoss_device_count(&count) == gptoss_status_success && count > 0 &&
+            gptoss_model_estimate_memory(path.c_str(), nullptr, 0, 0, &estimate) == gptoss_status_success &&
+            gptoss_sampler_create(&sampler) == gptoss_status_success &&
+            gptoss_tokenizer_get_num_tokens(nullptr, &tokens) == gptoss_status_invalid_argument;
+        gptoss_sampler_release(sampler);
+        return all;
+    }
+
+    void log(uint64_t n) {
+        static uint64_t calls, at;
+        static std::string path;
+        static bool worked;
+        path = path_;
+        const auto none = [](gptoss_status) { return false; };
+        for (uint64_t i = 0; i < std::min<uint64_t>(n, 20); i++) {
+            describe("log", 0, i + 1);
+            const bool self_test = i % 10 == 0;  // which takes long, and whose line comes first
+            calls = 0, at = 1 + self_test * i % 2;
+            one_load(
+                row("load: the log callback throws"), path_,
+                [](gptoss_status s) { return s == gptoss_status_internal_error; }, nullptr,
+                [](void*, gptoss_log_level, const char*) {
+                    if (++calls == at) throw std::string("a text");
+                },
+                self_test);
+            calls = 0, worked = true;
+            Row& r = row("load: the log callback calls the library");
+            one_load(r, path_, none, nullptr, [](void*, gptoss_log_level, const char* line) {
+                const inject::InTest scope;
+                calls++;
+                worked = worked && *line && works(path);
+            });
+            if (calls == 0 || !worked) wrong(r, Wrong::Other, "a call within the callback failed");
+        }
     }
 
     void progress(uint64_t n) {
         static uint64_t calls, at;
+        static std::string path;
+        static bool worked;
+        path = path_;
         for (uint64_t i = 0; i < std::min<uint64_t>(n, 20); i++) {
             describe("progress", 0, i + 1);
             calls = 0, at = 1 + i % 3;
@@ -335,6 +377,16 @@ class Faults {
                     if (++calls == at) throw 42;
                     return 0;
                 });
+            calls = 0, worked = true;
+            Row& r = row("load: the progress callback calls the library");
+            one_load(
+                r, path_, [](gptoss_status) { return false; },
+                [](void*, uint64_t, uint64_t) {
+                    const inject::InTest scope;
+                    worked = worked && works(path);
+                    return 0;
+                });
+            if (!worked) wrong(r, Wrong::Other, "a call within the callback failed");
         }
     }
 
@@ -378,19 +430,23 @@ class Faults {
             const gptoss_status status = run.call(e.script[i], extra);
             if (status == gptoss_status_success) continue;
             r.injected++;
-            r.statuses[gptoss_status_string(status)]++;
-            if (!allowed(status, Kind::DeviceGone)) wrong(r, gptoss_last_error());
+            count_status(r, status);
+            if (!allowed(status, Kind::DeviceGone)) wrong(r, Wrong::Other, gptoss_last_error());
             check_left(r, run, e, i);
             for (int again = 0; again < 2; again++)
-                if (run.call(e.script[i], extra) != gptoss_status_device_lost) wrong(r, "not lost any more");
+                if (const gptoss_status now = run.call(e.script[i], extra); now != gptoss_status_device_lost)
+                    wrong(
+                        r, Wrong::Other,
+                        std::string(call_names[static_cast<int>(e.script[i].call)]) + ": " + gptoss_status_string(now));
             const uint32_t token = 1;
             must(gptoss_context_append_tokens(bystander, 1, &token), "append");
             if (in_library([&] { return gptoss_context_process(bystander); }) != gptoss_status_device_lost)
-                wrong(r, "another context of a lost device");
-            if (tokens_of(bystander) != std::vector<uint32_t>{7, 1}) wrong(r, "tokens of another context");
+                wrong(r, Wrong::Other, "another context of a lost device");
+            if (tokens_of(bystander) != std::vector<uint32_t>{7, 1})
+                wrong(r, Wrong::Tokens, "tokens of another context");
             return;
         }
-        wrong(r, "the loss went unnoticed");
+        wrong(r, Wrong::Other, "the loss went unnoticed");
     }
 
     std::string path_;
@@ -399,30 +455,6 @@ class Faults {
     gptoss_context_t other_ = nullptr;
     std::vector<uint32_t> other_tokens_;
 };
-
-int print_table() {
-    uint64_t total = 0, wrongs = 0;
-    int passed = 0, failed = 0;
-    std::printf("\n%-36s %8s %8s %6s  %s\n", "fault", "injected", "absorbed", "wrong", "status");
-    for (const std::string& name : rows) {
-        const Row& r = table[name];
-        std::string statuses;
-        for (const auto& [status, n] : r.statuses)
-            statuses += (statuses.empty() ? "" : ", ") + status + " " + std::to_string(n);
-        std::printf("%-36s %8llu %8llu %6llu  %s\n", name.c_str(), static_cast<unsigned long long>(r.injected),
-                    static_cast<unsigned long long>(r.absorbed), static_cast<unsigned long long>(r.wrong),
-                    statuses.c_str());
-        total += r.injected;
-        wrongs += r.wrong;
-        *(r.wrong == 0 && r.injected > 0 ? &passed : &failed) += 1;
-    }
-    std::printf("%-36s %8llu %8s %6llu\n", "all", static_cast<unsigned long long>(total), "",
-                static_cast<unsigned long long>(wrongs));
-    std::printf("Vulkan objects left: %s\n", inject::live_objects_text().c_str());
-    if (inject::live_objects() != 0) failed++;
-    std::printf("%d passed, %d failed\n", passed, failed);
-    return failed > 0;
-}
 
 }  // namespace
 
@@ -436,22 +468,24 @@ int main(int argc, char** argv) {
         if (write(2, text, sizeof text - 1) < 0) _exit(2);
         _exit(2);
     });
-    std::signal(SIGABRT, [](int) {
-        std::printf("ABORT: %s\n", current.c_str());
-        std::fflush(stdout);
-        void* frames[50];
-        backtrace_symbols_fd(frames, backtrace(frames, 50), 1);
-        std::signal(SIGABRT, SIG_DFL);
-    });
-    uint32_t devices = 0;
-    must(gptoss_device_count(&devices), "devices");
+    for (const int crash : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL})
+        std::signal(crash, [](int signal) {
+            std::printf("CRASH: %s\n", current.c_str());
+            std::fflush(stdout);
+            void* frames[50];
+            backtrace_symbols_fd(frames, backtrace(frames, 50), 1);
+            std::signal(signal, SIG_DFL);
+            std::raise(signal);
+        });
+    const SyntheticCheckpoint checkpoint(Shape{.vocab = kVocabulary}, 1);
+    start_faults(count / 40, checkpoint.path());
+    text_faults(count / 5, seed);
     inject::install();
     {
-        const SyntheticCheckpoint checkpoint(Shape{.vocab = kVocabulary}, 1);
         Faults faults(checkpoint.path(), seed);
-        // seven parts in loads, eleven in calls; a device that is lost for good takes a new model each time
-        faults.loads(std::max<uint64_t>(1, count * 7 / 18 / 6));
-        faults.scripts(std::max<uint64_t>(1, count * 11 / 18 / 5));
+        // eight parts in loads and six in calls; a device that is lost for good takes a new model each time
+        faults.loads(std::max<uint64_t>(1, count / 4 / 8));
+        faults.scripts(std::max<uint64_t>(1, count / 2 / 6));
         faults.gone(std::max<uint64_t>(1, count / 500));
     }
     alarm(0);

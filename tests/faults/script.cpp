@@ -5,9 +5,10 @@
 #include <random>
 #include <stdexcept>
 
+#include "table.h"
+
 namespace gptoss::test {
 
-std::string current;
 Callback callback;
 const char* const call_names[] = {"create",   "append", "process", "logits", "sample", "generate",
                                   "truncate", "save",   "restore", "fork",   "profile"};
@@ -29,13 +30,51 @@ std::vector<uint32_t> tokens_of(gptoss_context_t context) {
 
 namespace {
 
+// All that a callback may do with its context and others, and what it may not.
+void call_back(uint32_t token) {
+    const gptoss_context_t context = callback.context;
+    const auto gives = [](const char* call, gptoss_status expected, gptoss_status status) {
+        if (status != expected) callback.complaint = std::string(call) + ": " + gptoss_status_string(status);
+    };
+    const std::vector<uint32_t> tokens = tokens_of(context);
+    if (tokens.empty() || tokens.back() != token) callback.complaint = "the token was not appended";
+    size_t n = 0;
+    gptoss_context_stats stats{};
+    stats.struct_size = sizeof stats;
+    gives("get_stats", gptoss_status_success, gptoss_context_get_stats(context, &stats));
+    gives("get_max_tokens", gptoss_status_success, gptoss_context_get_max_tokens(context, &n));
+    float logit;
+    gptoss_context_t fork = nullptr;
+    for (const auto& [call, status] : {std::pair("append", gptoss_context_append_tokens(context, 1, &token)),
+                                       {"truncate", gptoss_context_truncate(context, 1)},
+                                       {"process", gptoss_context_process(context)},
+                                       {"get_logits", gptoss_context_get_logits(context, &logit, 1, &n)},
+                                       {"generate", gptoss_context_generate(context, nullptr, nullptr, &n, nullptr)},
+                                       {"save", gptoss_context_save(context, nullptr, 0, &n)},
+                                       {"restore", gptoss_context_restore(context, &token, sizeof token)},
+                                       {"fork", gptoss_context_fork(context, &fork)}})
+        gives(call, gptoss_status_invalid_state, status);
+    gives("retain", gptoss_status_success, gptoss_context_retain(context));
+    gives("release", gptoss_status_success, gptoss_context_release(context));
+    gives("cancel", gptoss_status_success, gptoss_context_cancel(context));
+    gives("clear_cancel", gptoss_status_success, gptoss_context_clear_cancel(context));
+    uint32_t count = 0, sampled = 0;
+    gives("device_count", gptoss_status_success, gptoss_device_count(&count));
+    size_t held = 0;
+    gives("another context", gptoss_status_success, gptoss_context_get_num_tokens(callback.other, &held));
+    gives("another context", gptoss_status_success, gptoss_context_sample(callback.other, 0, 0, 1, &sampled, &n));
+    gives("another context", gptoss_status_success, gptoss_context_truncate(callback.other, held));
+}
+
 int on_token(void*, uint32_t token) {
     const inject::InTest scope;
     callback.tokens.push_back(token);
     if (++callback.calls != callback.at) return 0;
     if (callback.deed == Callback::Throw) throw std::runtime_error("the callback's own");
+    if (callback.deed == Callback::ThrowNumber) throw 42;
     if (callback.deed == Callback::Cancel) gptoss_context_cancel(callback.context);
-    return callback.deed == Callback::Stop;
+    if (callback.deed == Callback::CallBack) call_back(token);
+    return 0;
 }
 
 std::vector<Step> make_script(uint64_t seed) {

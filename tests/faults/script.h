@@ -14,8 +14,6 @@ namespace gptoss::test {
 
 constexpr uint32_t kVocabulary = 96;
 
-extern std::string current;  // what is being tried, for messages
-
 // Ends the program unless the status is success.
 void must(gptoss_status status, const char* what);
 
@@ -29,10 +27,12 @@ std::vector<uint32_t> tokens_of(gptoss_context_t context);
 
 // What a callback does at its n-th call.
 struct Callback {
-    enum Deed { None, Throw, Cancel, Stop } deed = None;
+    enum Deed { None, Throw, ThrowNumber, Cancel, CallBack } deed = None;
     uint64_t at = 0, calls = 0;
     gptoss_context_t context = nullptr;
+    gptoss_context_t other = nullptr;  // of the same model
     std::vector<uint32_t> tokens;
+    std::string complaint;  // what CallBack saw that it must not
 };
 extern Callback callback;
 
