@@ -55,8 +55,9 @@ Splitter::Splitter(const std::vector<Rule>& rules) {
 
 Splitter::Scratch::Scratch(const Splitter& splitter) {
     for (const Compiled& rule : splitter.rules_) {
-        match_data_.emplace_back(pcre2_match_data_create_from_pattern(rule.code.get(), nullptr));
-        if (!match_data_.back()) throw std::bad_alloc();
+        std::unique_ptr<pcre2_match_data, Free> data(pcre2_match_data_create_from_pattern(rule.code.get(), nullptr));
+        if (!data) throw std::bad_alloc();
+        match_data_.push_back(std::move(data));
     }
 }
 

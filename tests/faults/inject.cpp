@@ -317,8 +317,9 @@ void* dlopen(const char* file, int mode) {
     return real(file, mode);
 }
 
-// A thread belongs to whom it was made by.
-int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*), void* argument) {
+// A thread belongs to whom it was made by. Visible, for the standard library to call it.
+__attribute__((visibility("default"))) int pthread_create(pthread_t* thread, const pthread_attr_t* attributes,
+                                                          void* (*start)(void*), void* argument) {
     using Create = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
     static const auto create = reinterpret_cast<Create>(dlsym(RTLD_NEXT, "pthread_create"));
     struct Start {

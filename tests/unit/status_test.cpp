@@ -1,6 +1,11 @@
 #include <doctest/doctest.h>
 #include <gptoss.h>
 
+#include <cerrno>
+#include <filesystem>
+#include <string>
+#include <system_error>
+
 #include "api/common.h"
 
 using namespace gptoss;
@@ -10,7 +15,24 @@ TEST_CASE("an exception becomes its status and message") {
     CHECK(std::string(gptoss_last_error()) == "weights.bin: truncated");
     CHECK(api::guard([] { throw std::bad_alloc(); }) == gptoss_status_insufficient_memory);
     CHECK(api::guard([] { throw 7; }) == gptoss_status_internal_error);
+    CHECK(api::guard([] { throw std::system_error(EAGAIN, std::generic_category()); }) ==
+          gptoss_status_insufficient_resources);
+    CHECK(api::guard([] { throw std::filesystem::filesystem_error("x", {}); }) == gptoss_status_io_error);
     CHECK(api::guard([] {}) == gptoss_status_success);
+}
+
+TEST_CASE("a long message ends before the character that has no room") {
+    for (size_t n = 1015; n < 1030; n++) {
+        const std::string text = std::string(n, 'a') + "ö" + std::string(2000, 'b');
+        api::fail(gptoss_status_io_error, text.c_str());
+        const std::string message = gptoss_last_error();
+        CHECK(message.size() <= 1023);
+        CHECK(message.size() >= 1022);
+        CHECK(text.starts_with(message));
+        CHECK((n != 1022 || message.size() == 1022));
+    }
+    api::fail(gptoss_status_io_error, gptoss_last_error());  // its own
+    CHECK(std::string(gptoss_last_error()) == std::string(1023, 'a'));
 }
 
 TEST_CASE("options structs of an older version are read as far as they go") {
