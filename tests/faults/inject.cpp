@@ -205,11 +205,12 @@ std::string live_objects_text() {
 
 using namespace gptoss::test::inject;
 
+void* operator new(size_t size, const std::nothrow_t&) noexcept {
+    return fails(Kind::Allocation) ? nullptr : std::malloc(size ? size : 1);
+}
 void* operator new(size_t size) {
-    if (fails(Kind::Allocation)) throw std::bad_alloc();
-    void* const memory = std::malloc(size ? size : 1);
-    if (!memory) throw std::bad_alloc();
-    return memory;
+    if (void* const memory = operator new(size, std::nothrow)) return memory;
+    throw std::bad_alloc();
 }
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, size_t) noexcept { std::free(memory); }
