@@ -43,7 +43,7 @@ uint32_t checked_max_batch(const io::Config& config, const Tuning& tuning, const
     if (wanted > max_tokens)
         throw Error(Status::InvalidArgument, "max_batch_tokens is " + std::to_string(wanted) + "; the context holds " +
                                                  std::to_string(max_tokens));
-    const uint32_t batch = wanted ? static_cast<uint32_t>(wanted) : std::min(max_tokens, kDefaultBatch);
+    const uint32_t batch = wanted ? static_cast<uint32_t>(wanted) : std::min(max_tokens, tuning.default_batch());
     if (const uint64_t groups = workgroups_of_batch(config, tuning, batch); groups > device.max_groups)
         throw Error(Status::InvalidArgument, "max_batch_tokens is " + std::to_string(batch) + ", which takes " +
                                                  std::to_string(groups) + " workgroups; the device has at most " +

@@ -25,9 +25,6 @@ struct GenerateRequest {
     std::function<bool(uint32_t)> on_token;  // called once a token is appended; true stops; may be empty
 };
 
-// Tokens that are processed at once by default: enough rows for every expert to be worth its weights' read.
-constexpr uint32_t kDefaultBatch = 256;
-
 // What a context is asked to hold, or the default where that is 0. Throw InvalidArgument.
 uint32_t checked_max_tokens(const io::Config& config, uint64_t wanted);
 uint32_t checked_max_batch(const io::Config& config, const Tuning& tuning, const vk::DeviceInfo& device,

@@ -35,8 +35,9 @@ Room room_for_weights(const io::Config& config, const ModelOptions& options, con
         options.memory_budget ? options.memory_budget : device.memory_available - device.memory_available / 32;
     const auto tokens = static_cast<uint32_t>(
         std::min<uint64_t>(options.context_length ? options.context_length : kReservedTokens, config.max_context));
-    const ContextFootprint context = context_footprint(config, first_tuning(config, options, device), options.kv_f16,
-                                                       tokens, std::min(tokens, kDefaultBatch));
+    const Tuning tuning = first_tuning(config, options, device);
+    const ContextFootprint context =
+        context_footprint(config, tuning, options.kv_f16, tokens, std::min(tokens, tuning.default_batch()));
     room.reserved = context.cache + context.activations;
     if (options.host_memory) {
         room.host = options.host_memory;

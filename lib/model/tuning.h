@@ -31,6 +31,9 @@ struct Tuning {
     uint32_t coopmat_groups = 256;   // workgroups that keep the device busy: it gets smaller ones rather than fewer
 
     bool coopmat() const { return coopmat_batch != UINT32_MAX; }
+    // Tokens that are processed at once unless a context is asked for another number: enough rows for every expert to
+    // be worth its weights' read, and where matrices are multiplied by units of their own, to fill those units' tiles.
+    uint32_t default_batch() const { return coopmat() ? 1024 : 256; }
     auto operator<=>(const Tuning&) const = default;
     std::string text() const;
 

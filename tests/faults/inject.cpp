@@ -263,12 +263,13 @@ std::string live_objects_text() {
 using namespace gptoss::test::inject;
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-// Sanitizers have a malloc of their own: only operator new fails.
+// Sanitizers have a malloc of their own: only operator new fails, every form of it with its own delete.
+void* operator new(size_t size, const std::nothrow_t&) noexcept {
+    return fails_to_allocate() ? nullptr : std::malloc(size ? size : 1);
+}
 void* operator new(size_t size) {
-    if (fails_to_allocate()) throw std::bad_alloc();
-    void* const memory = std::malloc(size ? size : 1);
-    if (!memory) throw std::bad_alloc();
-    return memory;
+    if (void* const memory = operator new(size, std::nothrow)) return memory;
+    throw std::bad_alloc();
 }
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, size_t) noexcept { std::free(memory); }

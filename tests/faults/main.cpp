@@ -65,7 +65,7 @@ bool allowed(gptoss_status status, Kind kind) {
 }
 
 bool same(const std::vector<float>& a, const std::vector<float>& b) {
-    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+    return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
 
 bool begins_with(const std::vector<uint32_t>& whole, const std::vector<uint32_t>& start) {

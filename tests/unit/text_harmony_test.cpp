@@ -54,6 +54,9 @@ TEST_CASE("a mistake in a conversation is named by its path") {
     CHECK(message_of(R"({})") == "conversation: \"messages\" is missing");
     CHECK(message_of(R"({"messages":[{"role":"user","content":"x"},{"role":"bard","content":"x"}]})") ==
           "messages[1].role: there is no role \"bard\"");
+    CHECK(message_of("{\"messages\": [}").starts_with("conversation: is not valid JSON: parse error at line 1"));
+    CHECK(message_of((std::string(200, '[') + std::string(200, ']')).c_str()) ==
+          "conversation: is nested more than 128 deep");
     CHECK(render({{"messages", Json::array()}}) == "<|start|>assistant");
 }
 
