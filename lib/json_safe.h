@@ -23,8 +23,8 @@ struct JsonRules {
     bool unique_keys = false;  // else the last value of a key counts
 };
 
-// Owns a document. A destructor of the library allocates for a value that has children, so these go first, from the
-// inside out; and a document is parsed into its owner, so that this holds for one that is never completed too.
+// Owns a document, or a part of one that is being parsed. A destructor of the library allocates for a value that has
+// children, so these go first, from the inside out.
 template <typename Json>
 class JsonRoot {
   public:
@@ -32,12 +32,7 @@ class JsonRoot {
     template <typename Refuse>
     JsonRoot(std::string_view text, JsonRules rules, const Refuse& refuse) {
         Builder<Refuse> builder{value_, rules, refuse};
-        try {
-            Json::sax_parse(text.begin(), text.end(), &builder);
-        } catch (...) {
-            take_apart(value_);
-            throw;
-        }
+        Json::sax_parse(text.begin(), text.end(), &builder);
     }
     JsonRoot(JsonRoot&& other) noexcept : value_(std::move(other.value_)) {}
     JsonRoot& operator=(JsonRoot&&) = delete;
@@ -46,35 +41,55 @@ class JsonRoot {
     const Json& operator*() const { return value_; }
 
   private:
-    // The library's parser calls these functions, by these names.
+    explicit JsonRoot(Json&& value) noexcept : value_(std::move(value)) {}
+
+    // The library's parser calls the functions of a JSON builder, by these names. Objects of ordered members copy them
+    // as they grow, and destroy the copies, so an object or an array is made once all that is in it is there.
     template <typename Refuse>
     struct Builder {
+        struct Open {
+            std::vector<std::pair<std::string, JsonRoot>> items;  // an array's have no names
+            std::string name;                                     // of the member whose value comes next
+        };
         Json& root;
         const JsonRules rules;
         const Refuse& refuse;
-        std::vector<Json*> open;  // objects and arrays, from the outside in
-        Json* member = nullptr;   // of the innermost object, whose value comes next
+        std::vector<Open> open;  // objects and arrays, from the outside in
 
-        Json* add(Json value) {
-            if (open.empty()) {
-                root = std::move(value);
-                return &root;
-            }
-            if (open.back()->is_array()) {
-                open.back()->push_back(std::move(value));
-                return &open.back()->back();
-            }
-            *member = std::move(value);
-            return member;
-        }
-        bool begin(Json empty) {
-            if (open.size() >= rules.max_depth) refuse("nested more than " + std::to_string(rules.max_depth) + " deep");
-            open.push_back(add(std::move(empty)));
+        bool add(Json&& value) {
+            JsonRoot owner(std::move(value));
+            if (open.empty())
+                root = std::move(owner.value_);
+            else
+                open.back().items.emplace_back(std::move(open.back().name), std::move(owner));
             return true;
         }
-        bool end() {
+        bool begin() {
+            if (open.size() >= rules.max_depth)
+                refuse("is nested more than " + std::to_string(rules.max_depth) + " deep");
+            open.emplace_back();
+            return true;
+        }
+        bool end_object() {
+            JsonRoot made(Json::object());
+            auto& members = made.value_.template get_ref<typename Json::object_t&>();
+            if constexpr (requires { members.reserve(0); }) members.reserve(open.back().items.size());
+            for (auto& [name, value] : open.back().items) {
+                const auto [member, is_new] = members.emplace(name, nullptr);
+                if (!is_new && rules.unique_keys) refuse("key '" + name + "' appears twice");
+                take_apart(member->second);
+                member->second = std::move(value.value_);
+            }
             open.pop_back();
-            return true;
+            return add(std::move(made.value_));
+        }
+        bool end_array() {
+            JsonRoot made(Json::array());
+            auto& elements = made.value_.template get_ref<typename Json::array_t&>();
+            elements.reserve(open.back().items.size());
+            for (auto& [name, value] : open.back().items) elements.push_back(std::move(value.value_));
+            open.pop_back();
+            return add(std::move(made.value_));
         }
 
         bool null() { return add(nullptr); }
@@ -84,17 +99,10 @@ class JsonRoot {
         bool number_float(typename Json::number_float_t value, const std::string&) { return add(value); }
         bool string(std::string& value) { return add(std::move(value)); }
         bool binary(typename Json::binary_t&) { return false; }  // JSON has none
-        bool start_object(size_t) { return begin(Json::object()); }
-        bool start_array(size_t) { return begin(Json::array()); }
-        bool end_object() { return end(); }
-        bool end_array() { return end(); }
+        bool start_object(size_t) { return begin(); }
+        bool start_array(size_t) { return begin(); }
         bool key(std::string& name) {
-            const size_t before = open.back()->size();
-            member = &(*open.back())[name];
-            if (open.back()->size() == before) {
-                if (rules.unique_keys) refuse("key '" + name + "' appears twice");
-                take_apart(*member);
-            }
+            open.back().name = std::move(name);
             return true;
         }
         bool parse_error(size_t, const std::string&, const typename Json::exception& error) {
