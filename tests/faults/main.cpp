@@ -4,7 +4,9 @@
 // that fails must give a status that the fault may have and a message, and leave its context as it was, but for tokens
 // that were handed over; it is then repeated, and from there everything must be as in the run without a fault. Another
 // context of the model must work on throughout, and no object of Vulkan may be left behind. Loads have faults too, in
-// their calls and in the bytes of their files. The last line is "N passed, N failed", of kinds of faults.
+// their calls and in the bytes of their files; so have the calls that deal with text, which must free every block of
+// memory, and those that look for a device. Callbacks throw, cancel and call the library. The last line is "N passed,
+// N failed", of kinds of faults.
 #include <execinfo.h>
 #include <gptoss.h>
 #include <unistd.h>
