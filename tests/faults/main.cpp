@@ -487,7 +487,7 @@ int main(int argc, char** argv) {
         Faults faults(checkpoint.path(), seed);
         // eight parts in loads and six in calls; a device that is lost for good takes a new model each time
         faults.loads(std::max<uint64_t>(1, count / 4 / 8));
-        faults.scripts(std::max<uint64_t>(1, count / 2 / 6));
+        faults.scripts(std::max<uint64_t>(1, count * 11 / 20 / 6));
         faults.gone(std::max<uint64_t>(1, count / 500));
     }
     alarm(0);
