@@ -14,6 +14,7 @@ using Vec4 = uint64_t;
 using U32 = uint64_t;
 using Tiles = uint64_t;
 using Halves = uint64_t;
+using Bytes = uint64_t;
 using Tokens = uint64_t;
 using Segments = uint64_t;
 using Caches = uint64_t;
@@ -27,6 +28,7 @@ layout(buffer_reference, std430, buffer_reference_align = 16) buffer U32 { uint 
 layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer Tiles { uvec4 v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 8) readonly buffer Segments { U32 v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer Halves { uvec4 v[]; };  // 8 float16 each
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer Bytes { uvec4 v[]; };   // 16 int8 each
 #endif
 
 #define TILE_ROWS 64  // rows of a weight tile: two halves of 32, so that a lane can hold rows r and r + 32
@@ -292,6 +294,46 @@ struct GateUpCoopmatArgs {
 // As DownSlotsArgs
 struct DownCoopmatArgs {
     HalfInput src;
+    Experts experts;
+    F32 bias;
+    U32 slots;
+    U32 tiles;
+    F32 y;
+    uint hidden;
+};
+
+// Activations rounded to integers of 16 bits, each block of 32 columns by a scale of its own, which is multiplied by the
+// row's norm. An integer is 256 times its high digit and its low one, both signed bytes. A block is four vectors of 16
+// bytes: the high digits of its even columns, then of its odd ones, and the low digits likewise.
+struct RoundArgs {
+    Input src;
+    Bytes y;     // (T, cols / 32, 4)
+    F32 scales;  // (T, cols / 32)
+};
+
+// What a product of integers reads.
+struct IntegerInput {
+    Bytes x;  // see RoundArgs
+    F32 scales;
+    uint cols;
+};
+
+// As GateUpArgs of a grouped batch
+struct GateUpIntegerArgs {
+    IntegerInput src;
+    Experts experts;
+    F32 bias;
+    U32 slots;
+    U32 tiles;
+    F32 y;
+    uint n_active;
+    float limit;
+    float alpha;
+};
+
+// As DownSlotsArgs
+struct DownIntegerArgs {
+    IntegerInput src;
     Experts experts;
     F32 bias;
     U32 slots;

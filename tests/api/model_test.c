@@ -90,7 +90,7 @@ TEST(weights_and_cache_by_option) {
 }
 
 TEST(options_out_of_range) {
-    const int wrong[] = {3, 99, -1, 2000000000};
+    const int wrong[] = {4, 99, -1, 2000000000};
     for (int i = 0; i < 4; i++) {
         struct gptoss_model_options options = model_options();
         gptoss_model_t model = (gptoss_model_t)&options;
