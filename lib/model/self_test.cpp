@@ -30,7 +30,7 @@ constexpr uint64_t kStagingBytes = 8 << 20;
 
 // Of a row's root mean square. Float32 sums of these lengths are off by less than a tenth of the first, sums of
 // products of float16 by less than a half of the second, of integers of 16 bits by less than a half of the third.
-constexpr double kTolerance = 1e-4, kCoopmatTolerance = 4e-3, kIntegerTolerance = 5e-4;
+constexpr double kTolerance = 1e-4, kCoopmatTolerance = 4e-3, kIntegerTolerance = 1e-3;
 constexpr double kF16 = 0x1p-10;  // a float16 cache's rounding, whichever way a driver rounds
 
 struct Fault {
