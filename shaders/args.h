@@ -14,7 +14,8 @@ using Vec4 = uint64_t;
 using U32 = uint64_t;
 using Tiles = uint64_t;
 using Halves = uint64_t;
-using Bytes = uint64_t;
+using IntegerBlocks = uint64_t;
+using Scales = uint64_t;
 using Tokens = uint64_t;
 using Segments = uint64_t;
 using Caches = uint64_t;
@@ -28,7 +29,7 @@ layout(buffer_reference, std430, buffer_reference_align = 16) buffer U32 { uint 
 layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer Tiles { uvec4 v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 8) readonly buffer Segments { U32 v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer Halves { uvec4 v[]; };  // 8 float16 each
-layout(buffer_reference, std430, buffer_reference_align = 16) buffer Bytes { uvec4 v[]; };   // 16 int8 each
+layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer Scales { float v[]; };
 #endif
 
 #define TILE_ROWS 64  // rows of a weight tile: two halves of 32, so that a lane can hold rows r and r + 32
@@ -68,6 +69,17 @@ struct Expert {
     Tiles down;     // (H, I)
 };
 
+#ifndef __cplusplus
+// 32 columns of a row as integers: 256 times a high digit and a low one, both signed bytes, first those of the even
+// columns, then of the odd ones.
+struct IntegerBlock {
+    uvec4 high_even;
+    uvec4 high_odd;
+    uvec4 low_even;
+    uvec4 low_odd;
+};
+#endif
+
 // What sample_prepare finds in a block of 4 * WORKGROUP tokens of the vocabulary.
 struct SampleBlock {
     float maximum;  // of the adjusted logits
@@ -81,6 +93,7 @@ layout(buffer_reference, std430, buffer_reference_align = 16) buffer Tokens { To
 layout(buffer_reference, std430, buffer_reference_align = 8) buffer Caches { Cache v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer Experts { Expert v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer SampleBlocks { SampleBlock v[]; };
+layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer IntegerBlocks { IntegerBlock v[]; };
 #endif
 
 // Where a kernel that ends in the residual leaves it for the next norm: `normed` is the new x times the next norm's
@@ -303,18 +316,17 @@ struct DownCoopmatArgs {
 };
 
 // Activations rounded to integers of 16 bits, each block of 32 columns by a scale of its own, which is multiplied by the
-// row's norm. An integer is 256 times its high digit and its low one, both signed bytes. A block is four vectors of 16
-// bytes: the high digits of its even columns, then of its odd ones, and the low digits likewise.
+// row's norm.
 struct RoundArgs {
     Input src;
-    Bytes y;     // (T, cols / 32, 4)
-    F32 scales;  // (T, cols / 32)
+    IntegerBlocks y;  // (T, cols / 32)
+    F32 scales;       // (T, cols / 32)
 };
 
-// What a product of integers reads.
+// What a product of integers reads; see RoundArgs.
 struct IntegerInput {
-    Bytes x;  // see RoundArgs
-    F32 scales;
+    IntegerBlocks x;
+    Scales scales;
     uint cols;
 };
 

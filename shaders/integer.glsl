@@ -7,15 +7,19 @@
 spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6018, 6019], id = 4450)
 int dot_product(int a, int b, spirv_literal uint format);
 
-// The E2M1 values in the low nibbles of four bytes times two: 0, 1, 2, 3, 4, 6, 8, 12 and their negatives.
-int unpack_bytes(uint codes) {
-    uint c = codes & 0x07070707u, large = codes >> 2 & 0x01010101u, sign = codes >> 3 & 0x01010101u;
-    // from 4 on, two bits of mantissa or exponent count twice, and both together two more
-    uint more = c & (large << 1 | large);
-    uint magnitude = c + more + (more + 0x01010101u >> 1 & 0x02020202u);
-    // twice the negative ones off, with a bit in every byte that nothing is borrowed across
-    uint negative = magnitude & ((sign << 4) - sign);
-    return int((magnitude | 0x80808080u) - (negative << 1) ^ 0x80808080u);
+const uint TOGETHER = TOKENS < 4 ? TOKENS : 4;  // tokens between two looks at how many there are
+
+// Eight E2M1 values times two, as bytes: 0, 1, 2, 3, 4, 6, 8, 12 and their negatives.
+void unpack_bytes(uint codes, out int even, out int odd) {
+    // The magnitudes, nibble by nibble: from 4 on the two low bits count twice, and both together two more.
+    uint code = codes & 0x77777777u, large = codes >> 2 & 0x11111111u, more = code & (large << 1 | large);
+    uint magnitude = code + more + (more + 0x11111111u >> 1 & 0x22222222u);
+    // The signs, but that of a zero: that way the complement carries nothing from a byte into the next.
+    uint sign = (codes & code + 0x77777777u) >> 3 & 0x11111111u;
+    uvec2 m = uvec2(magnitude, magnitude >> 4) & 0x0f0f0f0fu, s = uvec2(sign, sign >> 4) & 0x01010101u;
+    uvec2 bytes = (m ^ (s << 8) - s) + s;
+    even = int(bytes.x);
+    odd = int(bytes.y);
 }
 
 // Half the scale of a block, 2^(e - 127).
@@ -33,28 +37,25 @@ void multiply_tile_integer(Tiles w, uint tile, IntegerInput src, uint n) {
             uint row = lane() + r * LANES;
             uvec4 codes = w.v[chunk + SCALE_VECTORS + b * 64 + row];
             scale[r] = half_scale(U32(w).v[chunk * 4 + row] >> (8 * b) & 255u);
-            [[unroll]] for (uint i = 0; i < 4; i++) {
-                even[r][i] = unpack_bytes(codes[i]);
-                odd[r][i] = unpack_bytes(codes[i] >> 4);
-            }
+            [[unroll]] for (uint i = 0; i < 4; i++) unpack_bytes(codes[i], even[r][i], odd[r][i]);
         }
-        [[unroll]] for (uint four = 0; four < TOKENS; four += 4) {
-            if (four >= n) break;
-            [[unroll]] for (uint t = four; t < min(four + 4, TOKENS); t++) {
+        [[unroll]] for (uint first = 0; first < TOKENS; first += TOGETHER) {
+            if (first >= n) break;
+            [[unroll]] for (uint i = 0; i < TOGETHER; i++) {
+                uint t = first + i;
                 uint at = x_row[t] * blocks + block;
-                uvec4 digits[4];
-                [[unroll]] for (uint i = 0; i < 4; i++) digits[i] = src.x.v[at * 4 + i];
+                IntegerBlock x = src.x.v[at];
                 float x_scale = src.scales.v[at];
                 [[unroll]] for (uint r = 0; r < ROWS; r++) {
                     int sum = 0;
                     [[unroll]] for (uint i = 0; i < 4; i++) {
-                        sum += dot_product(even[r][i], int(digits[0][i]), 0u);
-                        sum += dot_product(odd[r][i], int(digits[1][i]), 0u);
+                        sum += dot_product(even[r][i], int(x.high_even[i]), 0u);
+                        sum += dot_product(odd[r][i], int(x.high_odd[i]), 0u);
                     }
                     sum <<= 8;
                     [[unroll]] for (uint i = 0; i < 4; i++) {
-                        sum += dot_product(even[r][i], int(digits[2][i]), 0u);
-                        sum += dot_product(odd[r][i], int(digits[3][i]), 0u);
+                        sum += dot_product(even[r][i], int(x.low_even[i]), 0u);
+                        sum += dot_product(odd[r][i], int(x.low_odd[i]), 0u);
                     }
                     sums[r * TOKENS + t] = fma(float(sum), scale[r] * x_scale, sums[r * TOKENS + t]);
                 }

@@ -4,6 +4,7 @@
 #extension GL_GOOGLE_include_directive : require
 #include "weights.glsl"
 
+layout(buffer_reference, std430, buffer_reference_align = 16) writeonly buffer Written { IntegerBlock v[]; };
 layout(push_constant) uniform Push { RoundArgs a; };
 
 const float LARGEST = 32639;  // both of whose digits are 127
@@ -21,18 +22,18 @@ void main() {
         vec4 top = vec4(1e-30);  // what is smaller than that vanishes
         [[unroll]] for (uint i = 0; i < 8; i++) top = max(top, abs(a.src.x.v[block * 8 + i]));
         float largest = max(max(top.x, top.y), max(top.z, top.w));
-        uvec4 digits[4];
+        IntegerBlock y;
         [[unroll]] for (uint i = 0; i < 4; i++) {
             vec4 low = a.src.x.v[block * 8 + 2 * i] * (LARGEST / largest);
             vec4 high = a.src.x.v[block * 8 + 2 * i + 1] * (LARGEST / largest);
             ivec4 even = ivec4(roundEven(vec4(low.xz, high.xz))), odd = ivec4(roundEven(vec4(low.yw, high.yw)));
             ivec4 even_digit = even + 128 >> 8, odd_digit = odd + 128 >> 8;
-            digits[0][i] = pack_bytes(even_digit);
-            digits[1][i] = pack_bytes(odd_digit);
-            digits[2][i] = pack_bytes(even - (even_digit << 8));
-            digits[3][i] = pack_bytes(odd - (odd_digit << 8));
+            y.high_even[i] = pack_bytes(even_digit);
+            y.high_odd[i] = pack_bytes(odd_digit);
+            y.low_even[i] = pack_bytes(even - (even_digit << 8));
+            y.low_odd[i] = pack_bytes(odd - (odd_digit << 8));
         }
-        [[unroll]] for (uint i = 0; i < 4; i++) a.y.v[block * 4 + i] = digits[i];
+        Written(a.y).v[block] = y;
         a.scales.v[block] = norm * largest / LARGEST;
     }
 }
