@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
@@ -27,6 +28,7 @@ struct Options {
     std::vector<size_t> prompts{64, 256, 2048}, generates{16, 128}, depths{0};
     size_t repeat = 5, batch = 0;
     double memory = 0;  // GB
+    gptoss_kernel_tier tier = gptoss_kernel_tier_default;
     bool as_json = false, profile = false;
     double temperature = 0, top_p = 1;
 };
@@ -58,6 +60,7 @@ class Bench {
                        : options.weights == "bf16" ? gptoss_weight_type_bf16
                                                    : gptoss_weight_type_default;
         load.kv = options.kv == "f32" ? gptoss_kv_type_f32 : gptoss_kv_type_f16;
+        load.tier = options.tier;
         load.memory_budget = static_cast<uint64_t>(options.memory * 1e9);
         const auto start = Clock::now();
         check(gptoss_model_create(options.model.c_str(), &load, &model_));
@@ -234,6 +237,12 @@ int main(int argc, char** argv) {
     app.add_option("--weights", options.weights, "dense weights")->check(CLI::IsMember({"default", "bf16", "q8"}));
     app.add_option("--memory", options.memory,
                    "GB of device memory for the model and its context (default: all that is free)");
+    const std::map<std::string, gptoss_kernel_tier> tiers = {{"default", gptoss_kernel_tier_default},
+                                                             {"exact", gptoss_kernel_tier_exact},
+                                                             {"coopmat", gptoss_kernel_tier_coopmat},
+                                                             {"integer", gptoss_kernel_tier_integer}};
+    app.add_option("--tier", options.tier, "kernels: default, exact, coopmat or integer")
+        ->transform(CLI::CheckedTransformer(tiers, CLI::ignore_case).description(""));
     app.add_option("--kv", options.kv, "key-value cache")->check(CLI::IsMember({"f16", "f32"}));
     app.add_option("--temperature", options.temperature, "of the sampler; 0 is greedy");
     app.add_option("--top-p", options.top_p, "of the sampler");

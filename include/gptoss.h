@@ -107,11 +107,17 @@ enum gptoss_device_type {
     gptoss_device_type_cpu = 4,
 };
 
-/* Which kernels run the matrix products; every tier accumulates in float32. */
+/* Which kernels run the matrix products; every tier accumulates in float32. What a device lacks is refused by name. */
 enum gptoss_kernel_tier {
     gptoss_kernel_tier_default = 0, /* the fastest tier that passes its self-test on the device */
     gptoss_kernel_tier_exact = 1,   /* float32 arithmetic throughout: runs on every device */
     gptoss_kernel_tier_coopmat = 2, /* VK_KHR_cooperative_matrix: float16 products, float32 sums */
+    /*
+     * VK_KHR_shader_integer_dot_product: as exact, but that in batches of 32 tokens and more the experts multiply
+     * activations rounded to 16 bits, a block of 32 by one scale. For devices without cooperative matrices; only where
+     * it is asked for, never by default.
+     */
+    gptoss_kernel_tier_integer = 3,
 };
 
 struct gptoss_device_info {
@@ -119,7 +125,7 @@ struct gptoss_device_info {
     char name[256];   /* as the driver gives it */
     char driver[256]; /* driver name and version */
     enum gptoss_device_type type;
-    enum gptoss_kernel_tier tier; /* the fastest tier that the device reports to support */
+    enum gptoss_kernel_tier tier; /* the fastest tier that the device reports to support, of those used by default */
     uint64_t memory_size;         /* device-local memory, bytes */
     uint64_t memory_available;    /* what of it is free now, bytes; equals memory_size where the driver can't tell */
     uint32_t supported;           /* 1 if gpt-oss can run on it */

@@ -14,6 +14,8 @@ using Vec4 = uint64_t;
 using U32 = uint64_t;
 using Tiles = uint64_t;
 using Halves = uint64_t;
+using IntegerBlocks = uint64_t;
+using Scales = uint64_t;
 using Tokens = uint64_t;
 using Segments = uint64_t;
 using Caches = uint64_t;
@@ -27,6 +29,7 @@ layout(buffer_reference, std430, buffer_reference_align = 16) buffer U32 { uint 
 layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer Tiles { uvec4 v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 8) readonly buffer Segments { U32 v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer Halves { uvec4 v[]; };  // 8 float16 each
+layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer Scales { float v[]; };
 #endif
 
 #define TILE_ROWS 64  // rows of a weight tile: two halves of 32, so that a lane can hold rows r and r + 32
@@ -66,6 +69,17 @@ struct Expert {
     Tiles down;     // (H, I)
 };
 
+#ifndef __cplusplus
+// 32 columns of a row as integers: 256 times a high digit and a low one, both signed bytes, first those of the even
+// columns, then of the odd ones.
+struct IntegerBlock {
+    uvec4 high_even;
+    uvec4 high_odd;
+    uvec4 low_even;
+    uvec4 low_odd;
+};
+#endif
+
 // What sample_prepare finds in a block of 4 * WORKGROUP tokens of the vocabulary.
 struct SampleBlock {
     float maximum;  // of the adjusted logits
@@ -79,6 +93,7 @@ layout(buffer_reference, std430, buffer_reference_align = 16) buffer Tokens { To
 layout(buffer_reference, std430, buffer_reference_align = 8) buffer Caches { Cache v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer Experts { Expert v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer SampleBlocks { SampleBlock v[]; };
+layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer IntegerBlocks { IntegerBlock v[]; };
 #endif
 
 // Where a kernel that ends in the residual leaves it for the next norm: `normed` is the new x times the next norm's
@@ -292,6 +307,45 @@ struct GateUpCoopmatArgs {
 // As DownSlotsArgs
 struct DownCoopmatArgs {
     HalfInput src;
+    Experts experts;
+    F32 bias;
+    U32 slots;
+    U32 tiles;
+    F32 y;
+    uint hidden;
+};
+
+// Activations rounded to integers of 16 bits, each block of 32 columns by a scale of its own, which is multiplied by the
+// row's norm.
+struct RoundArgs {
+    Input src;
+    IntegerBlocks y;  // (T, cols / 32)
+    F32 scales;       // (T, cols / 32)
+};
+
+// What a product of integers reads; see RoundArgs.
+struct IntegerInput {
+    IntegerBlocks x;
+    Scales scales;
+    uint cols;
+};
+
+// As GateUpArgs of a grouped batch
+struct GateUpIntegerArgs {
+    IntegerInput src;
+    Experts experts;
+    F32 bias;
+    U32 slots;
+    U32 tiles;
+    F32 y;
+    uint n_active;
+    float limit;
+    float alpha;
+};
+
+// As DownSlotsArgs
+struct DownIntegerArgs {
+    IntegerInput src;
     Experts experts;
     F32 bias;
     U32 slots;

@@ -30,6 +30,7 @@ Model load(const Options& options, View& view) {
     gptoss_model_options load = {.struct_size = sizeof load};
     load.device = options.device.empty() ? nullptr : options.device.c_str();
     load.weights = options.weights;
+    load.tier = options.tier;
     load.memory_budget = static_cast<uint64_t>(options.memory * 1e9);
     load.context_length = options.context_length;
     load.progress = on_progress;

@@ -70,6 +70,10 @@ std::optional<int> parse_options(int argc, char** argv, Options& options) {
     bool list = false;
     const std::map<std::string, gptoss_weight_type> weights = {
         {"file", gptoss_weight_type_default}, {"bf16", gptoss_weight_type_bf16}, {"q8", gptoss_weight_type_q8}};
+    const std::map<std::string, gptoss_kernel_tier> tiers = {{"default", gptoss_kernel_tier_default},
+                                                             {"exact", gptoss_kernel_tier_exact},
+                                                             {"coopmat", gptoss_kernel_tier_coopmat},
+                                                             {"integer", gptoss_kernel_tier_integer}};
 
     app.add_option(
         "MODEL", options.model,
@@ -90,6 +94,10 @@ std::optional<int> parse_options(int argc, char** argv, Options& options) {
     app.add_flag("--list-devices", list, "List the Vulkan devices and leave");
     app.add_option("--weights", options.weights, "Dense weights in memory: file (default, as they come), bf16 or q8")
         ->transform(CLI::CheckedTransformer(weights, CLI::ignore_case).description(""));
+    app.add_option("--tier", options.tier,
+                   "Kernels: default (the fastest that the device has), exact, coopmat, or integer (for prompts, on a "
+                   "device with integer dot products)")
+        ->transform(CLI::CheckedTransformer(tiers, CLI::ignore_case).description(""));
     app.add_option("--memory", options.memory,
                    "GB of device memory to take at most; what finds no room stays in host memory (default: all that is "
                    "free)")

@@ -17,6 +17,7 @@ struct Options {
 
     std::string device;  // "" for the most capable one
     gptoss_weight_type weights = gptoss_weight_type_default;
+    gptoss_kernel_tier tier = gptoss_kernel_tier_default;
     double memory = 0;            // device memory to take at most, GB; 0 for what is free
     uint64_t context_length = 0;  // 0 for the model's
     uint64_t max_tokens = 0;      // of an answer; 0 for no limit but the context

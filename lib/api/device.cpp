@@ -49,7 +49,7 @@ gptoss_status gptoss_device_get_info(uint32_t index, gptoss_device_info* info_ou
         info.type = type_of(device.type);
         model::Tuning tuning;
         tuning.use_coopmat(device);
-        info.tier = tuning.coopmat() ? gptoss_kernel_tier_coopmat : gptoss_kernel_tier_exact;
+        info.tier = static_cast<gptoss_kernel_tier>(tuning.tier());
         info.memory_size = device.memory_size;
         info.memory_available = device.memory_available;
         info.supported = device.unsupported.empty();

@@ -8,6 +8,8 @@ using namespace gptoss::api;
 
 namespace {
 
+static_assert(static_cast<int>(model::Tier::Integer) == gptoss_kernel_tier_integer);
+
 model::ModelOptions read_options(const gptoss_model_options* given) {
     const gptoss_model_options in = read_struct(given, "options");
     model::ModelOptions out;
@@ -43,6 +45,9 @@ model::ModelOptions read_options(const gptoss_model_options* given) {
             break;
         case gptoss_kernel_tier_coopmat:
             out.tier = model::Tier::Coopmat;
+            break;
+        case gptoss_kernel_tier_integer:
+            out.tier = model::Tier::Integer;
             break;
         default:
             throw Error(Status::InvalidArgument, "options.tier is " + std::to_string(enum_value(in.tier)));
@@ -130,7 +135,7 @@ gptoss_status gptoss_model_get_info(gptoss_model_t handle, gptoss_model_info* in
         info.max_context_length = c.max_context;
         info.weights = weight_type(m.weights.lm_head.weight);
         info.kv = m.kv_f16 ? gptoss_kv_type_f16 : gptoss_kv_type_f32;
-        info.tier = m.tuning.coopmat() ? gptoss_kernel_tier_coopmat : gptoss_kernel_tier_exact;
+        info.tier = static_cast<gptoss_kernel_tier>(m.tuning.tier());
         info.device = m.device.info().index;
         info.weight_bytes = m.weights.device_bytes;
         info.bytes_per_token = m.weights.bytes_per_token;

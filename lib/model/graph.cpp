@@ -47,6 +47,8 @@ Activations::Activations(const Model& model, uint32_t batch) : max_batch(batch) 
 std::vector<Activations::Part> Activations::parts_of(const io::Config& c, const Tuning& tuning, uint32_t batch) {
     using A = Activations;
     const uint64_t t = batch, k = c.n_active_experts, halves = batch >= tuning.coopmat_batch;
+    // columns of a token that are integers at once: of its normed row, or of all its experts' activations
+    const uint64_t integers = batch >= tuning.integer_batch ? std::max<uint64_t>(c.hidden, k * c.intermediate) : 0;
     return {
         {&A::tokens, t * sizeof(args::Token), "tokens"},
         {&A::x, t * c.hidden * 4, "residual"},
@@ -60,8 +62,9 @@ std::vector<Activations::Part> Activations::parts_of(const io::Config& c, const 
         {&A::expert_weight, t * k * 4, "weights of the chosen experts"},
         {&A::slots, t * k * 4, "expert slots"},
         {&A::slot_tiles, slot_tile_room(c, batch, 1) * 3ull * 4, "tiles of expert slots"},
-        {&A::halves, t * halves * std::max(kQkvTerms * c.hidden, c.n_heads * HEAD_DIM) * 2, "float16 activations"},
-        {&A::half_scales, t * halves * 4, "scales of the float16 activations"},
+        {&A::rounded, t * std::max(halves * std::max(kQkvTerms * c.hidden, c.n_heads * HEAD_DIM), integers) * 2,
+         "rounded activations"},
+        {&A::rounded_scales, t * std::max(halves, integers / 32) * 4, "scales of the rounded activations"},
         {&A::hidden, t * k * c.intermediate * 4, "expert activations"},
         {&A::expert_out, t * k * c.hidden * 4, "expert outputs"},
         {&A::logits, (c.vocab + 3ull) / 4 * 4 * 4, "logits"},
@@ -88,7 +91,7 @@ void record_forward(vk::Commands& commands, const Model& model, const Activation
     const Weights& w = model.weights;
     const Tuning& tuning = model.tuning;
     const uint32_t T = n_tokens;
-    const bool batch = T > 1, coopmat = T >= tuning.coopmat_batch;
+    const bool batch = T > 1, coopmat = T >= tuning.coopmat_batch, integer = T >= tuning.integer_batch;
     const uint32_t hidden_tiles = tile_count(c.hidden), n_squares = square_count(c);
     const uint32_t workgroup = tuning.lanes * (batch ? tuning.batch_splits : tuning.decode_splits);
     uint32_t tokens = 1;  // that share a weight read
@@ -117,12 +120,19 @@ void record_forward(vk::Commands& commands, const Model& model, const Activation
     // the float16 activations, as a product with weights of that magnitude reads them
     const auto half_input = [&](uint32_t cols, float largest) {
         const float scale = power_to(3, largest);
-        return args::HalfInput{a.halves.address(), a.half_scales.address(), cols, T, scale, 1 / scale};
+        return args::HalfInput{a.rounded.address(), a.rounded_scales.address(), cols, T, scale, 1 / scale};
     };
     const auto halve = [&](const args::Input& input, uint32_t terms = 1) {
-        const args::HalveArgs args{input, a.halves.address(), a.half_scales.address(), terms};
+        const args::HalveArgs args{input, a.rounded.address(), a.rounded_scales.address(), terms};
         commands.dispatch(kernel("halve", {128, 32}), args, T);
         commands.barrier();
+    };
+    // n * T rows as integers
+    const auto round = [&](const args::Input& input, uint32_t n = 1) {
+        const args::RoundArgs args{input, a.rounded.address(), a.rounded_scales.address()};
+        commands.dispatch(kernel("round", {64, 32}), args, T, n);
+        commands.barrier();
+        return args::IntegerInput{args.y, args.scales, input.cols};
     };
 
     commands.barrier();  // after whatever was submitted before
@@ -225,8 +235,9 @@ void record_forward(vk::Commands& commands, const Model& model, const Activation
             continue;
         }
         // tokens sorted by expert, in tiles of (token, choice) slots
-        const uint32_t tile_slots =
-            coopmat ? coopmat_tile(tuning, T * k / c.n_experts, hidden_tiles, 1, c.n_experts) : tokens;
+        const uint32_t tile_slots = coopmat   ? coopmat_tile(tuning, T * k / c.n_experts, hidden_tiles, 1, c.n_experts)
+                                    : integer ? tuning.integer_tokens
+                                              : tokens;
         const args::RouteArgs route{a.router.address(),
                                     a.slots.address(),
                                     a.expert_weight.address(),
@@ -239,8 +250,11 @@ void record_forward(vk::Commands& commands, const Model& model, const Activation
                                     tile_slots,
                                     slot_tile_room(c, T, tile_slots)};
         commands.dispatch(kernel("topk", {k}), route, T);
+        args::IntegerInput integers{};
         if (coopmat)
             halve(normed_input(T));
+        else if (integer)
+            integers = round(normed_input(T));
         else
             commands.barrier();
         commands.dispatch(kernel("group", {}), route, 1);
@@ -274,6 +288,29 @@ void record_forward(vk::Commands& commands, const Model& model, const Activation
                                              c.hidden};
             commands.dispatch(coopmat_kernel("down_coopmat", tile_slots, WEIGHT_MXFP4), down, hidden_tiles,
                               route.n_tiles);
+        } else if (integer) {
+            const std::vector<uint32_t> constants = {workgroup, tuning.lanes, tile_slots, WEIGHT_MXFP4};
+            // swiglu(norm(x)·W1 + b1) of every slot; (T * n_active, intermediate)
+            const args::GateUpIntegerArgs gate_up8{integers,
+                                                   layer.expert_table,
+                                                   layer.gate_up_bias,
+                                                   a.slots.address(),
+                                                   a.slot_tiles.address(),
+                                                   a.hidden.address(),
+                                                   k,
+                                                   c.swiglu_limit,
+                                                   c.swiglu_alpha};
+            commands.dispatch(kernel("gate_up_integer", constants), gate_up8, gate_tiles, route.n_tiles);
+            commands.barrier();
+            // hidden·W2 + b2; (T * n_active, hidden)
+            const args::DownIntegerArgs down{round({a.hidden.address(), 0, 0, c.intermediate, T, 0}, k),
+                                             layer.expert_table,
+                                             layer.down_bias,
+                                             a.slots.address(),
+                                             a.slot_tiles.address(),
+                                             a.expert_out.address(),
+                                             c.hidden};
+            commands.dispatch(kernel("down_integer", constants), down, hidden_tiles, route.n_tiles);
         } else {
             // swiglu(norm(x)·W1 + b1) of every slot; (T * n_active, intermediate)
             commands.dispatch(kernel("gate_up", {workgroup, tuning.lanes, tokens, WEIGHT_MXFP4, k, true}), gate_up,

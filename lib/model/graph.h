@@ -25,11 +25,11 @@ struct Activations {
     vk::Buffer expert_weight;  // (T, n_active)
     vk::Buffer slots;          // (T * n_active)
     vk::Buffer slot_tiles;     // (tiles, 3)
-    vk::Buffer halves;         // float16 (terms, T, hidden) or (T, n_heads * 64), where there are cooperative matrices
-    vk::Buffer half_scales;    // (T)
-    vk::Buffer hidden;         // (T * n_active, intermediate)
-    vk::Buffer expert_out;     // (T * n_active, hidden)
-    vk::Buffer logits;         // (vocab) of the last token
+    vk::Buffer rounded;        // activations as float16 or integers, for tiers that multiply them; HalveArgs, RoundArgs
+    vk::Buffer rounded_scales;  // of their rows or blocks
+    vk::Buffer hidden;          // (T * n_active, intermediate)
+    vk::Buffer expert_out;      // (T * n_active, hidden)
+    vk::Buffer logits;          // (vocab) of the last token
 
     // The device memory that they take, bytes.
     static uint64_t footprint(const io::Config& config, const Tuning& tuning, uint32_t max_batch);

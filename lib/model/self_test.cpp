@@ -29,8 +29,8 @@ constexpr uint32_t kChecked[] = {0, 9, 18, 27, 36, 45, 54, 63, 127, 128, 136, 13
 constexpr uint64_t kStagingBytes = 8 << 20;
 
 // Of a row's root mean square. Float32 sums of these lengths are off by less than a tenth of the first, sums of
-// products of float16 by less than a half of the second.
-constexpr double kTolerance = 1e-4, kCoopmatTolerance = 4e-3;
+// products of float16 by less than a half of the second, of integers of 16 bits by less than a half of the third.
+constexpr double kTolerance = 1e-4, kCoopmatTolerance = 4e-3, kIntegerTolerance = 1e-3;
 constexpr double kF16 = 0x1p-10;  // a float16 cache's rounding, whichever way a driver rounds
 
 struct Fault {
@@ -147,6 +147,7 @@ class SelfTest {
         : miniature_(needs),
           config_(miniature_.checkpoint.config),
           coopmat_(tuning.coopmat()),
+          integer_(tuning.integer()),
           model_(gpu, miniature_.checkpoint, needs.kv_f16, {}, {}, {tuning, 0}),
           activations_(model_, kBatch),
           cache_(model_, kBatch + 1, kBatch),
@@ -201,11 +202,13 @@ class SelfTest {
     bool rounded(uint32_t layer) const { return model_.kv_f16 && !config_.sliding[layer]; }  // the layer's cache
     Floats cached(const std::vector<uint32_t>& words, bool f16) const;
 
-    double tolerance(bool batch) const { return batch && coopmat_ ? kCoopmatTolerance : kTolerance; }  // of products
+    // Of products.
+    double tolerance(bool batch) const { return batch && coopmat_ ? kCoopmatTolerance : kTolerance; }
+    double expert_tolerance(bool batch) const { return batch && integer_ ? kIntegerTolerance : tolerance(batch); }
 
     const Miniature miniature_;
     const io::Config& config_;
-    const bool coopmat_;  // what batches multiply
+    const bool coopmat_, integer_;  // what batches multiply
     const Model model_;
     Activations activations_;
     KvCache cache_;
@@ -367,6 +370,7 @@ void SelfTest::check_slots(const std::string& where, const Left& left) const {
 void SelfTest::check_experts(const std::string& where, HostLayer& w, uint32_t t, bool batch, const Vector& x,
                              const Left& left) {
     const uint32_t k = config_.n_active_experts, inner = config_.intermediate, n_experts = config_.n_experts;
+    const bool integer = batch && integer_;
     const Vector in = rms_norm(x, w.mlp_norm, config_.norm_eps);
     const float* router = &left.router[t * n_experts];
     expect("out or linear" + where, router, product(w.router, in, w.router_bias.data(), n_experts), tolerance(batch));
@@ -391,11 +395,13 @@ void SelfTest::check_experts(const std::string& where, HostLayer& w, uint32_t t,
             activated[i] = gate / (1 + std::exp(-config_.swiglu_alpha * gate)) * (up + 1);
         }
         const float* got = &left.hidden[row * inner];
-        expect("gate_up" + where, got, activated, tolerance(batch), batch && coopmat_ ? kCoopmatTolerance : 0);
+        expect((integer ? "round or gate_up_integer" : "gate_up") + where, got, activated, expert_tolerance(batch),
+               batch && coopmat_ ? kCoopmatTolerance : 0);
         const Vector y = product(w.down(e), Vector(got, got + inner), &w.down_bias[e * config_.hidden], config_.hidden);
         for (uint32_t i = 0; i < config_.hidden; i++) after[i] += weights[j] * y[i];
     }
-    expect((batch ? "down_slots or merge" : "down") + where, &left.x[t * config_.hidden], after, tolerance(batch));
+    const std::string last = integer ? "round, down_integer or merge" : batch ? "down_slots or merge" : "down";
+    expect(last + where, &left.x[t * config_.hidden], after, expert_tolerance(batch));
 }
 
 void SelfTest::check_logits(const Vector& x, const Floats& logits) {
@@ -456,8 +462,9 @@ void SelfTest::check_draw(const SamplerSettings& settings, const Floats& logits)
 std::string self_test(const std::shared_ptr<Gpu>& gpu, const KernelNeeds& needs, const Tuning& tuning) {
     try {
         Tuning exact = tuning;
-        exact.coopmat_batch = UINT32_MAX;
+        exact.coopmat_batch = exact.integer_batch = UINT32_MAX;
         SelfTest(gpu, needs, exact).run();
+        if (tuning.integer()) SelfTest(gpu, needs, tuning).run();
         for (uint32_t tile = 32; tuning.coopmat() && tile <= tuning.coopmat_tokens; tile *= 2) {
             // in tiles of that many tokens, for which most experts must have as many
             KernelNeeds few = needs;

@@ -72,11 +72,18 @@ void Tuning::use_coopmat(const vk::DeviceInfo& device) {
     if (!too_large() && shared(coopmat_tokens) <= device.shared_memory) coopmat_batch = 32;
 }
 
+void Tuning::use_integer(const vk::DeviceInfo& device) {
+    if (!device.integer_dot) return;
+    coopmat_batch = UINT32_MAX;
+    integer_batch = 32;
+}
+
 std::string Tuning::text() const {
     return join({lanes, decode_splits, batch_splits, batch_tokens, attention_workgroup, attention_splits}) +
            (coopmat()
                 ? ", cooperative matrices " + join({coopmat_batch, coopmat_subgroups, coopmat_tokens, coopmat_groups})
-                : "");
+                : "") +
+           (integer() ? ", integers " + join({integer_batch, integer_tokens}) : "");
 }
 
 std::vector<Tuning> tuning_candidates(const vk::DeviceInfo& device, uint32_t group, Tier tier) {
@@ -87,6 +94,13 @@ std::vector<Tuning> tuning_candidates(const vk::DeviceInfo& device, uint32_t gro
         if (!best.coopmat())
             throw Error(Status::UnsupportedArgument, "options.tier: device \"" + device.name +
                                                          "\" has no cooperative matrices that the kernels can use");
+        return {best};
+    }
+    if (tier == Tier::Integer) {
+        best.use_integer(device);
+        if (!best.integer())
+            throw Error(Status::UnsupportedArgument,
+                        "options.tier: device \"" + device.name + "\" has no integer dot products");
         return {best};
     }
     // one group of lanes a workgroup, so that nothing is shared between subgroups of 32; then without sharing a weight

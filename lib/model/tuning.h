@@ -15,6 +15,8 @@ namespace gptoss::model {
 using Log = std::function<void(int level, const std::string& message)>;  // may be empty
 constexpr int kLogWarning = 2, kLogInfo = 3;                             // as in the public header
 
+enum class Tier { Default, Exact, Coopmat, Integer };  // as in the public header
+
 // All give the same results but for rounding.
 struct Tuning {
     uint32_t lanes = 32;         // rows that a group of lanes takes at once; see weights.glsl
@@ -30,20 +32,26 @@ struct Tuning {
     uint32_t coopmat_tokens = 128;   // the most tokens of a workgroup, a power of two from 32
     uint32_t coopmat_groups = 256;   // workgroups that keep the device busy: it gets smaller ones rather than fewer
 
+    // Experts of batches of this many tokens and more multiply activations rounded to integers, by packed dot products.
+    uint32_t integer_batch = UINT32_MAX;
+    uint32_t integer_tokens = 16;  // that share a weight read there
+
     bool coopmat() const { return coopmat_batch != UINT32_MAX; }
+    bool integer() const { return integer_batch != UINT32_MAX; }
     // Tokens that are processed at once unless a context is asked for another number: enough rows for every expert to
     // be worth its weights' read, and where matrices are multiplied by units of their own, to fill those units' tiles.
     uint32_t default_batch() const { return coopmat() ? 1024 : 256; }
     auto operator<=>(const Tuning&) const = default;
+    Tier tier() const { return coopmat() ? Tier::Coopmat : integer() ? Tier::Integer : Tier::Exact; }
     std::string text() const;
 
     // What suits the device for a model with `group` query heads a KV head, by its limits alone.
     static Tuning for_device(const vk::DeviceInfo& device, uint32_t group = 8);
     // Lets batches multiply cooperative matrices, if the device and this build have them.
     void use_coopmat(const vk::DeviceInfo& device);
+    // Lets them multiply integers instead, if the device has dot products of them.
+    void use_integer(const vk::DeviceInfo& device);
 };
-
-enum class Tier { Default, Exact, Coopmat };  // as in the public header
 
 // What of a model decides which kernels run it, and in which variants.
 struct KernelNeeds {

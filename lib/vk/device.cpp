@@ -188,7 +188,11 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
     coopmat.pNext = f12.pNext;
     if (asks_coopmat) f12.pNext = &coopmat;
 #endif
+    VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR integer_dot{
+        VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR, f12.pNext, VK_FALSE};
+    if (has_extension(extensions, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME)) f12.pNext = &integer_dot;
     vkGetPhysicalDeviceFeatures2(physical, &features);
+    info.integer_dot = integer_dot.shaderIntegerDotProduct;
     const auto subgroup_needs = VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_ARITHMETIC_BIT;
     uint32_t timestamp_bits = 0;
     info.queue_family = compute_queue_family(physical, &timestamp_bits);
@@ -342,6 +346,12 @@ Device::Device(const DeviceInfo& info) : info_(info) {
         extensions.push_back(VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
         sizes.pNext = f12.pNext;
         f12.pNext = &sizes;
+    }
+    VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR integer_dot{
+        VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR, f12.pNext, VK_TRUE};
+    if (info.integer_dot) {
+        extensions.push_back(VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
+        f12.pNext = &integer_dot;
     }
     VkDeviceCreateInfo create{VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO, &f12};
     create.queueCreateInfoCount = 1;

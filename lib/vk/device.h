@@ -36,6 +36,7 @@ struct DeviceInfo {
     VkPhysicalDeviceType type = VK_PHYSICAL_DEVICE_TYPE_OTHER;
     std::string unsupported;  // why gpt-oss cannot run on it; "" if it can
     CoopmatShape coopmat;
+    bool integer_dot = false;      // has dot products of packed bytes
     bool sizes_subgroups = false;  // takes a size of subgroups for each pipeline
     uint32_t subgroup_size = 0;
     uint32_t shared_memory = 0;     // bytes a workgroup

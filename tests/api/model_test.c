@@ -89,8 +89,28 @@ TEST(weights_and_cache_by_option) {
     }
 }
 
+TEST(a_tier_is_taken_or_refused_by_name) {
+    const enum gptoss_kernel_tier tiers[] = {gptoss_kernel_tier_coopmat, gptoss_kernel_tier_integer};
+    for (int i = 0; i < 2; i++) {
+        struct gptoss_model_options options = model_options();
+        options.tier = tiers[i];
+        gptoss_model_t model;
+        const enum gptoss_status status = gptoss_model_create(golden("tiny"), &options, &model);
+        if (status == gptoss_status_success) {
+            struct gptoss_model_info info;
+            info.struct_size = sizeof info;
+            CHECK_OK(gptoss_model_get_info(model, &info));
+            CHECK(info.tier == tiers[i]);
+            CHECK_OK(gptoss_model_release(model));
+        } else {
+            CHECK(status == gptoss_status_unsupported_argument && !model);
+            CHECK(strstr(gptoss_last_error(), "options.tier"));
+        }
+    }
+}
+
 TEST(options_out_of_range) {
-    const int wrong[] = {3, 99, -1, 2000000000};
+    const int wrong[] = {4, 99, -1, 2000000000};
     for (int i = 0; i < 4; i++) {
         struct gptoss_model_options options = model_options();
         gptoss_model_t model = (gptoss_model_t)&options;

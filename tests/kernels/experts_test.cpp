@@ -87,15 +87,15 @@ struct ExpertSet {
         table = Array<args::Expert>(entries);
     }
 
-    // swiglu(W·x + b), where x is a token's normed input; a tile's upper 32 rows are gates, the lower ones their ups.
-    std::vector<Exact> activation(uint32_t e, const NormedInput& input, uint32_t token) const {
+    // swiglu(W·x + b); a tile's upper 32 rows are gates, the lower ones their ups.
+    std::vector<Exact> activation(uint32_t e, const double* x) const {
         const Matrix& w = gate_up[e];
         std::vector<Exact> result(w.rows / 2);
         for (uint32_t j = 0; j < result.size(); j++) {
             const uint32_t row = j / 32 * 64 + j % 32;
             Exact y[2];
             for (int half = 0; half < 2; half++) {
-                y[half] = product(w, row + 32 * half, [&](uint32_t c) { return input.at(token, c); });
+                y[half] = product(w, row + 32 * half, [&](uint32_t c) { return x[c]; });
                 y[half].add(gate_up_bias[size_t{e} * w.rows + row + 32 * half]);
             }
             const double gate = std::min(y[0].value, kLimit), up = std::clamp(y[1].value, -kLimit, kLimit);
@@ -109,7 +109,8 @@ struct ExpertSet {
     }
 
     // W·x + b of one row
-    Exact output(uint32_t e, uint32_t row, const float* x) const {
+    template <typename T>
+    Exact output(uint32_t e, uint32_t row, const T* x) const {
         Exact sum = product(down[e], row, [&](uint32_t c) { return x[c]; });
         sum.add(down_bias[size_t{e} * tile_count(down[e].rows) * 64 + row]);
         return sum;
@@ -160,12 +161,13 @@ void test_single(Random& random, const Launch& l, const Shape& s) {
     run("gate_up", l.constants(WEIGHT_MXFP4, {s.k, false}),
         gate_up_args(input, set, nullptr, logit_array.address(), y, uses, s), s.width / 32, n_tokens * s.k);
     const std::vector<float> got = y.read();
+    const std::vector<double> x = input.all();
     std::vector<Exact> expected;
     std::vector<uint32_t> expected_uses(s.n_experts, kUsesBefore);
     for (uint32_t t = 0; t < n_tokens; t++)
         for (uint32_t e : choose(&logits[t * s.n_experts], s.n_experts, s.k).experts) {
             expected_uses[e]++;
-            const std::vector<Exact> activation = set.activation(e, input, t);
+            const std::vector<Exact> activation = set.activation(e, &x[size_t{t} * s.hidden]);
             expected.insert(expected.end(), activation.begin(), activation.end());
         }
     check_close(got, expected, sum_tolerance(s.hidden));
@@ -226,6 +228,26 @@ void run_coopmat(const Launch& l, const Shape& s, const ExpertSet& set, const No
             y.push_back(static_cast<float>(from_f16(static_cast<uint16_t>(word >> (16 * half))) / kScale));
 }
 
+// What the kernels of integers leave: gate_up_integer in y, down_integer in out. x and hidden get what they multiply.
+void run_integer(const Launch& l, const Shape& s, const ExpertSet& set, const NormedInput& input, const Routes& routes,
+                 std::vector<double>& x, std::vector<float>& y, std::vector<double>& hidden, const Array<float>& out) {
+    const IntegerRows rows(input.args(), l.n_tokens);
+    const Array<float> y_array(size_t{l.n_tokens} * s.k * s.width);
+    run("gate_up_integer", l.constants(WEIGHT_MXFP4),
+        args::GateUpIntegerArgs{rows.args, set.table.address(), set.gate_up_bias_array.address(),
+                                routes.slots.address(), routes.tiles.address(), y_array.address(), s.k,
+                                static_cast<float>(ExpertSet::kLimit), static_cast<float>(ExpertSet::kAlpha)},
+        s.width / 32, routes.n_tiles);
+    const IntegerRows hidden_rows({y_array.address(), 0, 0, s.width, l.n_tokens, 0}, l.n_tokens, s.k);
+    run("down_integer", l.constants(WEIGHT_MXFP4),
+        args::DownIntegerArgs{hidden_rows.args, set.table.address(), set.down_bias_array.address(),
+                              routes.slots.address(), routes.tiles.address(), out.address(), s.hidden},
+        tile_count(s.hidden), routes.n_tiles);
+    x = rows.read();
+    y = y_array.read();
+    hidden = hidden_rows.read();
+}
+
 // A batch grouped by expert: gate_up, down_slots, merge.
 void test_grouped(Random& random, const Launch& l, const Shape& s) {
     CAPTURE(l.describe(WEIGHT_MXFP4, s.hidden, s.width));
@@ -245,8 +267,11 @@ void test_grouped(Random& random, const Launch& l, const Shape& s) {
     const std::vector<uint32_t> slots = routes.slots.read();
     const Array<float> out(size_t{n_tokens} * s.k * s.hidden);
     std::vector<float> got;
+    std::vector<double> x = input.all(), hidden;  // what is multiplied
     if (l.row_groups) {
         run_coopmat(l, s, set, input, routes, got, out);
+    } else if (l.integer) {
+        run_integer(l, s, set, input, routes, x, got, hidden, out);
     } else {
         const Array<float> y(size_t{n_tokens} * s.k * s.width);
         run("gate_up", l.constants(WEIGHT_MXFP4, {s.k, true}), gate_up_args(input, set, &routes, 0, y, routes.uses, s),
@@ -257,15 +282,16 @@ void test_grouped(Random& random, const Launch& l, const Shape& s) {
             tile_count(s.hidden), routes.n_tiles);
         got = y.read();
     }
+    if (!l.integer) hidden.assign(got.begin(), got.end());
     const std::vector<float> got_out = out.read();
     std::vector<Exact> activations, outputs(got_out.size());
     for (uint32_t slot = 0; slot < slots.size(); slot++) {
         const uint32_t t = slots[slot] / s.k, j = slots[slot] % s.k;
         const uint32_t e = choose(&logits[t * s.n_experts], s.n_experts, s.k).experts[j];
-        const std::vector<Exact> activation = set.activation(e, input, t);
+        const std::vector<Exact> activation = set.activation(e, &x[size_t{t} * s.hidden]);
         activations.insert(activations.end(), activation.begin(), activation.end());
         for (uint32_t r = 0; r < s.hidden; r++)
-            outputs[slots[slot] * s.hidden + r] = set.output(e, r, &got[slot * s.width]);
+            outputs[slots[slot] * s.hidden + r] = set.output(e, r, &hidden[size_t{slot} * s.width]);
     }
     const double tolerance = l.tolerance(WEIGHT_MXFP4, s.hidden);
     // storing as float16 rounds the value itself, by at most 2^-11
@@ -363,6 +389,43 @@ TEST_CASE("experts of a batch") {
     Random random(23);
     for (const Launch& l : launches(random, 4)) test_grouped(random, l, random_shape(random, 1 + random.below(8)));
     test_grouped(random, {32, 1, 4, 9}, {128, 4, 64, 32});
+}
+
+TEST_CASE("round") {
+    Random random(25);
+    for (uint32_t i = 0; i < 8; i++) {
+        const uint32_t cols = 32 * (1 + random.below(200)), n_tokens = 1 + random.below(3), m = 1 + i % 3;
+        CAPTURE(cols);
+        const NormedInput input(random, n_tokens * m, cols);
+        // blocks of all sizes, and one of zeros
+        std::vector<float> values = input.values;
+        for (size_t j = 0; j < values.size(); j++)
+            values[j] = j / 32 % 7 == 3 ? 0 : std::ldexp(values[j], static_cast<int>(j / 32 * 37 % 60) - 30);
+        const Array<float> array(values);
+        args::Input args = input.args();
+        args.x = array.address();
+        const IntegerRows rows(args, n_tokens, m);
+        const std::vector<double> got = rows.read();
+        const std::vector<float> scales = rows.scales.read();
+        size_t wrong = 0;
+        for (size_t block = 0; block < scales.size(); block++) {
+            double largest = 0;
+            const double scale = input.scales[block * 32 / cols];
+            for (size_t j = block * 32; j < block * 32 + 32; j++)
+                largest = std::max(largest, std::abs(scale * values[j]));
+            // to the nearest of 2 * 32639 steps, but for float32 rounding of what is as large as they
+            const double step = largest / 32639;
+            for (size_t j = block * 32; j < block * 32 + 32; j++)
+                wrong += !(std::abs(got[j] - scale * values[j]) <= step * 0.51 + largest * sum_tolerance(cols));
+        }
+        CHECK(wrong == 0);
+    }
+}
+
+TEST_CASE("integer: experts of a batch") {
+    Random random(26);
+    for (const Launch& l : integer_launches(random, 4))
+        test_grouped(random, l, random_shape(random, 1 + random.below(8)));
 }
 
 TEST_CASE("coopmat: experts of a batch") {

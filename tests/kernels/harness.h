@@ -142,6 +142,11 @@ struct NormedInput {
     NormedInput(Random& random, uint32_t n_tokens, uint32_t cols);
     args::Input args() const;
     double at(uint32_t token, uint32_t col) const { return values[size_t{token} * n_cols + col] * scales[token]; }
+    std::vector<double> all() const {
+        std::vector<double> rows(values.begin(), values.end());
+        for (size_t i = 0; i < rows.size(); i++) rows[i] *= scales[i / n_cols];
+        return rows;
+    }
 
     uint32_t n_tokens, n_cols, n_squares;
     std::vector<float> values;

@@ -10,6 +10,7 @@ namespace gptoss::test {
 struct Launch {
     uint32_t lanes, splits, tokens, n_tokens;
     uint32_t row_groups = 0;  // not 0: of cooperative matrices, by subgroups of `lanes`, each a split
+    bool integer = false;     // of integers
 
     std::vector<uint32_t> constants(uint32_t weight, const std::vector<uint32_t>& more = {}) const {
         std::vector<uint32_t> c = {lanes * splits, lanes, tokens, weight};
@@ -71,6 +72,17 @@ inline std::vector<Launch> coopmat_launches(Random& random, uint32_t n, uint32_t
     return chosen;
 }
 
+// n launches of integers; none where the device has no dot products of them.
+inline std::vector<Launch> integer_launches(Random& random, uint32_t n) {
+    if (!gpu().device.info().integer_dot) return {};
+    std::vector<Launch> chosen = launches(random, n);
+    for (Launch& l : chosen) l.integer = true;
+    const uint32_t widest = random.below(n);  // as the model has them
+    chosen[widest].tokens = 16;
+    chosen[widest].n_tokens = 1 + random.below(40);
+    return chosen;
+}
+
 // Rows of activations as the kernels of cooperative matrices read them.
 struct HalfRows {
     HalfRows(const args::Input& input, const Matrix& w, uint32_t terms = 1) : HalfRows(input, largest(w), terms) {}
@@ -88,6 +100,30 @@ struct HalfRows {
     Array<uint32_t> halves;
     Array<float> scales;
     args::HalfInput args;
+};
+
+// n * m rows of activations as the kernels of integers read them.
+struct IntegerRows {
+    IntegerRows(const args::Input& from, uint32_t n, uint32_t m = 1)
+        : bytes(size_t{n} * m * from.cols / 2), scales(size_t{n} * m * from.cols / 32) {
+        run("round", {64, 32}, args::RoundArgs{from, bytes.address(), scales.address()}, n, m);
+        args = {bytes.address(), scales.address(), from.cols};
+    }
+    // What they are, exactly: (n * m, cols).
+    std::vector<double> read() const {
+        const std::vector<uint32_t> words = bytes.read();
+        const std::vector<float> block_scales = scales.read();
+        std::vector<double> values(block_scales.size() * 32);
+        for (size_t i = 0; i < values.size(); i++) {
+            const size_t at = i / 32 * 16 + i % 2 * 4 + i % 32 / 8, shift = i % 8 / 2 * 8;
+            const auto digit = [&](size_t word) { return static_cast<int8_t>(words[word] >> shift); };
+            values[i] = (256.0 * digit(at) + digit(at + 8)) * block_scales[i / 32];
+        }
+        return values;
+    }
+    Array<uint32_t> bytes;
+    Array<float> scales;
+    args::IntegerInput args;
 };
 
 // Row r of a matrix times at(column).

@@ -123,6 +123,26 @@ TEST_CASE("coopmat: golden") {
     }
 }
 
+TEST_CASE("integer: golden") {
+    const vk::DeviceInfo device = vk::choose_device(std::getenv("GPTOSS_TEST_DEVICE"));
+    if (!device.integer_dot) return;
+    model::ModelOptions options;
+    options.tier = model::Tier::Integer;
+    const std::pair<std::string, Golden> cases[] = {
+        {"tiny", Golden("tiny")},
+        {"tiny-q8.gguf", Golden("tiny", "tiny-q8.logits.f32")},
+        {"many-experts", Golden("many-experts")},
+    };
+    for (const auto& [name, g] : cases) {
+        CAPTURE(name);
+        const auto model = load(golden(name), options);
+        CHECK(model->tuning.tier() == model::Tier::Integer);
+        const double error = error_of(model, g, 128);
+        MESSAGE(name << ": relative L2 error " << error << " with integers");
+        CHECK(error <= kDefault);  // 16 bits are enough that no other expert is chosen
+    }
+}
+
 // tests/run.sh makes the checkpoint, half a gigabyte, and says where it is.
 TEST_CASE("golden: wide1, 20b's widths" * doctest::skip(!std::getenv("GPTOSS_TEST_WIDE1"))) {
     Golden g("wide1");

@@ -98,12 +98,23 @@ class FaultyCompiler {
 
     // The code with one kind of operation replaced by another of the same operands.
     static std::vector<uint32_t> mutate(const std::string& name, std::span<const uint32_t> code) {
-        enum : uint32_t { FAdd = 129, FSub = 131, FMul = 133, FDiv = 136, FLess = 184, FGreater = 186, ExtInst = 12 };
+        enum : uint32_t {
+            FAdd = 129,
+            FSub = 131,
+            FMul = 133,
+            FDiv = 136,
+            FLess = 184,
+            FGreater = 186,
+            ExtInst = 12,
+            SDot = 4450,
+            SUDot = 4452
+        };
         struct Change {
             uint32_t from, to;
         };
         std::vector<Change> changes = {{ExtInst, 0}, {FDiv, FMul}, {FMul, FAdd}};
         if (name == "sample") changes = {{FGreater, FLess}};
+        if (name.ends_with("_integer")) changes = {{SDot, SUDot}};
         if (name == "sample_prepare") changes = {{FMul, FAdd}};
         for (const auto& [from, to] : changes) {
             std::vector<uint32_t> result(code.begin(), code.end());
@@ -124,11 +135,28 @@ class FaultyCompiler {
         return {};
     }
 
-    static constexpr const char* kKernels[] = {
-        "attention",   "combine",         "down",         "down_slots",     "embed",
-        "gate_up",     "group",           "linear",       "merge",          "out",
-        "qkv",         "sample",          "topk",         "sample_prepare", "qkv_coopmat",
-        "out_coopmat", "gate_up_coopmat", "down_coopmat", "halve"};
+    static constexpr const char* kKernels[] = {"attention",
+                                               "combine",
+                                               "down",
+                                               "down_slots",
+                                               "embed",
+                                               "gate_up",
+                                               "group",
+                                               "linear",
+                                               "merge",
+                                               "out",
+                                               "qkv",
+                                               "sample",
+                                               "topk",
+                                               "sample_prepare",
+                                               "qkv_coopmat",
+                                               "out_coopmat",
+                                               "gate_up_coopmat",
+                                               "down_coopmat",
+                                               "halve",
+                                               "round",
+                                               "gate_up_integer",
+                                               "down_integer"};
     static Wanted& wanted() {
         static Wanted wanted;
         return wanted;
@@ -192,6 +220,43 @@ TEST_CASE("self-test: cooperative matrices pass; one kernel of them that is wron
     const auto model = load(synthetic.path(), options);
     CHECK(model->tuning == kPlain);
     CHECK(model->left_out == 1);
+}
+
+TEST_CASE("self-test: integers pass; one kernel of them that is wrong is found") {
+    Tuning integer = kWide;
+    integer.use_integer(vk::choose_device(std::getenv("GPTOSS_TEST_DEVICE")));
+    if (!integer.integer()) return;
+    CHECK(self_test(open_gpu(), needs(true, WEIGHT_Q8), integer) == "");
+    for (const std::string kernel : {"round", "gate_up_integer", "down_integer"}) {
+        CAPTURE(kernel);
+        const FaultyCompiler faulty([&](const std::string& name, const auto&) { return name == kernel; });
+        const std::string found = self_test(open_gpu(), needs(), integer);
+        MESSAGE(found);
+        CHECK(found.find(kernel) != std::string::npos);
+    }
+}
+
+TEST_CASE("tier: what a device lacks is refused, and integers are never taken by default") {
+    vk::DeviceInfo device = vk::choose_device(std::getenv("GPTOSS_TEST_DEVICE"));
+    device.name = "a device";
+    device.integer_dot = true;
+    for (const model::Tier tier : {model::Tier::Default, model::Tier::Exact})
+        for (const Tuning& t : tuning_candidates(device, 8, tier)) CHECK(!t.integer());
+    const std::vector<Tuning> candidates = tuning_candidates(device, 8, model::Tier::Integer);
+    REQUIRE(candidates.size() == 1);
+    CHECK(candidates[0].tier() == model::Tier::Integer);
+    CHECK(candidates[0].text() != tuning_candidates(device, 8, model::Tier::Exact)[0].text());  // the cache's key
+    device.integer_dot = false;
+    device.coopmat = {};
+    for (const model::Tier tier : {model::Tier::Integer, model::Tier::Coopmat}) {
+        try {
+            tuning_candidates(device, 8, tier);
+            FAIL_CHECK("a tier that is not there was given");
+        } catch (const Error& e) {
+            CHECK(e.status() == Status::UnsupportedArgument);
+            CHECK(std::string(e.what()).find("a device") != std::string::npos);
+        }
+    }
 }
 
 TEST_CASE("self-test: finds each kernel that is wrong, and names it") {

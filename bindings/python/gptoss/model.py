@@ -25,7 +25,7 @@ from .errors import CancelledError, InvalidArgumentError
 Path = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 
 DEVICE_TYPES = ("other", "integrated_gpu", "discrete_gpu", "virtual_gpu", "cpu")
-TIERS = ("default", "exact", "coopmat")
+TIERS = ("default", "exact", "coopmat", "integer")
 WEIGHT_TYPES = ("default", "bf16", "q8")
 KV_TYPES = ("default", "f16", "f32")
 LOG_LEVELS = ("", "error", "warning", "info")
@@ -237,9 +237,9 @@ class Model(Handle):
 
     path: a Hugging Face directory, OpenAI's original/ directory, or a .gguf file.
     device: an index ("0") or a part of a name ("RTX"). weights: "default", "bf16" or "q8". kv: "default", "f16" or
-    "f32". tier: "default", "exact" or "coopmat". memory_budget: bytes of device memory for the model and its contexts;
-    0 for what there is. context_length: where experts must be left in host memory, device memory is kept free of them
-    for a context so long; 0 for 8192.
+    "f32". tier: "default", "exact", "coopmat" or "integer". memory_budget: bytes of device memory for the model and its
+    contexts; 0 for what there is. context_length: where experts must be left in host memory, device memory is kept free
+    of them for a context so long; 0 for 8192.
     progress(bytes_done, bytes_total): an exception in it, or a true result, stops the load.
     log(level, message): level is "error", "warning" or "info".
     """

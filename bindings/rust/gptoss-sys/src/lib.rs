@@ -96,6 +96,7 @@ enums! {
         gptoss_kernel_tier_default = 0,
         gptoss_kernel_tier_exact = 1,
         gptoss_kernel_tier_coopmat = 2,
+        gptoss_kernel_tier_integer = 3,
     }
     gptoss_weight_type {
         gptoss_weight_type_default = 0,

@@ -30,7 +30,7 @@ macro_rules! values {
 values!(DeviceType { Other, IntegratedGpu, DiscreteGpu, VirtualGpu, Cpu });
 values!(
     /// Which kernels run the matrix products.
-    KernelTier { Default, Exact, Coopmat }
+    KernelTier { Default, Exact, Coopmat, Integer }
 );
 values!(
     /// How the dense weights are held in device memory; the default is as in the file.
