@@ -220,12 +220,13 @@ void results_faults(uint64_t each, const std::string& checkpoint) {
     for (const Result& result : results) {
         const std::string function = result.function;
         const View view(checkpoint, function == "vkCreateDevice");
-        Row& r = row(("start: " + function).substr(0, 44));
         describe("start: " + function + " gives " + std::to_string(result.result), 0, 0);
-        const Plain plain = without_fault(r, view, [&] {
+        const Plain plain = without_fault(row("start: no loader"), view, [&] {
             inject::install();
             inject::arm_result(result.function, result.result, 0);
         });
+        if (plain.opportunities == 0 && function.ends_with("KHR")) continue;  // of an extension that is not there
+        Row& r = row(("start: " + function).substr(0, 44));
         for (uint64_t i = 0; i < std::min(each, plain.opportunities); i++) {
             const uint64_t at = 1 + i * plain.opportunities / std::min(each, plain.opportunities);
             describe("start: " + function + " gives " + std::to_string(result.result), 0, at);
