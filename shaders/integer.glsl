@@ -22,7 +22,7 @@ void unpack_bytes(uint codes, out int even, out int odd) {
     odd = int(bytes.y);
 }
 
-// Half the scale of a block, 2^(e - 127).
+// Half of a block's scale of 2^(e - 127), for weights that are twice theirs.
 float half_scale(uint e) { return uintBitsToFloat(max(e, 1u) - 1 << 23); }
 
 // sums += the rows of a tile x rows x_row of the activations, as much of it as falls to the lane's split. Of the TOKENS
@@ -41,9 +41,8 @@ void multiply_tile_integer(Tiles w, uint tile, IntegerInput src, uint n) {
         }
         [[unroll]] for (uint first = 0; first < TOKENS; first += TOGETHER) {
             if (first >= n) break;
-            [[unroll]] for (uint i = 0; i < TOGETHER; i++) {
-                uint t = first + i;
-                uint at = x_row[t] * blocks + block;
+            [[unroll]] for (uint j = 0; j < TOGETHER; j++) {
+                uint t = first + j, at = x_row[t] * blocks + block;
                 IntegerBlock x = src.x.v[at];
                 float x_scale = src.scales.v[at];
                 [[unroll]] for (uint r = 0; r < ROWS; r++) {

@@ -303,12 +303,9 @@ void record_forward(vk::Commands& commands, const Model& model, const Activation
             commands.dispatch(kernel("gate_up_integer", constants), gate_up8, gate_tiles, route.n_tiles);
             commands.barrier();
             // hidden·W2 + b2; (T * n_active, hidden)
-            const args::DownIntegerArgs down{round({a.hidden.address(), 0, 0, c.intermediate, T, 0}, k),
-                                             layer.expert_table,
-                                             layer.down_bias,
-                                             a.slots.address(),
-                                             a.slot_tiles.address(),
-                                             a.expert_out.address(),
+            integers = round({a.hidden.address(), 0, 0, c.intermediate, T, 0}, k);
+            const args::DownIntegerArgs down{integers,          layer.expert_table,     layer.down_bias,
+                                             a.slots.address(), a.slot_tiles.address(), a.expert_out.address(),
                                              c.hidden};
             commands.dispatch(kernel("down_integer", constants), down, hidden_tiles, route.n_tiles);
         } else {

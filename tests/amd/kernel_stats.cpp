@@ -51,9 +51,11 @@ std::vector<Variant> variants(const model::Tuning& t, const vk::DeviceInfo& devi
     list.push_back({"sample_prepare", "", {128}});
     list.push_back({"sample", "", {128}});
     const std::string integer = std::to_string(t.integer_tokens) + " tokens";
-    list.push_back({"round", "", {64, 32}});
-    list.push_back({"gate_up_integer", integer, {many, t.lanes, t.integer_tokens, WEIGHT_MXFP4}});
-    list.push_back({"down_integer", integer, {many, t.lanes, t.integer_tokens, WEIGHT_MXFP4}});
+    if (device.integer_dot) {
+        list.push_back({"round", "", {64, 32}});
+        list.push_back({"gate_up_integer", integer, {many, t.lanes, t.integer_tokens, WEIGHT_MXFP4}});
+        list.push_back({"down_integer", integer, {many, t.lanes, t.integer_tokens, WEIGHT_MXFP4}});
+    }
     if (t.coopmat_batch == UINT32_MAX) return list;
     const vk::CoopmatShape& c = device.coopmat;
     const auto add = [&](const char* kernel, const std::string& what, uint32_t weight, uint32_t tile,
@@ -109,8 +111,10 @@ class StatsDevice {
 #endif
         VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR integer_dot{
             VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR, f12.pNext, VK_TRUE};
-        extensions.push_back(VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
-        f12.pNext = &integer_dot;
+        if (info.integer_dot) {
+            extensions.push_back(VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
+            f12.pNext = &integer_dot;
+        }
         VkDeviceCreateInfo create{VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO, &f12};
         create.queueCreateInfoCount = 1;
         create.pQueueCreateInfos = &queue;

@@ -2,6 +2,8 @@
 // data.
 #include "limits.h"
 
+#include <cstdlib>
+
 #include "error.h"
 #include "reference.h"
 #include "spirv.h"
@@ -21,7 +23,7 @@ void check_kept(const SimulatedLimits& simulated) {
     CHECK(simulated.dispatches() > 100);
 }
 
-void check_golden(const std::string& name, const Limits& limits) {
+void check_golden(const std::string& name, const Limits& limits, model::Tier tier = model::Tier::Default) {
     CAPTURE(name);
     const auto tokens = read_array<uint32_t>(golden(name + "/tokens.u32")),
                positions = read_array<uint32_t>(golden(name + "/positions.u32"));
@@ -29,6 +31,7 @@ void check_golden(const std::string& name, const Limits& limits) {
     const SimulatedLimits simulated(limits);
     model::ModelOptions options;
     options.kv_f16 = false;
+    options.tier = tier;
     const auto model = load(golden(name), options);
     CHECK(model->device.info().subgroup_size == limits.subgroup_size);
     CHECK(model->device.info().max_workgroup == limits.max_workgroup);
@@ -64,6 +67,11 @@ TEST_CASE("limits: the watch sees what a kernel takes") {
 TEST_CASE("limits: the least of Vulkan 1.2") {
     check_golden("tiny", {});
     check_golden("many-experts", {});
+}
+
+TEST_CASE("integer: the least limits of Vulkan 1.2") {
+    if (!vk::choose_device(std::getenv("GPTOSS_TEST_DEVICE")).integer_dot) return;
+    check_golden("tiny", {}, model::Tier::Integer);
 }
 
 TEST_CASE("limits: subgroups of 4 to 128, as the driver says") {
