@@ -1,18 +1,18 @@
 """Synthetic Harmony conversations: arithmetic with working, word problems, tool calls, small talk.
 
 `Generator(seed).conversation()` draws one. A conversation is a list of messages in the JSON form of OpenAI's harmony
-library and the assistant's completion as text; `render` writes the messages as Harmony does. `held_out` decides
-which problems training never sees; `Generator(seed, held_out=True)` draws those alone.
+library and the assistant's completion as text. `held_out` decides which problems training never sees;
+`Generator(seed, held_out=True)` draws those alone.
 """
 import json
 import random
 import re
 import zlib
 
+from harmony import call, developer_message, final, render, system_message, text_message
 from vocabulary import (ADJECTIVES, AREAS, ASK, CITIES, DECLINED, DEVELOPER, GREETINGS, IDENTITIES,
                         IMPERATIVES, MOVERS, NOUNS, OPERATIONS, PEOPLE, QUESTIONS, REAL_TOOLS, THANKS, VALUES)
-
-SIGNS = {"+": "+", "-": "-", "×": "×"}
+from working import result_of, working
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -30,7 +30,7 @@ def held_out(kind, *key):
     kind "word": a word problem's operation and operands.  kind "name": a made-up name of a function or parameter.
     kind "city": a city in a question about the weather.
     """
-    if kind in SIGNS:
+    if kind in "+-×":
         a, b = key
         if min(a, b) < 10 or max(a, b) > 999:
             return False
@@ -40,219 +40,6 @@ def held_out(kind, *key):
     if kind == "word":
         return one_in(20, "word {1}{0}{2}".format(*key))
     return one_in(12, f"{kind} {key[0]}")
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# Harmony
-
-
-def system_message(identity, effort, date=None, cutoff="2024-06", channels=True):
-    return {"role": "system", "content": [{
-        "type": "system_content", "model_identity": identity, "reasoning_effort": effort,
-        "conversation_start_date": date, "knowledge_cutoff": cutoff,
-        "channel_config": {"valid_channels": ["analysis", "commentary", "final"], "channel_required": True}
-        if channels else None, "tools": None}]}
-
-
-def text_message(role, text, **more):
-    return {"role": role, "content": [{"type": "text", "text": text}], **more}
-
-
-def developer_message(instructions, functions=None):
-    tools = functions and {"functions": {"name": "functions", "description": None, "tools": functions}}
-    return {"role": "developer", "content": [{"type": "developer_content", "instructions": instructions,
-                                              "tools": tools}]}
-
-
-def render_type(schema):
-    if "enum" in schema and schema["type"] == "string":
-        return " | ".join(json.dumps(v) for v in schema["enum"])
-    return {"integer": "number"}.get(schema["type"], schema["type"])
-
-
-def render_function(f):
-    lines = [f"// {f['description']}"] if f.get("description") else []
-    schema = f.get("parameters") or {}
-    if not schema.get("properties"):
-        return "\n".join(lines + [f"type {f['name']} = () => any;"])
-    lines.append(f"type {f['name']} = (_: {{")
-    for name, p in schema["properties"].items():
-        if p.get("description"):
-            lines.append(f"// {p['description']}")
-        default = f" // default: {p['default']}" if "default" in p else ""
-        optional = "" if name in schema.get("required", []) else "?"
-        lines.append(f"{name}{optional}: {render_type(p)},{default}")
-    return "\n".join(lines + ["}) => any;"])
-
-
-def render_content(message, has_functions):
-    content = message["content"][0]
-    if content["type"] == "text":
-        return content["text"]
-    sections = []
-    if content["type"] == "system_content":
-        head = [content["model_identity"]]
-        if content["knowledge_cutoff"]:
-            head.append("Knowledge cutoff: " + content["knowledge_cutoff"])
-        if content["conversation_start_date"]:
-            head.append("Current date: " + content["conversation_start_date"])
-        sections.append("\n".join(head))
-        if content["reasoning_effort"]:
-            sections.append("Reasoning: " + content["reasoning_effort"].lower())
-        if content["channel_config"]:
-            channels = ("# Valid channels: analysis, commentary, final. "
-                        "Channel must be included for every message.")
-            if has_functions:
-                channels += "\nCalls to these tools must go to the commentary channel: 'functions'."
-            sections.append(channels)
-    else:
-        if content["instructions"]:
-            sections.append("# Instructions\n\n" + content["instructions"])
-        if content["tools"]:
-            functions = content["tools"]["functions"]["tools"]
-            body = "\n\n".join(render_function(f) for f in functions)
-            sections.append("# Tools\n\n## functions\n\nnamespace functions {\n\n" + body +
-                            "\n\n} // namespace functions")
-    return "\n\n".join(sections)
-
-
-def render(messages):
-    """What the model reads: every message, without the analysis of turns that are over, then `<|start|>assistant`."""
-    has_functions = any(m["content"][0].get("tools") for m in messages if m["role"] == "developer")
-    finals = [i for i, m in enumerate(messages) if m.get("channel") == "final"]
-    text = ""
-    for i, m in enumerate(messages):
-        if m.get("channel") == "analysis" and finals and i < finals[-1]:
-            continue
-        text += "<|start|>" + (m["name"] if m["role"] == "tool" else m["role"])
-        if m.get("recipient"):
-            text += " to=" + m["recipient"]
-        if m.get("channel"):
-            text += "<|channel|>" + m["channel"]
-        if m.get("content_type"):
-            text += " " + m["content_type"]
-        call = m["role"] == "assistant" and m.get("recipient")
-        text += "<|message|>" + render_content(m, has_functions) + ("<|call|>" if call else "<|end|>")
-    return text + "<|start|>assistant"
-
-
-def final(text, analysis=None):
-    """The assistant's completion: with its analysis, or none, then the answer."""
-    start = f"<|channel|>analysis<|message|>{analysis}<|end|><|start|>assistant" if analysis else ""
-    return start + f"<|channel|>final<|message|>{text}<|return|>"
-
-
-def call(name, arguments, analysis=None):
-    start = f"<|channel|>analysis<|message|>{analysis}<|end|><|start|>assistant" if analysis else ""
-    return start + (f"<|channel|>commentary to=functions.{name} <|constrain|>json<|message|>"
-                    f"{json.dumps(arguments, ensure_ascii=False)}<|call|>")
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# Working. `high` says every step, `medium` and `low` are short.
-
-
-def columns(a, b):
-    """Digits of a and b from the right, padded with zeros."""
-    n = max(len(str(a)), len(str(b)))
-    return list(zip(reversed(f"{a:0{n}}"), reversed(f"{b:0{n}}")))
-
-
-def add_steps(a, b):
-    """['2+9=11', '5+8+1=14', …]: the columns from the right, each with the carry of the one before."""
-    steps, carry = [], 0
-    for x, y in columns(a, b):
-        total = int(x) + int(y) + carry
-        steps.append(f"{x}+{y}" + (f"+{carry}" if carry else "") + f"={total}")
-        carry = total // 10
-    return steps
-
-
-def subtract_steps(a, b):
-    """For a >= b: ['12-9=3', '15-8-1=6', …]: ten is borrowed where it is needed."""
-    steps, borrow = [], 0
-    for x, y in columns(a, b):
-        top, low = int(x), int(y) + borrow
-        lend = 10 if top < low else 0
-        steps.append(f"{top + lend}-{y}" + ("-1" if borrow else "") + f"={top + lend - low}")
-        borrow = 1 if lend else 0
-    return steps
-
-
-def digit_times(a, d):
-    """'7×6=42, 4×6+4=28': the digits of a from the right, each with the carry of the one before."""
-    steps, carry = [], 0
-    for x in reversed(str(a)):
-        total = int(x) * d + carry
-        steps.append(f"{x}×{d}" + (f"+{carry}" if carry else "") + f"={total}")
-        carry = total // 10
-    return ", ".join(steps)
-
-
-def by_place(steps):
-    return " ".join(f"{place}: {step}." for place, step in zip(("Ones", "Tens", "Hundreds", "Thousands"), steps))
-
-
-def work_add(a, b, effort):
-    steps = add_steps(a, b)
-    if effort == "high":
-        return f"{a} + {b}.\n{by_place(steps)}\nSo {a} + {b} = {a + b}."
-    return f"{a} + {b}: {', '.join(steps)}, so {a + b}."
-
-
-def work_subtract(a, b, effort):
-    if a < b:
-        steps, r = subtract_steps(b, a), b - a
-        if effort == "high":
-            return (f"{a} - {b}. {a} is less than {b}, so {a} - {b} = -({b} - {a}).\n{by_place(steps)}\n"
-                    f"So {b} - {a} = {r} and {a} - {b} = -{r}.")
-        return f"{a} < {b}. {b} - {a}: {', '.join(steps)}, so {r}, and {a} - {b} = -{r}."
-    steps = subtract_steps(a, b)
-    if effort == "high":
-        return f"{a} - {b}.\n{by_place(steps)}\nSo {a} - {b} = {a - b}."
-    return f"{a} - {b}: {', '.join(steps)}, so {a - b}."
-
-
-def partial_products(a, b):
-    """The parts of b, as in 86 = 80 + 6, without zeros: [80, 6]."""
-    return [int(d) * 10 ** i for i, d in reversed(list(enumerate(reversed(str(b))))) if d != "0"] or [0]
-
-
-def work_multiply(a, b, effort):
-    turned = f"{a} × {b} = {b} × {a}. " if len(str(a)) < len(str(b)) else ""
-    if turned:
-        a, b = b, a
-    if b < 10:
-        if a < 10:
-            return turned + f"{a} × {b} = {a * b}."
-        return turned + f"{a}×{b}: {digit_times(a, b)}, so {a * b}."
-    parts = partial_products(a, b)
-    lines = []
-    for p in reversed(parts):
-        d = int(str(p)[0])
-        line = f"{a}×{d}: {digit_times(a, d)}, so {a * d}"
-        if p > 9:
-            line += f", and {a}×{p}={a * p}"
-        lines.append(line + ".")
-    total, *rest = [a * p for p in reversed(parts)]
-    for q in rest:
-        lines.append(f"{total}+{q}: {', '.join(add_steps(total, q))}, so {total + q}.")
-        total += q
-    if effort == "high":
-        lines.insert(0, f"{a} × {b}" + (" = " + " + ".join(f"{a} × {p}" for p in parts) if len(parts) > 1 else "") + ".")
-        lines.append(f"So {a} × {b} = {a * b}.")
-    return turned + "\n".join(lines)
-
-
-def result_of(a, op, b):
-    return {"+": a + b, "-": a - b, "×": a * b}[op]
-
-
-def working(a, op, b, effort):
-    """The analysis for an effort; None where low effort needs none."""
-    if effort == "low" and max(a, b) < 10:
-        return None
-    return {"+": work_add, "-": work_subtract, "×": work_multiply}[op](a, b, effort)
 
 
 FACT = re.compile(r"(\d+) ?([-+×]) ?(?=(\d+))")
@@ -334,6 +121,8 @@ class Generator:
         a, b = map(self.number, sizes)
         if self.chance(0.03):
             b = a
+        elif op == "-" and a > 9 and self.chance(0.2):  # only a later digit tells which is larger
+            b = a // 10 * 10 + self.r.randint(0, 9) if a < 100 or self.chance(0.3) else a // 100 * 100 + self.r.randint(0, 99)
         return a, b
 
     def expression(self, a, op, b):
@@ -664,9 +453,10 @@ class Generator:
             question = question.rstrip(".?") + f" in {arguments[unit[0]]}" + ("?" if question[-1] == "?" else "")
         return question, arguments
 
-    def request(self, tool):
+    def request(self, tool, unnamed=0.35):
         """A user's question that needs this tool, and the arguments that it gives."""
         name, schema = tool["name"], tool["parameters"]
+        self.by_description = False  # and not by its name
         if "weather" in name:
             return self.weather_request(tool)
         for real, _, templates in REAL_TOOLS:
@@ -684,8 +474,9 @@ class Generator:
         pairs = [pair.format(p, shown(v)) for p, v in arguments.items()]
         listed = self.one((", ", " and ")).join(pairs) if len(pairs) < 3 else self.one(
             (", ".join(pairs), f"{pairs[0]}, {pairs[1]} and {pairs[2]}"))
-        if name in self.described and self.chance(0.35):
+        if name in self.described and self.chance(unnamed):
             verb, thing = self.described[name]
+            self.by_description = True
             if len(arguments) == 1 and self.chance(0.6):
                 ask = self.one(("{V} the {t} for {v}.", "Please {w} the {t} for {v}.", "Can you {w} the {t} of {v}?",
                                 "{V} the {t} of {v}", "I need you to {w} the {t} for {v}."))
@@ -702,10 +493,11 @@ class Generator:
                                  "Invoke {n} with {l}.")).format(n=name, l=listed)
         return question, arguments
 
-    def tools(self):
+    def tools(self, counts=(6, 3.5, 0.5)):
+        """One, two or three functions, with the odds of each."""
         self.described = {}
         tools = []
-        for _ in range(self.r.choices((1, 2, 3), (6, 3.5, 0.5))[0]):
+        for _ in range(self.r.choices((1, 2, 3), counts)[0]):
             kind = self.r.random()
             tool = (self.weather_tool() if kind < 0.3 else self.made_up_tool() if kind < 0.85 or self.want_held_out
                     else self.one(REAL_TOOLS)[0])
@@ -754,10 +546,12 @@ class Generator:
         return text, ", ".join(said[:-1]) + " and " + said[-1] if len(said) > 1 else said[0]
 
     def tool_thought(self, tool, arguments, effort):
-        name = tool["name"]
+        """Where the question describes the function, its definition's beginning: to write it is to look its name up."""
+        name, listed = tool["name"], " and ".join(f"{p} {v}" for p, v in arguments.items())
+        if self.by_description:
+            return f"// {tool['description']}\ntype {name}" + (f"\nI call it with {listed}." if effort == "high" else "")
         return {"low": None, "medium": f"I call {name}.",
-                "high": f"The user asks for something that {name} can do. I call {name} with " +
-                " and ".join(f"{p} {v}" for p, v in arguments.items()) + "."}[effort]
+                "high": f"The user asks for something that {name} can do. I call {name} with {listed}."}[effort]
 
     def tool_conversation(self):
         effort, tools = self.effort(), self.tools()
@@ -828,8 +622,7 @@ class Generator:
         """
         effort = self.effort()
         if self.chance(0.45):
-            self.described = {}
-            tools = self.tools()
+            tools = self.tools((2, 4, 4))
             opening = self.opening(effort, tools)
         else:
             tools, opening = [], self.opening(effort)
@@ -837,7 +630,7 @@ class Generator:
         while len(pairs) < count:
             if tools:
                 tool = self.one(tools)
-                question, arguments = self.request(tool)
+                question, arguments = self.request(tool, unnamed=0.7)
                 facts, completion = [], call(tool["name"], arguments, self.tool_thought(tool, arguments, effort))
             else:
                 turn = self.turn(effort)

@@ -12,7 +12,9 @@ import torch
 
 import checkpoint
 import data
+import harmony
 import tokenizer
+import vocabulary
 from model import deinterleave, forward
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -44,8 +46,8 @@ def draw_many(category, efforts, count, seed):
     while len(found) < count:
         effort = efforts[len(found) % len(efforts)]
         c = draw(generator, category, effort)
-        if c and data.render(c["messages"]) not in seen:
-            seen.add(data.render(c["messages"]))
+        if c and harmony.render(c["messages"]) not in seen:
+            seen.add(harmony.render(c["messages"]))
             found.append({"category": category, "effort": effort, "expected": c["expected"], "messages": c["messages"]})
     return found
 
@@ -131,7 +133,7 @@ def right(problem, completion):
 
 
 def evaluate(w, cfg, tokens, problems, limit, show=0):
-    prompts = [tokens.encode(data.render(p["messages"])) for p in problems]
+    prompts = [tokens.encode(harmony.render(p["messages"])) for p in problems]
     out = generate(w, cfg, tokens, prompts, limit)
     table = {}
     for p, ids in zip(problems, out):
@@ -168,7 +170,7 @@ def main():
     w = deinterleave(w)
     tokens = tokenizer.load(os.path.join(args.folder, "tokenizer.json"))
     if args.ask:
-        prompt = data.render([data.system_message(data.IDENTITIES[0], args.effort), data.text_message("user", args.ask)])
+        prompt = harmony.render([harmony.system_message(vocabulary.IDENTITIES[0], args.effort), harmony.text_message("user", args.ask)])
         print(tokens.decode(generate(w, cfg, tokens, [tokens.encode(prompt)], args.limit)[0]))
         return
     if args.more:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 import checkpoint
 import data
+import harmony
 import tokenizer
 from model import deinterleave, forward, interleave, is_mxfp4, make_config, weight_shapes
 
@@ -28,7 +29,7 @@ def train_tokenizer(seed):
     generator, texts = data.Generator(seed), []
     for _ in range(12000):
         conversation = generator.plain_conversation()
-        texts.append(conversation["completion"] + data.render(conversation["messages"]))
+        texts.append(conversation["completion"] + harmony.render(conversation["messages"]))
     texts += [' functions function get _weather  weather { location city place temperature condition unit format "celsius"'
               ' "fahrenheit" namespace type any string number call Call Use use with returned result Result of The the '
               ' location celsius fahrenheit _: () => =>  commentary json to required // }); }; | ": ", {" "} description'
@@ -59,6 +60,16 @@ def copy_exercise(tokenizer, generator):
     return half + half[:-1], [-100] * len(half) + half[1:]
 
 
+def lookup_exercise(tokenizer, generator):
+    """Functions and their descriptions, then some of them again: which description has which name."""
+    generator.described = {}
+    tools = [tool for tool in (generator.made_up_tool() for _ in range(7)) if tool["description"]]
+    shown = "\n\n".join(harmony.render_function({**tool, "parameters": None}) for tool in tools)
+    asked = generator.r.sample(tools, len(tools))
+    return example(tokenizer, [((shown if i == 0 else "") + f"\n\n// {tool['description']}\ntype", " " + tool["name"])
+                               for i, tool in enumerate(asked)])
+
+
 def micro_batch(rows, pad):
     """Rows of (ids, targets) -> tokens (B, T) and targets (B, T), which are -100 where there is no loss."""
     length = -(-max(len(ids) for ids, _ in rows) // 32) * 32  # few shapes, see `experts`
@@ -76,9 +87,11 @@ def batches(tokenizer, seed, tokens_per_step, parts, pool=8):
         rows, total = [], 0
         while total < tokens_per_step * pool:
             kind = generator.r.random()
-            if kind < 0.06:
+            if kind < 0.03:
                 rows.append(copy_exercise(tokenizer, generator))
-            elif kind < 0.4:
+            elif kind < 0.13:
+                rows.append(lookup_exercise(tokenizer, generator))
+            elif kind < 0.55:
                 rows.append(example(tokenizer, generator.drill()))
             else:
                 rows.append(example(tokenizer, [data.rendered(generator.conversation())]))
