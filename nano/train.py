@@ -1,4 +1,4 @@
-"""Train gptoss-nano: `python3 train.py --minutes 68`.
+"""Train gptoss-nano: `python3 train.py`.
 
 Every step rounds the experts to MXFP4 and everything else to BF16, computes the loss with the rounded weights, and
 gives their gradient to the float32 weights behind them. So the exported model is the trained one. What is exported
@@ -274,7 +274,7 @@ def train(rank, args, meeting):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "gptoss-nano"))
-    parser.add_argument("--minutes", type=float, default=68, help="how long to train (default 68)")
+    parser.add_argument("--minutes", type=float, default=110, help="how long to train (default 110)")
     parser.add_argument("--processes", type=int, default=2, help="one core each (default 2)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--tokens-per-step", type=int, default=3072)
