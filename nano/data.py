@@ -68,6 +68,7 @@ class Generator:
     def __init__(self, seed, held_out=False):
         self.r = random.Random(seed)
         self.want_held_out = held_out
+        self.described = {}  # functions that have a description, by name: its verb and its thing
 
     def one(self, choices):
         return self.r.choice(choices)
@@ -410,10 +411,10 @@ class Generator:
         name = self.made_up_function()
         thing = self.made_up() if self.chance(0.5) else self.one(NOUNS)[0]
         verb = self.one(("get", "find", "make", "send", "check", "show", "start", "count", "open", "book"))
-        self.described[name] = (verb, thing)
-        description = f"{verb[0].upper() + verb[1:]}s the {thing}." if self.chance(0.85) else None
-        if not description:
-            del self.described[name]
+        description = None
+        if self.chance(0.85):
+            description = f"{verb[0].upper() + verb[1:]}s the {thing}."
+            self.described[name] = (verb, thing)
         return {"name": name, "description": description,
                 "parameters": {"type": "object", "properties": properties, "required": required}}
 

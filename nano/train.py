@@ -62,7 +62,6 @@ def copy_exercise(tokenizer, generator):
 
 def lookup_exercise(tokenizer, generator):
     """Functions and their descriptions, then some of them again: which description has which name."""
-    generator.described = {}
     tools = [tool for tool in (generator.made_up_tool() for _ in range(7)) if tool["description"]]
     shown = "\n\n".join(harmony.render_function({**tool, "parameters": None}) for tool in tools)
     asked = generator.r.sample(tools, len(tools))
