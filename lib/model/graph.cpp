@@ -1,6 +1,7 @@
 #include "model/graph.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <vector>
 
@@ -85,259 +86,333 @@ float swiglu_half_scale(const io::Config& config) {
     return power_to(14, config.swiglu_limit * (config.swiglu_limit + 1));
 }
 
-void record_forward(vk::Commands& commands, const Model& model, const Activations& a, const KvCache& cache,
-                    uint32_t n_tokens, uint32_t first_layer, uint32_t last_layer, bool want_logits) {
-    const io::Config& c = model.config;
-    const Weights& w = model.weights;
-    const Tuning& tuning = model.tuning;
-    const uint32_t T = n_tokens;
-    const bool batch = T > 1, coopmat = T >= tuning.coopmat_batch, integer = T >= tuning.integer_batch;
-    const uint32_t hidden_tiles = tile_count(c.hidden), n_squares = square_count(c);
-    const uint32_t workgroup = tuning.lanes * (batch ? tuning.batch_splits : tuning.decode_splits);
-    uint32_t tokens = 1;  // that share a weight read
-    while (tokens < std::min(T, tuning.batch_tokens)) tokens *= 2;
-    const uint32_t token_groups = (T + tokens - 1) / tokens;
+namespace {
 
-    const auto kernel = [&](const char* name, std::vector<uint32_t> constants) -> const vk::Kernel& {
-        return model.kernels.get(name, constants);
-    };
-    // the residual and, in `normed`, what the norm with that weight begins with
-    const auto residual = [&](uint64_t norm) {
-        return args::Residual{a.x.address(), a.normed.address(), a.squares.address(), norm, c.hidden, n_squares};
-    };
-    const auto normed_input = [&](uint32_t count) {
-        return args::Input{a.normed.address(), a.squares.address(), n_squares, c.hidden, count, c.norm_eps};
-    };
+// Records the parts of one batch's forward pass, in the order of its methods.
+class Recorder {
+  public:
+    Recorder(vk::Commands& commands, const Model& model, const Activations& activations, const KvCache& cache,
+             uint32_t n_tokens)
+        : commands_(commands),
+          model_(model),
+          c_(model.config),
+          tuning_(model.tuning),
+          a_(activations),
+          cache_(cache),
+          T_(n_tokens),
+          tier_(T_ >= tuning_.coopmat_batch   ? Tier::Coopmat
+                : T_ >= tuning_.integer_batch ? Tier::Integer
+                                              : Tier::Exact),
+          workgroup_(tuning_.lanes * (T_ > 1 ? tuning_.batch_splits : tuning_.decode_splits)),
+          tokens_(std::bit_ceil(std::min(T_, tuning_.batch_tokens))),
+          token_groups_((T_ + tokens_ - 1) / tokens_),
+          hidden_tiles_(tile_count(c_.hidden)),
+          n_squares_(square_count(c_)) {}
 
-    const vk::CoopmatShape& shape = model.device.info().coopmat;
-    const auto coopmat_kernel = [&](const char* name, uint32_t tile, uint32_t weight, uint32_t terms = 1,
-                                    uint32_t kv = 0) -> const vk::Kernel& {
-        return model.kernels.get(name,
-                                 {shape.subgroup * tuning.coopmat_subgroups, shape.subgroup, tile, weight, kv, terms,
-                                  shape.m, shape.n, shape.k, 32 / shape.m},
-                                 shape.subgroup);
-    };
-    // the float16 activations, as a product with weights of that magnitude reads them
-    const auto half_input = [&](uint32_t cols, float largest) {
-        const float scale = power_to(3, largest);
-        return args::HalfInput{a.rounded.address(), a.rounded_scales.address(), cols, T, scale, 1 / scale};
-    };
-    const auto halve = [&](const args::Input& input, uint32_t terms = 1) {
-        const args::HalveArgs args{input, a.rounded.address(), a.rounded_scales.address(), terms};
-        commands.dispatch(kernel("halve", {128, 32}), args, T);
-        commands.barrier();
-    };
-    // n * T rows as integers
-    const auto round = [&](const args::Input& input, uint32_t n = 1) {
-        const args::RoundArgs args{input, a.rounded.address(), a.rounded_scales.address()};
-        commands.dispatch(kernel("round", {64, 32}), args, T, n);
-        commands.barrier();
-        return args::IntegerInput{args.y, args.scales, input.cols};
-    };
-
-    commands.barrier();  // after whatever was submitted before
-    if (first_layer == 0) {
-        // x = embedding[token]; (T, hidden)
-        for (const TiledMatrix::Part& part : w.embedding.parts) {
-            const args::EmbedArgs embed{residual(w.layers[0].attn_norm), part.address, a.tokens.address(),
-                                        part.first_row, part.rows};
-            commands.dispatch(kernel("embed", {32, 32, 1, w.embedding.weight}), embed, hidden_tiles, T);
+    // x = embedding[token]; (T, hidden)
+    void embed() {
+        const TiledMatrix& embedding = model_.weights.embedding;
+        for (const TiledMatrix::Part& part : embedding.parts) {
+            const args::EmbedArgs args{residual(model_.weights.layers[0].attn_norm), part.address, a_.tokens.address(),
+                                       part.first_row, part.rows};
+            commands_.dispatch(kernel("embed", {32, 32, 1, embedding.weight}), args, hidden_tiles_, T_);
         }
     }
-    for (uint32_t i = first_layer; i < last_layer; i++) {
-        const LayerWeights& layer = w.layers[i];
-        const uint32_t kv_f16 = model.kv_f16 && !c.sliding[i];
-        const uint64_t next_norm = i + 1 < c.n_layers ? w.layers[i + 1].attn_norm : w.final_norm;
-        commands.barrier();
 
-        // q, k, v = norm(x)·W + b, rotated; k and v to the cache; (T, n_heads + 2 n_kv_heads, 64)
-        const uint32_t heads = tile_count(layer.qkv.rows);
-        if (coopmat) {
-            halve(normed_input(T), kQkvTerms);
-            const args::QkvCoopmatArgs qkv{half_input(c.hidden, layer.qkv.largest),
-                                           layer.qkv.address(),
-                                           layer.qkv_bias,
-                                           w.rope,
-                                           a.tokens.address(),
-                                           cache.table(i),
-                                           a.q.address(),
-                                           c.n_heads,
-                                           c.n_kv_heads,
-                                           w.rope_coarse};
-            const uint32_t tile = coopmat_tile(tuning, T, heads, kQkvTerms);
-            commands.dispatch(coopmat_kernel("qkv_coopmat", tile, layer.qkv.weight, kQkvTerms, kv_f16), qkv, heads,
-                              (T + tile - 1) / tile);
-        } else {
-            const args::QkvArgs qkv{normed_input(T),    layer.qkv.address(), layer.qkv_bias, w.rope,
-                                    a.tokens.address(), cache.table(i),      a.q.address(),  c.n_heads,
-                                    c.n_kv_heads,       w.rope_coarse};
-            commands.dispatch(kernel("qkv", {workgroup, tuning.lanes, tokens, layer.qkv.weight, kv_f16}), qkv, heads,
-                              token_groups);
+    void layer(uint32_t i) {
+        const std::vector<LayerWeights>& layers = model_.weights.layers;
+        const LayerWeights& layer = layers[i];
+        const uint64_t next_norm = i + 1 < c_.n_layers ? layers[i + 1].attn_norm : model_.weights.final_norm;
+        commands_.barrier();
+        qkv(i, layer);
+        commands_.barrier();
+        attention(i, layer);
+        commands_.barrier();
+        out(layer);
+        commands_.barrier();
+        route(layer);
+        commands_.barrier();
+        if (T_ == 1)
+            experts_of_token(layer, next_norm);
+        else
+            experts_of_batch(layer, next_norm);
+    }
+
+    // logits = norm(x of the last token)·lm_head; (vocab)
+    void logits() {
+        args::Input last = normed_input(1);
+        last.x += uint64_t{T_ - 1} * c_.hidden * 4;
+        last.squares += uint64_t{T_ - 1} * n_squares_ * 4;
+        const TiledMatrix& lm_head = model_.weights.lm_head;
+        for (const TiledMatrix::Part& part : lm_head.parts) {
+            const args::LinearArgs args{last,      part.address, 0, a_.logits.address() + uint64_t{part.first_row} * 4,
+                                        part.rows, c_.vocab,     0};
+            commands_.dispatch(
+                kernel("linear", {tuning_.lanes * tuning_.decode_splits, tuning_.lanes, 1, lm_head.weight}), args,
+                tile_count(part.rows));
         }
-        commands.barrier();
+    }
 
-        // softmax(q·k, sink)·v; (T, n_heads, 64)
-        const uint32_t window = c.sliding[i] ? c.window : UINT32_MAX;
-        const uint32_t splits = batch || c.sliding[i] ? 1 : tuning.attention_splits;
-        const args::AttentionArgs attention{
-            a.q.address(),     a.tokens.address(), cache.table(i), layer.sinks, a.attention.address(),
-            a.parts.address(), c.n_heads,          c.n_kv_heads,   window,      splits};
-        commands.dispatch(kernel("attention", {tuning.attention_workgroup, c.n_heads / c.n_kv_heads, kv_f16}),
-                          attention, splits, c.n_kv_heads, T);
-        commands.barrier();
+  private:
+    // q, k, v = norm(x)·W + b, rotated; k and v to the cache; (T, n_heads + 2 n_kv_heads, 64)
+    void qkv(uint32_t i, const LayerWeights& layer) {
+        const uint32_t heads = tile_count(layer.qkv.rows), kv_f16 = is_f16(i);
+        const uint64_t rope = model_.weights.rope;
+        const uint32_t rope_coarse = model_.weights.rope_coarse;
+        if (tier_ == Tier::Coopmat) {
+            halve(normed_input(T_), kQkvTerms);
+            const args::QkvCoopmatArgs args{half_input(c_.hidden, layer.qkv.largest),
+                                            layer.qkv.address(),
+                                            layer.qkv_bias,
+                                            rope,
+                                            a_.tokens.address(),
+                                            cache_.table(i),
+                                            a_.q.address(),
+                                            c_.n_heads,
+                                            c_.n_kv_heads,
+                                            rope_coarse};
+            const uint32_t tile = coopmat_tile(tuning_, T_, heads, kQkvTerms);
+            commands_.dispatch(coopmat_kernel("qkv_coopmat", tile, layer.qkv.weight, kQkvTerms, kv_f16), args, heads,
+                               (T_ + tile - 1) / tile);
+        } else {
+            const args::QkvArgs args{normed_input(T_),    layer.qkv.address(), layer.qkv_bias, rope,
+                                     a_.tokens.address(), cache_.table(i),     a_.q.address(), c_.n_heads,
+                                     c_.n_kv_heads,       rope_coarse};
+            commands_.dispatch(kernel("qkv", {workgroup_, tuning_.lanes, tokens_, layer.qkv.weight, kv_f16}), args,
+                               heads, token_groups_);
+        }
+    }
+
+    // softmax(q·k, sink)·v; (T, n_heads, 64)
+    void attention(uint32_t i, const LayerWeights& layer) {
+        const uint32_t window = c_.sliding[i] ? c_.window : UINT32_MAX;
+        const uint32_t splits = T_ > 1 || c_.sliding[i] ? 1 : tuning_.attention_splits;
+        const args::AttentionArgs args{
+            a_.q.address(),     a_.tokens.address(), cache_.table(i), layer.sinks, a_.attention.address(),
+            a_.parts.address(), c_.n_heads,          c_.n_kv_heads,   window,      splits};
+        commands_.dispatch(kernel("attention", {tuning_.attention_workgroup, c_.n_heads / c_.n_kv_heads, is_f16(i)}),
+                           args, splits, c_.n_kv_heads, T_);
         if (splits > 1) {
-            const args::CombineArgs combine{a.parts.address(), layer.sinks, a.attention.address(), c.n_heads, splits};
-            commands.dispatch(kernel("combine", {}), combine, c.n_heads, T);
-            commands.barrier();
+            commands_.barrier();
+            const args::CombineArgs combine{a_.parts.address(), layer.sinks, a_.attention.address(), c_.n_heads,
+                                            splits};
+            commands_.dispatch(kernel("combine", {}), combine, c_.n_heads, T_);
         }
+    }
 
-        // x += attention·Wo + bo; (T, hidden)
-        if (coopmat) {
-            halve({a.attention.address(), 0, 0, layer.out.cols, T, 0});
-            const args::OutCoopmatArgs out{residual(layer.mlp_norm), half_input(layer.out.cols, layer.out.largest),
-                                           layer.out.address(), layer.out_bias};
-            const uint32_t tile = coopmat_tile(tuning, T, hidden_tiles);
-            commands.dispatch(coopmat_kernel("out_coopmat", tile, layer.out.weight), out, hidden_tiles,
-                              (T + tile - 1) / tile);
+    // x += attention·Wo + bo; (T, hidden)
+    void out(const LayerWeights& layer) {
+        const uint32_t cols = layer.out.cols;
+        if (tier_ == Tier::Coopmat) {
+            halve({a_.attention.address(), 0, 0, cols, T_, 0});
+            const args::OutCoopmatArgs args{residual(layer.mlp_norm), half_input(cols, layer.out.largest),
+                                            layer.out.address(), layer.out_bias};
+            const uint32_t tile = coopmat_tile(tuning_, T_, hidden_tiles_);
+            commands_.dispatch(coopmat_kernel("out_coopmat", tile, layer.out.weight), args, hidden_tiles_,
+                               (T_ + tile - 1) / tile);
         } else {
-            const args::OutArgs out{residual(layer.mlp_norm), a.attention.address(), layer.out.address(),
-                                    layer.out_bias,           layer.out.cols,        T};
-            commands.dispatch(kernel("out", {workgroup, tuning.lanes, tokens, layer.out.weight}), out, hidden_tiles,
-                              token_groups);
+            const args::OutArgs args{
+                residual(layer.mlp_norm), a_.attention.address(), layer.out.address(), layer.out_bias, cols, T_};
+            commands_.dispatch(kernel("out", {workgroup_, tuning_.lanes, tokens_, layer.out.weight}), args,
+                               hidden_tiles_, token_groups_);
         }
-        commands.barrier();
+    }
 
-        // router logits = norm(x)·Wr + br; (T, n_experts)
-        const args::LinearArgs router{normed_input(T),
-                                      layer.router.address(),
-                                      layer.router_bias,
-                                      a.router.address(),
-                                      c.n_experts,
-                                      c.n_experts,
-                                      1};
-        commands.dispatch(kernel("linear", {workgroup, tuning.lanes, tokens, layer.router.weight}), router,
-                          tile_count(c.n_experts), token_groups);
-        commands.barrier();
+    // router logits = norm(x)·Wr + br; (T, n_experts)
+    void route(const LayerWeights& layer) {
+        const args::LinearArgs args{normed_input(T_),
+                                    layer.router.address(),
+                                    layer.router_bias,
+                                    a_.router.address(),
+                                    c_.n_experts,
+                                    c_.n_experts,
+                                    1};
+        commands_.dispatch(kernel("linear", {workgroup_, tuning_.lanes, tokens_, layer.router.weight}), args,
+                           tile_count(c_.n_experts), token_groups_);
+    }
 
-        args::GateUpArgs gate_up{normed_input(T),   layer.expert_table,     layer.gate_up_bias, a.router.address(),
-                                 a.slots.address(), a.slot_tiles.address(), a.hidden.address(), layer.expert_uses,
-                                 c.n_experts,       c.swiglu_limit,         c.swiglu_alpha};
-        const uint32_t gate_tiles = tile_count(2 * c.intermediate), k = c.n_active_experts;
-        if (!batch) {
-            // the four experts' swiglu(norm(x)·W1 + b1); (n_active, intermediate)
-            commands.dispatch(kernel("gate_up", {workgroup, tuning.lanes, 1, WEIGHT_MXFP4, k, false}), gate_up,
-                              gate_tiles, T * k);
-            commands.barrier();
-            // x += Σ weight·(hidden·W2 + b2); (1, hidden)
-            const args::DownArgs down{residual(next_norm), a.hidden.address(), layer.expert_table, layer.down_bias,
-                                      a.router.address(),  c.intermediate,     c.n_experts,        T};
-            commands.dispatch(kernel("down", {workgroup, tuning.lanes, 1, WEIGHT_MXFP4, k}), down, hidden_tiles, T);
-            continue;
-        }
-        // tokens sorted by expert, in tiles of (token, choice) slots
-        const uint32_t tile_slots = coopmat   ? coopmat_tile(tuning, T * k / c.n_experts, hidden_tiles, 1, c.n_experts)
-                                    : integer ? tuning.integer_tokens
-                                              : tokens;
-        const args::RouteArgs route{a.router.address(),
-                                    a.slots.address(),
-                                    a.expert_weight.address(),
-                                    a.slot_tiles.address(),
-                                    a.expert_choice.address(),
+    void experts_of_token(const LayerWeights& layer, uint64_t next_norm) {
+        const uint32_t k = c_.n_active_experts;
+        // swiglu(norm(x)·W1 + b1) of the experts with the k largest router logits; (n_active, intermediate)
+        commands_.dispatch(kernel("gate_up", {workgroup_, tuning_.lanes, 1, WEIGHT_MXFP4, k, false}), gate_up(layer),
+                           gate_tiles(), k);
+        commands_.barrier();
+        // x += Σ weight·(hidden·W2 + b2); (1, hidden)
+        const args::DownArgs down{residual(next_norm), a_.hidden.address(), layer.expert_table, layer.down_bias,
+                                  a_.router.address(), c_.intermediate,     c_.n_experts,       1};
+        commands_.dispatch(kernel("down", {workgroup_, tuning_.lanes, 1, WEIGHT_MXFP4, k}), down, hidden_tiles_, 1);
+    }
+
+    // Tokens are sorted by expert, in tiles of (token, choice) slots; each tile is multiplied by its expert's weights.
+    void experts_of_batch(const LayerWeights& layer, uint64_t next_norm) {
+        const uint32_t k = c_.n_active_experts;
+        const uint32_t tile_slots = tier_ == Tier::Coopmat
+                                        ? coopmat_tile(tuning_, T_ * k / c_.n_experts, hidden_tiles_, 1, c_.n_experts)
+                                    : tier_ == Tier::Integer ? tuning_.integer_tokens
+                                                             : tokens_;
+        const args::RouteArgs route{a_.router.address(),
+                                    a_.slots.address(),
+                                    a_.expert_weight.address(),
+                                    a_.slot_tiles.address(),
+                                    a_.expert_choice.address(),
                                     layer.expert_uses,
-                                    T,
-                                    c.n_experts,
+                                    T_,
+                                    c_.n_experts,
                                     k,
                                     tile_slots,
-                                    slot_tile_room(c, T, tile_slots)};
-        commands.dispatch(kernel("topk", {k}), route, T);
-        args::IntegerInput integers{};
-        if (coopmat)
-            halve(normed_input(T));
-        else if (integer)
-            integers = round(normed_input(T));
+                                    slot_tile_room(c_, T_, tile_slots)};
+        commands_.dispatch(kernel("topk", {k}), route, T_);
+        // beside topk, what the experts multiply
+        if (tier_ == Tier::Coopmat)
+            halve(normed_input(T_));
+        else if (tier_ == Tier::Integer)
+            round(normed_input(T_));
         else
-            commands.barrier();
-        commands.dispatch(kernel("group", {}), route, 1);
-        commands.barrier();
-        if (coopmat) {
-            // swiglu(norm(x)·W1 + b1) of every slot as float16; (T * n_active, intermediate)
-            const float y_scale = swiglu_half_scale(c);
-            const args::GateUpCoopmatArgs gate_up16{half_input(c.hidden, layer.gate_up_largest),
-                                                    layer.expert_table,
-                                                    layer.gate_up_bias,
-                                                    a.slots.address(),
-                                                    a.slot_tiles.address(),
-                                                    a.hidden.address(),
-                                                    y_scale,
-                                                    c.swiglu_limit,
-                                                    c.swiglu_alpha,
-                                                    k};
-            commands.dispatch(coopmat_kernel("gate_up_coopmat", tile_slots, WEIGHT_MXFP4), gate_up16, gate_tiles,
-                              route.n_tiles);
-            commands.barrier();
-            // hidden·W2 + b2; (T * n_active, hidden)
-            args::HalfInput hidden = half_input(c.intermediate, layer.down_largest);
-            hidden.x = a.hidden.address();
-            hidden.sum_scale /= y_scale;
-            const args::DownCoopmatArgs down{hidden,
-                                             layer.expert_table,
-                                             layer.down_bias,
-                                             a.slots.address(),
-                                             a.slot_tiles.address(),
-                                             a.expert_out.address(),
-                                             c.hidden};
-            commands.dispatch(coopmat_kernel("down_coopmat", tile_slots, WEIGHT_MXFP4), down, hidden_tiles,
-                              route.n_tiles);
-        } else if (integer) {
-            const std::vector<uint32_t> constants = {workgroup, tuning.lanes, tile_slots, WEIGHT_MXFP4};
-            // swiglu(norm(x)·W1 + b1) of every slot; (T * n_active, intermediate)
-            const args::GateUpIntegerArgs gate_up8{integers,
-                                                   layer.expert_table,
-                                                   layer.gate_up_bias,
-                                                   a.slots.address(),
-                                                   a.slot_tiles.address(),
-                                                   a.hidden.address(),
-                                                   k,
-                                                   c.swiglu_limit,
-                                                   c.swiglu_alpha};
-            commands.dispatch(kernel("gate_up_integer", constants), gate_up8, gate_tiles, route.n_tiles);
-            commands.barrier();
-            // hidden·W2 + b2; (T * n_active, hidden)
-            integers = round({a.hidden.address(), 0, 0, c.intermediate, T, 0}, k);
-            const args::DownIntegerArgs down{integers,          layer.expert_table,     layer.down_bias,
-                                             a.slots.address(), a.slot_tiles.address(), a.expert_out.address(),
-                                             c.hidden};
-            commands.dispatch(kernel("down_integer", constants), down, hidden_tiles, route.n_tiles);
-        } else {
-            // swiglu(norm(x)·W1 + b1) of every slot; (T * n_active, intermediate)
-            commands.dispatch(kernel("gate_up", {workgroup, tuning.lanes, tokens, WEIGHT_MXFP4, k, true}), gate_up,
-                              gate_tiles, route.n_tiles);
-            commands.barrier();
-            // hidden·W2 + b2; (T * n_active, hidden)
-            const args::DownSlotsArgs down{
-                a.hidden.address(),     layer.expert_table,     layer.down_bias, a.slots.address(),
-                a.slot_tiles.address(), a.expert_out.address(), c.intermediate,  c.hidden};
-            commands.dispatch(kernel("down_slots", {workgroup, tuning.lanes, tokens, WEIGHT_MXFP4}), down, hidden_tiles,
-                              route.n_tiles);
-        }
-        commands.barrier();
+            commands_.barrier();
+        commands_.dispatch(kernel("group", {}), route, 1);
+        commands_.barrier();
+        if (tier_ == Tier::Coopmat)
+            experts_coopmat(layer, tile_slots, route.n_tiles);
+        else if (tier_ == Tier::Integer)
+            experts_integer(layer, tile_slots, route.n_tiles);
+        else
+            experts_exact(layer, route.n_tiles);
+        commands_.barrier();
         // x += Σ weight·output; (T, hidden)
-        const args::MergeArgs merge{residual(next_norm), a.expert_out.address(), a.expert_weight.address(), k};
-        commands.dispatch(kernel("merge", {}), merge, hidden_tiles, T);
+        const args::MergeArgs merge{residual(next_norm), a_.expert_out.address(), a_.expert_weight.address(), k};
+        commands_.dispatch(kernel("merge", {}), merge, hidden_tiles_, T_);
     }
+
+    // Of every slot, in each of the tiers: swiglu(norm(x)·W1 + b1), (T * n_active, intermediate), and of that
+    // hidden·W2 + b2, (T * n_active, hidden).
+    void experts_coopmat(const LayerWeights& layer, uint32_t tile_slots, uint32_t n_tiles) {
+        const float y_scale = swiglu_half_scale(c_);
+        const args::GateUpCoopmatArgs gate_up{half_input(c_.hidden, layer.gate_up_largest),
+                                              layer.expert_table,
+                                              layer.gate_up_bias,
+                                              a_.slots.address(),
+                                              a_.slot_tiles.address(),
+                                              a_.hidden.address(),
+                                              y_scale,
+                                              c_.swiglu_limit,
+                                              c_.swiglu_alpha,
+                                              c_.n_active_experts};
+        commands_.dispatch(coopmat_kernel("gate_up_coopmat", tile_slots, WEIGHT_MXFP4), gate_up, gate_tiles(), n_tiles);
+        commands_.barrier();
+        args::HalfInput hidden = half_input(c_.intermediate, layer.down_largest);
+        hidden.x = a_.hidden.address();
+        hidden.sum_scale /= y_scale;
+        const args::DownCoopmatArgs down{hidden,
+                                         layer.expert_table,
+                                         layer.down_bias,
+                                         a_.slots.address(),
+                                         a_.slot_tiles.address(),
+                                         a_.expert_out.address(),
+                                         c_.hidden};
+        commands_.dispatch(coopmat_kernel("down_coopmat", tile_slots, WEIGHT_MXFP4), down, hidden_tiles_, n_tiles);
+    }
+
+    void experts_integer(const LayerWeights& layer, uint32_t tile_slots, uint32_t n_tiles) {
+        const std::vector<uint32_t> constants = {workgroup_, tuning_.lanes, tile_slots, WEIGHT_MXFP4};
+        const args::GateUpIntegerArgs gate_up{integer_input(c_.hidden), layer.expert_table,      layer.gate_up_bias,
+                                              a_.slots.address(),       a_.slot_tiles.address(), a_.hidden.address(),
+                                              c_.n_active_experts,      c_.swiglu_limit,         c_.swiglu_alpha};
+        commands_.dispatch(kernel("gate_up_integer", constants), gate_up, gate_tiles(), n_tiles);
+        commands_.barrier();
+        round({a_.hidden.address(), 0, 0, c_.intermediate, T_, 0}, c_.n_active_experts);
+        const args::DownIntegerArgs down{
+            integer_input(c_.intermediate), layer.expert_table,      layer.down_bias, a_.slots.address(),
+            a_.slot_tiles.address(),        a_.expert_out.address(), c_.hidden};
+        commands_.dispatch(kernel("down_integer", constants), down, hidden_tiles_, n_tiles);
+    }
+
+    void experts_exact(const LayerWeights& layer, uint32_t n_tiles) {
+        commands_.dispatch(
+            kernel("gate_up", {workgroup_, tuning_.lanes, tokens_, WEIGHT_MXFP4, c_.n_active_experts, true}),
+            gate_up(layer), gate_tiles(), n_tiles);
+        commands_.barrier();
+        const args::DownSlotsArgs down{
+            a_.hidden.address(),     layer.expert_table,      layer.down_bias, a_.slots.address(),
+            a_.slot_tiles.address(), a_.expert_out.address(), c_.intermediate, c_.hidden};
+        commands_.dispatch(kernel("down_slots", {workgroup_, tuning_.lanes, tokens_, WEIGHT_MXFP4}), down,
+                           hidden_tiles_, n_tiles);
+    }
+
+    args::GateUpArgs gate_up(const LayerWeights& layer) const {
+        return {normed_input(T_),   layer.expert_table,      layer.gate_up_bias,  a_.router.address(),
+                a_.slots.address(), a_.slot_tiles.address(), a_.hidden.address(), layer.expert_uses,
+                c_.n_experts,       c_.swiglu_limit,         c_.swiglu_alpha};
+    }
+
+    // the residual and, in `normed`, what the norm with that weight begins with
+    args::Residual residual(uint64_t norm) const {
+        return {a_.x.address(), a_.normed.address(), a_.squares.address(), norm, c_.hidden, n_squares_};
+    }
+    args::Input normed_input(uint32_t count) const {
+        return {a_.normed.address(), a_.squares.address(), n_squares_, c_.hidden, count, c_.norm_eps};
+    }
+    // the float16 activations, as a product with weights of that magnitude reads them
+    args::HalfInput half_input(uint32_t cols, float largest) const {
+        const float scale = power_to(3, largest);
+        return {a_.rounded.address(), a_.rounded_scales.address(), cols, T_, scale, 1 / scale};
+    }
+    args::IntegerInput integer_input(uint32_t cols) const {
+        return {a_.rounded.address(), a_.rounded_scales.address(), cols};
+    }
+
+    void halve(const args::Input& input, uint32_t terms = 1) {
+        const args::HalveArgs args{input, a_.rounded.address(), a_.rounded_scales.address(), terms};
+        commands_.dispatch(kernel("halve", {128, 32}), args, T_);
+        commands_.barrier();
+    }
+    // n * T rows
+    void round(const args::Input& input, uint32_t n = 1) {
+        const args::RoundArgs args{input, a_.rounded.address(), a_.rounded_scales.address()};
+        commands_.dispatch(kernel("round", {64, 32}), args, T_, n);
+        commands_.barrier();
+    }
+
+    const vk::Kernel& kernel(const char* name, const std::vector<uint32_t>& constants) {
+        return model_.kernels.get(name, constants);
+    }
+    const vk::Kernel& coopmat_kernel(const char* name, uint32_t tile, uint32_t weight, uint32_t terms = 1,
+                                     uint32_t kv = 0) {
+        const vk::CoopmatShape& shape = model_.device.info().coopmat;
+        return model_.kernels.get(name,
+                                  {shape.subgroup * tuning_.coopmat_subgroups, shape.subgroup, tile, weight, kv, terms,
+                                   shape.m, shape.n, shape.k, 32 / shape.m},
+                                  shape.subgroup);
+    }
+
+    uint32_t is_f16(uint32_t i) const { return model_.kv_f16 && !c_.sliding[i]; }
+    uint32_t gate_tiles() const { return tile_count(2 * c_.intermediate); }
+
+    vk::Commands& commands_;
+    const Model& model_;
+    const io::Config& c_;
+    const Tuning& tuning_;
+    const Activations& a_;
+    const KvCache& cache_;
+    const uint32_t T_;
+    const Tier tier_;
+    const uint32_t workgroup_;
+    const uint32_t tokens_;  // that share a weight read
+    const uint32_t token_groups_;
+    const uint32_t hidden_tiles_;
+    const uint32_t n_squares_;
+};
+
+}  // namespace
+
+void record_forward(vk::Commands& commands, const Model& model, const Activations& activations, const KvCache& cache,
+                    uint32_t n_tokens, uint32_t first_layer, uint32_t last_layer, bool want_logits) {
+    Recorder recorder(commands, model, activations, cache, n_tokens);
+    commands.barrier();  // after whatever was submitted before
+    if (first_layer == 0) recorder.embed();
+    for (uint32_t i = first_layer; i < last_layer; i++) recorder.layer(i);
     if (want_logits) {
         commands.barrier();
-        // logits = norm(x of the last token)·lm_head; (vocab)
-        args::Input last = normed_input(1);
-        last.x += uint64_t{T - 1} * c.hidden * 4;
-        last.squares += uint64_t{T - 1} * n_squares * 4;
-        const uint32_t lm_workgroup = tuning.lanes * tuning.decode_splits;
-        for (const TiledMatrix::Part& part : w.lm_head.parts) {
-            const args::LinearArgs lm_head{
-                last, part.address, 0, a.logits.address() + uint64_t{part.first_row} * 4, part.rows, c.vocab, 0};
-            commands.dispatch(kernel("linear", {lm_workgroup, tuning.lanes, 1, w.lm_head.weight}), lm_head,
-                              tile_count(part.rows));
-        }
+        recorder.logits();
     }
 }
 
