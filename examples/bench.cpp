@@ -197,7 +197,7 @@ class Bench {
         n = std::min(n, tokens_.size());
         check(gptoss_context_reset(context_));
         check(gptoss_context_append_tokens(context_, n, tokens_.data()));
-        check(gptoss_context_profile(context_, n, times.data(), times.size(), &count));
+        check(gptoss_context_profile(context_, n, sampler_, times.data(), times.size(), &count));
         times.resize(std::min(count, times.size()));
         json result = json::array();
         print("\n%zu token%s at a time, by kernel:\n", n, n == 1 ? "" : "s");

@@ -503,13 +503,14 @@ struct gptoss_kernel_time {
 };
 
 /*
- * Computes the context's last num_tokens tokens again in one batch, between time stamps, and stores up to max_times
- * kernels' times and the count of all in num_times_out. num_tokens: 1 for a decode step, up to the context's
- * max_batch_tokens. The context stays as it is. Nothing is stored where the device has no time stamps.
+ * Computes the context's last num_tokens tokens again in one batch and draws a token with the sampler, NULL for a
+ * greedy one, between time stamps, and stores up to max_times kernels' times and the count of all in num_times_out.
+ * num_tokens: 1 for a decode step, up to the context's max_batch_tokens. The context stays as it is. Nothing is stored
+ * where the device has no time stamps.
  */
 GPTOSS_ABI enum gptoss_status gptoss_context_profile(gptoss_context_t context, size_t num_tokens,
-                                                     struct gptoss_kernel_time* times_out, size_t max_times,
-                                                     size_t* num_times_out);
+                                                     gptoss_sampler_t sampler, struct gptoss_kernel_time* times_out,
+                                                     size_t max_times, size_t* num_times_out);
 
 /* ---------------------------------------------------------------------------------------------------------- sampler */
 

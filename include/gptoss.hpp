@@ -413,13 +413,15 @@ class Context {
         check(gptoss_context_get_stats(get(), &stats));
         return stats;
     }
-    // What each kernel takes to compute the last tokens again in one batch; empty where the device has no time stamps.
-    std::vector<gptoss_kernel_time> profile(std::size_t num_tokens = 1) {
+    // What each kernel takes to compute the last tokens again in one batch and to draw a token, greedily without a
+    // sampler; empty where the device has no time stamps.
+    std::vector<gptoss_kernel_time> profile(std::size_t num_tokens = 1, const Sampler* sampler = nullptr) {
         std::vector<gptoss_kernel_time> times;
         std::size_t n = 64;
         do {
             times.resize(n);
-            check(gptoss_context_profile(get(), num_tokens, times.data(), times.size(), &n));
+            check(gptoss_context_profile(get(), num_tokens, sampler ? sampler->get() : nullptr, times.data(),
+                                         times.size(), &n));
         } while (n > times.size());
         times.resize(n);
         return times;

@@ -38,6 +38,14 @@ class Use {
     Turn turn_;
 };
 
+// Of a sampler, or greedy ones where there is none.
+model::SamplerSettings settings_of(gptoss_sampler_t sampler) {
+    if (sampler) return sampler->settings;
+    model::SamplerSettings greedy;
+    greedy.temperature = 0;
+    return greedy;
+}
+
 }  // namespace
 
 gptoss_status gptoss_context_create(gptoss_model_t model, size_t context_length, size_t max_batch_tokens,
@@ -164,8 +172,7 @@ gptoss_status gptoss_context_generate(gptoss_context_t context, gptoss_sampler_t
         const Use use(context);
         const gptoss_generate_options in = read_struct(options, "options");
         model::GenerateRequest request;
-        request.settings.temperature = 0;
-        if (sampler) request.settings = sampler->settings;
+        request.settings = settings_of(sampler);
         request.max_tokens = in.max_tokens;
         if (in.num_stop_tokens) require(in.stop_tokens, "options.stop_tokens");
         if (in.stop_tokens) {
@@ -240,14 +247,15 @@ gptoss_status gptoss_context_get_stats(gptoss_context_t context, gptoss_context_
     });
 }
 
-gptoss_status gptoss_context_profile(gptoss_context_t context, size_t num_tokens, gptoss_kernel_time* times_out,
-                                     size_t max_times, size_t* num_times_out) {
+gptoss_status gptoss_context_profile(gptoss_context_t context, size_t num_tokens, gptoss_sampler_t sampler,
+                                     gptoss_kernel_time* times_out, size_t max_times, size_t* num_times_out) {
     if (num_times_out) *num_times_out = 0;
     return guard([&] {
         const Use use(context);
         require(num_times_out, "num_times_out");
         if (max_times) require(times_out, "times_out");
-        const auto times = use->profile(static_cast<uint32_t>(std::min<size_t>(num_tokens, UINT32_MAX)));
+        const auto times =
+            use->profile(static_cast<uint32_t>(std::min<size_t>(num_tokens, UINT32_MAX)), settings_of(sampler));
         for (size_t i = 0; i < std::min(max_times, times.size()); i++) {
             std::snprintf(times_out[i].name, sizeof times_out[i].name, "%s", times[i].name.c_str());
             times_out[i].microseconds = times[i].microseconds;

@@ -190,7 +190,7 @@ void Context::record_tokens(vk::Commands& commands, uint32_t first, uint32_t n) 
     commands.copy(token_staging_, 0, activations_.tokens, 0, n * sizeof(args::Token));
 }
 
-std::vector<vk::KernelTime> Context::profile(uint32_t n) {
+std::vector<vk::KernelTime> Context::profile(uint32_t n, const SamplerSettings& settings) {
     if (n == 0 || n > std::min<size_t>(max_batch_, tokens_.size()))
         throw Error(Status::InvalidArgument, "cannot profile a batch of " + std::to_string(n) + ": the context holds " +
                                                  std::to_string(tokens_.size()) + " tokens, a batch " +
@@ -208,7 +208,12 @@ std::vector<vk::KernelTime> Context::profile(uint32_t n) {
     commands.finish();
     computed_ = tokens_;
     logits_of_ = end;
-    return commands.profile();
+    std::vector<vk::KernelTime> times = commands.profile();
+    commands.begin();
+    record_first_draw(commands, settings);
+    commands.finish();
+    for (vk::KernelTime& time : commands.profile()) times.push_back(std::move(time));
+    return times;
 }
 
 void Context::read_logits(std::span<float> out) {
@@ -281,14 +286,18 @@ void Context::run_steps(const GenerateRequest& request, uint64_t limit, uint64_t
 
 void Context::submit_first_draw(const SamplerSettings& settings) {
     commands_.begin();
-    commands_.barrier();
-    *token_staging_.as<args::Token>() = {tokens_.back(), static_cast<uint32_t>(tokens_.size() - 1), 0, 0};
-    commands_.copy(token_staging_, 0, activations_.tokens, 0, sizeof(args::Token));
-    if (settings.penalizes()) sampler_.record_counts(commands_, tokens_, answer_start_);
-    commands_.barrier();
-    sampler_.record(commands_, settings, activations_.logits.address(), activations_.tokens.address());
+    record_first_draw(commands_, settings);
     commands_.end();
     commands_.submit();
+}
+
+void Context::record_first_draw(vk::Commands& commands, const SamplerSettings& settings) {
+    commands.barrier();
+    *token_staging_.as<args::Token>() = {tokens_.back(), static_cast<uint32_t>(tokens_.size() - 1), 0, 0};
+    commands.copy(token_staging_, 0, activations_.tokens, 0, sizeof(args::Token));
+    if (settings.penalizes()) sampler_.record_counts(commands, tokens_, answer_start_);
+    commands.barrier();
+    sampler_.record(commands, settings, activations_.logits.address(), activations_.tokens.address());
 }
 
 void Context::submit_step(uint32_t index, const SamplerSettings& settings) {

@@ -70,7 +70,7 @@ class Context {
     void clear_cancel() { cancelled_ = false; }
 
     // Computes the last n tokens again, timed by kernel.
-    std::vector<vk::KernelTime> profile(uint32_t n);
+    std::vector<vk::KernelTime> profile(uint32_t n, const SamplerSettings& settings);
 
     const KvCache& cache() const { return *cache_; }
     // Dispatches and barriers of a decode step; 0 before the first.
@@ -91,6 +91,7 @@ class Context {
     void record_expert_counts(vk::Commands& commands, uint32_t index) const;
     void hand_in_expert_counts(uint32_t index) const;
     void run_steps(const GenerateRequest& request, uint64_t limit, uint64_t* n_tokens, StopReason* reason);
+    void record_first_draw(vk::Commands& commands, const SamplerSettings& settings);
     void submit_first_draw(const SamplerSettings& settings);
     void submit_step(uint32_t step, const SamplerSettings& settings);
     void drain() noexcept;

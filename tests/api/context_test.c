@@ -414,21 +414,31 @@ TEST(a_profile_leaves_the_context_as_it_is) {
     get_logits(context, before);
     struct gptoss_kernel_time times[40];
     size_t n = 77;
+    gptoss_sampler_t penalizing;
+    CHECK_OK(gptoss_sampler_create(&penalizing));
+    CHECK_OK(gptoss_sampler_set_repetition_penalty(penalizing, 1.5f));
     for (size_t tokens = 1; tokens <= 5; tokens += 4) {
-        CHECK_OK(gptoss_context_profile(context, tokens, times, 40, &n));
+        int draws = 0;
+        CHECK_OK(gptoss_context_profile(context, tokens, tokens == 1 ? NULL : penalizing, times, 40, &n));
         CHECK(n <= 40);
-        for (size_t i = 0; i < n; i++)
+        for (size_t i = 0; i < n; i++) {
             CHECK(times[i].name[0] && strlen(times[i].name) < sizeof times[i].name && times[i].dispatches > 0 &&
                   times[i].microseconds >= 0);
+            if (strcmp(times[i].name, "sample") == 0) draws++;
+        }
+        CHECK(draws == (n > 0));
     }
-    CHECK_OK(gptoss_context_profile(context, 1, NULL, 0, &n));
-    CHECK_FAILS(gptoss_status_invalid_argument, "0", gptoss_context_profile(context, 0, times, 40, &n));
+    CHECK_OK(gptoss_sampler_release(penalizing));
+    CHECK_OK(gptoss_context_profile(context, 1, NULL, NULL, 0, &n));
+    CHECK_FAILS(gptoss_status_invalid_argument, "0", gptoss_context_profile(context, 0, NULL, times, 40, &n));
     CHECK(n == 0);
-    CHECK_FAILS(gptoss_status_invalid_argument, "5 tokens", gptoss_context_profile(context, 6, times, 40, &n));
-    CHECK_FAILS(gptoss_status_invalid_argument, "5 tokens", gptoss_context_profile(context, SIZE_MAX, times, 40, &n));
-    CHECK_FAILS(gptoss_status_invalid_argument, "times_out", gptoss_context_profile(context, 1, NULL, 1, &n));
-    CHECK_FAILS(gptoss_status_invalid_argument, "num_times_out", gptoss_context_profile(context, 1, times, 40, NULL));
-    CHECK_FAILS(gptoss_status_invalid_argument, "context", gptoss_context_profile(NULL, 1, times, 40, &n));
+    CHECK_FAILS(gptoss_status_invalid_argument, "5 tokens", gptoss_context_profile(context, 6, NULL, times, 40, &n));
+    CHECK_FAILS(gptoss_status_invalid_argument, "5 tokens",
+                gptoss_context_profile(context, SIZE_MAX, NULL, times, 40, &n));
+    CHECK_FAILS(gptoss_status_invalid_argument, "times_out", gptoss_context_profile(context, 1, NULL, NULL, 1, &n));
+    CHECK_FAILS(gptoss_status_invalid_argument, "num_times_out",
+                gptoss_context_profile(context, 1, NULL, times, 40, NULL));
+    CHECK_FAILS(gptoss_status_invalid_argument, "context", gptoss_context_profile(NULL, 1, NULL, times, 40, &n));
     CHECK(num_tokens(context) == 5);
     CHECK_OK(gptoss_context_truncate(context, 4));
     CHECK_OK(gptoss_context_append_tokens(context, 1, (const uint32_t[]){511}));

@@ -164,7 +164,7 @@ static void check_refused(gptoss_context_t context) {
     RUNNING(gptoss_context_get_logits(context, NULL, 0, &n));
     RUNNING(gptoss_context_sample(context, 0, 0, 1, tokens, &n));
     RUNNING(gptoss_context_generate(context, NULL, NULL, NULL, NULL));
-    RUNNING(gptoss_context_profile(context, 1, NULL, 0, &n));
+    RUNNING(gptoss_context_profile(context, 1, NULL, NULL, 0, &n));
     RUNNING(gptoss_context_fork(context, &fork));
     CHECK(!fork);
     RUNNING(gptoss_context_save(context, NULL, 0, &size));

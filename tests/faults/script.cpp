@@ -137,7 +137,7 @@ gptoss_status Run::call(const Step& step, std::vector<float>& extra) {
         case Call::Fork:
             return fork();
         case Call::Profile:
-            return in_library([&] { return gptoss_context_profile(context_, 1, nullptr, 0, &n); });
+            return in_library([&] { return gptoss_context_profile(context_, 1, nullptr, nullptr, 0, &n); });
     }
     return gptoss_status_internal_error;
 }

@@ -128,11 +128,11 @@ TEST_CASE("a profile leaves the timeline as it is, after going back too") {
     append_in_chunks(context, tokens, 100);
     context.truncate(201);  // the snapshot at 200 holds a window and no more
     context.process();
-    CHECK(context.profile(30).size() < 100);
+    CHECK(context.profile(30, {}).size() < 100);
     context.append(part(tokens, 201, 250));
     check_same(*model, logits_of(context), fresh_logits(model, tokens));
-    CHECK_THROWS_AS(context.profile(31), Error);
-    CHECK_THROWS_AS(context.profile(0), Error);
+    CHECK_THROWS_AS(context.profile(31, {}), Error);
+    CHECK_THROWS_AS(context.profile(0, {}), Error);
 }
 
 TEST_CASE("a cache says how far back it can go") {

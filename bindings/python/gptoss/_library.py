@@ -184,7 +184,7 @@ STATUS_FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "gptoss_context_retain": (c_void_p,),
     "gptoss_context_release": (c_void_p,),
     "gptoss_context_get_stats": (c_void_p, POINTER(ContextStatsStruct)),
-    "gptoss_context_profile": (c_void_p, c_size_t, POINTER(KernelTimeStruct), c_size_t, _size_out),
+    "gptoss_context_profile": (c_void_p, c_size_t, c_void_p, POINTER(KernelTimeStruct), c_size_t, _size_out),
     "gptoss_sampler_create": (_handle_out,),
     "gptoss_sampler_set_temperature": (c_void_p, c_float),
     "gptoss_sampler_set_top_k": (c_void_p, c_uint32),

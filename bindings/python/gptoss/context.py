@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from contextlib import nullcontext
 from ctypes import byref, c_float, c_size_t, c_uint32, c_void_p
 from typing import Any, Iterable, NamedTuple, Optional, Union, cast, overload
 
@@ -156,15 +157,18 @@ class Context(Handle):
         self._call(lib.gptoss_context_get_stats, byref(stats))
         return ContextStats(*(getattr(stats, name) for name in ContextStats._fields))
 
-    def profile(self, num_tokens: int = 1) -> list[KernelTime]:
-        """What each kernel takes to compute the last tokens again in one batch; nothing if the device has no clock."""
+    def profile(self, num_tokens: int = 1, sampler: Optional[Sampler] = None) -> list[KernelTime]:
+        """What each kernel takes to compute the last tokens again in one batch and to draw a token, greedily without a
+        sampler; nothing if the device has no clock."""
         size, count = c_size_t(), 64
-        while True:
-            times = (KernelTimeStruct * count)()
-            self._call(lib.gptoss_context_profile, _count(num_tokens, "num_tokens"), times, count, byref(size))
-            if size.value <= count:
-                return [KernelTime(time.name.decode(), time.microseconds, time.dispatches) for time in times[: size.value]]
-            count = size.value
+        with sampler._use() if sampler is not None else nullcontext() as settings:
+            while True:
+                times = (KernelTimeStruct * count)()
+                self._call(lib.gptoss_context_profile, _count(num_tokens, "num_tokens"), settings, times, count, byref(size))
+                if size.value <= count:
+                    break
+                count = size.value
+        return [KernelTime(time.name.decode(), time.microseconds, time.dispatches) for time in times[: size.value]]
 
     def cancel(self) -> None:
         """Makes the call that runs on this context, in another thread, raise CancelledError soon; or the next one, if none

@@ -201,7 +201,8 @@ class Idiomatic(WithModel):
         context.sample(3)
         self.assertGreater(context.stats.step_dispatches, 0)
         self.assertGreater(context.stats.cache_bytes, 0)
-        self.assertTrue(all(time.name and time.dispatches for time in context.profile()))
+        for sampler in (None, Sampler(top_p=0.9)):
+            self.assertTrue(all(time.name and time.dispatches for time in context.profile(sampler=sampler)))
         with self.assertRaises(gptoss.InvalidArgumentError):
             context.profile(100)
 

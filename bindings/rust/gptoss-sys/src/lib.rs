@@ -267,7 +267,7 @@ functions! {
     fn gptoss_context_retain(context: gptoss_context_t) -> gptoss_status;
     fn gptoss_context_release(context: gptoss_context_t) -> gptoss_status;
     fn gptoss_context_get_stats(context: gptoss_context_t, stats_out: *mut gptoss_context_stats) -> gptoss_status;
-    fn gptoss_context_profile(context: gptoss_context_t, num_tokens: usize, times_out: *mut gptoss_kernel_time, max_times: usize, num_times_out: *mut usize) -> gptoss_status;
+    fn gptoss_context_profile(context: gptoss_context_t, num_tokens: usize, sampler: gptoss_sampler_t, times_out: *mut gptoss_kernel_time, max_times: usize, num_times_out: *mut usize) -> gptoss_status;
 
     fn gptoss_sampler_create(sampler_out: *mut gptoss_sampler_t) -> gptoss_status;
     fn gptoss_sampler_set_temperature(sampler: gptoss_sampler_t, temperature: f32) -> gptoss_status;

@@ -1,6 +1,7 @@
 use crate::error::{check, get, Result};
 use crate::generation::{self, GenerateOptions, Generated, Generation, Run};
 use crate::model::Model;
+use crate::sampler::{Sampler, SamplerHandle};
 use gptoss_sys as sys;
 use std::cell::RefCell;
 use std::ffi::CStr;
@@ -177,14 +178,16 @@ impl Context {
         })
     }
 
-    /// What each kernel takes to compute the last tokens again in one batch; empty where the device has no clock.
-    pub fn profile(&mut self, num_tokens: usize) -> Result<Vec<KernelTime>> {
+    /// What each kernel takes to compute the last tokens again in one batch and to draw a token, greedily without a
+    /// sampler; empty where the device has no clock.
+    pub fn profile(&mut self, num_tokens: usize, sampler: Option<&Sampler>) -> Result<Vec<KernelTime>> {
+        let sampler = SamplerHandle::new(sampler)?;
         let mut times: Vec<sys::gptoss_kernel_time> = Vec::new();
         let mut n = 64;
         while n > times.len() {
             times.resize_with(n, || unsafe { zeroed() });
             n = get(|n| unsafe {
-                sys::gptoss_context_profile(self.idle(), num_tokens, times.as_mut_ptr(), times.len(), n)
+                sys::gptoss_context_profile(self.idle(), num_tokens, sampler.0, times.as_mut_ptr(), times.len(), n)
             })?;
         }
         times.truncate(n);

@@ -210,8 +210,12 @@ fn costs_are_described() {
     context.sample(&mut [0; 3], 0.0, 0).unwrap();
     let stats = context.stats().unwrap();
     assert!(stats.cache_bytes > 0 && stats.step_dispatches > 0);
-    assert!(context.profile(1).unwrap().iter().all(|time| !time.name.is_empty() && time.dispatches > 0));
-    assert!(context.profile(100).is_err());
+    for sampler in [None, Some(Sampler { top_p: 0.9, ..Default::default() })] {
+        let times = context.profile(1, sampler.as_ref()).unwrap();
+        assert!(times.iter().all(|time| !time.name.is_empty() && time.dispatches > 0));
+    }
+    assert!(context.profile(100, None).is_err());
+    assert!(context.profile(1, Some(&Sampler { top_p: 2.0, ..Default::default() })).is_err());
     assert!(measure_bandwidth(1000).is_err());
 }
 
