@@ -122,7 +122,7 @@ step "Memory after $cycles models and contexts"
 each grown "c cpp python rust" cycles "$tiny" "$cycles"
 for name in c cpp python rust; do
     echo "$name: $(cat "grown.$name") kB"
-    test "$cycles" -lt 200 || test "$(cat "grown.$name")" -le 1024 || { echo "$name: memory grows"; exit 1; }
+    test "$cycles" -lt 200 || test "$(cat "grown.$name")" -le 512 || { echo "$name: memory grows"; exit 1; }
 done
 
 step "Debian packages"

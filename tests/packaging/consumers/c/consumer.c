@@ -1,6 +1,7 @@
 /* See ../README.md. */
 #include <gptoss.h>
 #include <limits.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,6 +64,7 @@ static void generate(const char* path, const char* prompts, size_t count, int is
 
 static long resident_kb(void) {
     long size, resident;
+    malloc_trim(0);
     FILE* file = fopen("/proc/self/statm", "r");
     if (!file || fscanf(file, "%ld %ld", &size, &resident) != 2) exit(2);
     fclose(file);

@@ -1,6 +1,7 @@
 // See ../README.md.
 #include <gptoss.hpp>
 
+#include <malloc.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -35,6 +36,7 @@ static void generate(const char* path, const char* prompts, std::size_t count, b
 
 static long resident_kb() {
     long size = 0, resident = 0;
+    malloc_trim(0);
     std::ifstream("/proc/self/statm") >> size >> resident;
     return resident * (sysconf(_SC_PAGESIZE) / 1024);
 }

@@ -1,9 +1,12 @@
 """See ../README.md."""
 
+import ctypes
 import os
 import sys
 
 from gptoss import Context, Model, Sampler
+
+libc = ctypes.CDLL(None)
 
 
 def generate(path: str, prompts: str, count: int, is_text: bool) -> None:
@@ -16,6 +19,7 @@ def generate(path: str, prompts: str, count: int, is_text: bool) -> None:
 
 
 def resident_kb() -> int:
+    libc.malloc_trim(0)
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") // 1024
 

@@ -22,7 +22,12 @@ fn generate(path: &str, prompts: &str, count: usize, is_text: bool) -> Result<()
     Ok(())
 }
 
+extern "C" {
+    fn malloc_trim(keep: usize) -> i32;
+}
+
 fn resident_kb() -> i64 {
+    unsafe { malloc_trim(0) };
     let statm = fs::read_to_string("/proc/self/statm").unwrap();
     statm.split(' ').nth(1).unwrap().parse::<i64>().unwrap() * 4
 }
