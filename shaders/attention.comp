@@ -1,5 +1,8 @@
 // Attention of one token's queries of one KV head over a span of its keys, with the softmax kept running from block to
-// block of WORKGROUP keys. Grid: (splits, KV heads, tokens).
+// block of keys. Grid: (splits, KV heads, tokens).
+//
+// Scores: an invocation has whole keys. Values: eight invocations have a key's, eight dimensions each, and the block's keys
+// are dealt to the workgroup's groups of eight. Either way one load brings 16 bytes that all the queries multiply.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -8,19 +11,21 @@
 #include "args.h"
 
 layout(local_size_x_id = 0) in;
-layout(constant_id = 0) const uint WORKGROUP = 32;  // a multiple of 32: keys of a block
+layout(constant_id = 0) const uint WORKGROUP = 32;  // a multiple of 32
 layout(constant_id = 1) const uint GROUP = 8;       // query heads of a KV head
 layout(constant_id = 2) const bool KV_F16 = true;
+layout(constant_id = 3) const uint LANE_KEYS = 4;  // of a block, that an invocation scores
 
 layout(push_constant) uniform Push { AttentionArgs a; };
 
-const uint PARTS = WORKGROUP / 32;  // the block's keys are dealt to this many groups of 32 lanes for the values
-const uint KEYS = 8;  // whose values are read before any is used
+const uint BLOCK = WORKGROUP * LANE_KEYS;  // keys
+const uint GROUPS = WORKGROUP / 8;
+const uint VALUES = 4;  // that are read before any is used
 const float MINUS_INFINITY = -3.0e38;
 
-shared float probability[GROUP * WORKGROUP];
+const uint PROBABILITIES = GROUP * BLOCK, SUMS = GROUPS * HEAD_DIM;
+shared float probability[PROBABILITIES > SUMS ? PROBABILITIES : SUMS];  // (BLOCK, GROUP); in the end sums, (GROUPS, 64)
 shared float subgroup_value[GROUP * WORKGROUP / 4];
-shared vec2 part_sum[PARTS == 1 ? 1 : WORKGROUP];
 
 float value[GROUP];  // of each query: in and out of reduce
 
@@ -39,8 +44,8 @@ void reduce(bool maximum) {
         }
 }
 
-// Dimensions 4 w … 4 w + 3 and 4 w + 32 … 4 w + 35 of a key.
-void load_key(U32 segment, uint row, uint w, out vec4 low, out vec4 high) {
+// Dimensions 4 w … 4 w + 3 and 4 w + 32 … 4 w + 35 of a key or value.
+void load_row(U32 segment, uint row, uint w, out vec4 low, out vec4 high) {
     if (KV_F16) {
         uvec4 words = Tiles(segment).v[row * 8 + w];
         vec2 p = unpackHalf2x16(words.x), q = unpackHalf2x16(words.y);
@@ -54,11 +59,6 @@ void load_key(U32 segment, uint row, uint w, out vec4 low, out vec4 high) {
     }
 }
 
-vec2 load_value(U32 segment, uint row, uint i) {
-    if (KV_F16) return unpackHalf2x16(segment.v[row * 32 + i]);
-    return vec2(uintBitsToFloat(segment.v[row * 64 + 2 * i]), uintBitsToFloat(segment.v[row * 64 + 2 * i + 1]));
-}
-
 // The row of a slot that may be past the ring's end, by less than its slots; without a division for each key.
 uint key_row(uint slot, uint slots, uint kv_head) {
     return (slot < slots ? slot : slot - slots) * a.n_kv_heads + kv_head;
@@ -66,60 +66,80 @@ uint key_row(uint slot, uint slots, uint kv_head) {
 
 void main() {
     uint split = gl_WorkGroupID.x, kv_head = gl_WorkGroupID.y, index = gl_WorkGroupID.z;
-    uint id = gl_LocalInvocationID.x, lane = id % 32;
-    uint part = PARTS == 1 ? 0 : id / 32;  // a compiler may not see that id is below 32
+    uint id = gl_LocalInvocationID.x;
+    // which of the groups, and which of its eight; a compiler sees that the first is a whole subgroup's, if it is
+    bool narrow = gl_SubgroupSize == 8;
+    uint group = narrow ? gl_SubgroupID : id / 8, lane = narrow ? gl_SubgroupInvocationID : id % 8;
     Token token = a.tokens.v[index];
     Cache cache = a.caches.v[token.sequence];
     uint first_key = token.position - min(token.position, a.window - 1);
     uint n_keys = token.position + 1 - first_key;
-    uint blocks = (n_keys + WORKGROUP - 1) / WORKGROUP;
+    uint blocks = (n_keys + BLOCK - 1) / BLOCK;
     uint blocks_per_split = (blocks + a.n_splits - 1) / a.n_splits;
     uint first_head = index * a.n_heads + kv_head * GROUP;
 
     float running_max[GROUP], denominator[GROUP];  // the denominator of this invocation's keys only
-    vec2 sum[GROUP];                               // of dimensions lane and lane + 32, over this part's keys
+    vec4 sum_low[GROUP], sum_high[GROUP];          // of this group's keys: dimensions as of load_row
     [[unroll]] for (uint g = 0; g < GROUP; g++) {
         running_max[g] = MINUS_INFINITY;
         denominator[g] = 0;
-        sum[g] = vec2(0);
+        sum_low[g] = sum_high[g] = vec4(0);
     }
     for (uint block = split * blocks_per_split; block < min(blocks, (split + 1) * blocks_per_split); block++) {
-        uint block_start = first_key + block * WORKGROUP;
-        uint n_valid = min(WORKGROUP, token.position + 1 - block_start);
+        uint block_start = first_key + block * BLOCK;
+        uint n_valid = min(BLOCK, token.position + 1 - block_start);
         uint first_slot = block_start % cache.slots;
         U32 segment = cache.segments.v[block_start / cache.slots % cache.n_segments];
-        uint row = cache.k_row + key_row(first_slot + min(id, n_valid - 1), cache.slots, kv_head);
-        float score[GROUP];
-        [[unroll]] for (uint g = 0; g < GROUP; g++) score[g] = 0;
+        uint row[LANE_KEYS];
+        float score[GROUP][LANE_KEYS];
+        [[unroll]] for (uint r = 0; r < LANE_KEYS; r++) {
+            row[r] = cache.k_row + key_row(first_slot + min(id + r * WORKGROUP, n_valid - 1), cache.slots, kv_head);
+            [[unroll]] for (uint g = 0; g < GROUP; g++) score[g][r] = 0;
+        }
         for (uint w = 0; w < 8; w++) {
-            vec4 low, high;
-            load_key(segment, row, w, low, high);
+            vec4 low[LANE_KEYS], high[LANE_KEYS];
+            [[unroll]] for (uint r = 0; r < LANE_KEYS; r++) load_row(segment, row[r], w, low[r], high[r]);
             [[unroll]] for (uint g = 0; g < GROUP; g++) {
                 uint at = (first_head + g) * 16 + w;
-                score[g] += dot(Vec4(a.q).v[at], low) + dot(Vec4(a.q).v[at + 8], high);
+                vec4 q_low = Vec4(a.q).v[at], q_high = Vec4(a.q).v[at + 8];
+                [[unroll]] for (uint r = 0; r < LANE_KEYS; r++) score[g][r] += dot(q_low, low[r]) + dot(q_high, high[r]);
             }
         }
-        [[unroll]] for (uint g = 0; g < GROUP; g++) value[g] = score[g] = id < n_valid ? score[g] : MINUS_INFINITY;
+        [[unroll]] for (uint g = 0; g < GROUP; g++) {
+            value[g] = MINUS_INFINITY;
+            [[unroll]] for (uint r = 0; r < LANE_KEYS; r++) {
+                if (id + r * WORKGROUP >= n_valid) score[g][r] = MINUS_INFINITY;
+                value[g] = max(value[g], score[g][r]);
+            }
+        }
         reduce(true);
         [[unroll]] for (uint g = 0; g < GROUP; g++) {
             float new_max = max(running_max[g], value[g]);
             float shrink = exp(running_max[g] - new_max);
             running_max[g] = new_max;
-            float p = id < n_valid ? exp(score[g] - new_max) : 0;
-            denominator[g] = denominator[g] * shrink + p;
-            sum[g] *= shrink;
-            probability[g * WORKGROUP + id] = p;
+            denominator[g] *= shrink;
+            sum_low[g] *= shrink;
+            sum_high[g] *= shrink;
+            [[unroll]] for (uint r = 0; r < LANE_KEYS; r++) {
+                float p = exp(score[g][r] - new_max);
+                denominator[g] += p;
+                probability[(r * WORKGROUP + id) * GROUP + g] = p;
+            }
         }
         barrier();
         // past the last valid key the probability is 0, and the value any that is finite
-        for (uint j = KEYS * part; j < n_valid; j += KEYS * PARTS) {
-            vec2 v[KEYS];
-            [[unroll]] for (uint i = 0; i < KEYS; i++) {
-                uint slot = first_slot + min(j + i, n_valid - 1);
-                v[i] = load_value(segment, cache.v_row + key_row(slot, cache.slots, kv_head), lane);
+        for (uint j = group; j < n_valid; j += VALUES * GROUPS) {
+            vec4 low[VALUES], high[VALUES];
+            [[unroll]] for (uint i = 0; i < VALUES; i++) {
+                uint slot = first_slot + min(j + i * GROUPS, n_valid - 1);
+                load_row(segment, cache.v_row + key_row(slot, cache.slots, kv_head), lane, low[i], high[i]);
             }
-            [[unroll]] for (uint g = 0; g < GROUP; g++)
-                [[unroll]] for (uint i = 0; i < KEYS; i++) sum[g] += probability[g * WORKGROUP + j + i] * v[i];
+            [[unroll]] for (uint i = 0; i < VALUES; i++)
+                [[unroll]] for (uint g = 0; g < GROUP; g++) {
+                    float p = probability[(j + i * GROUPS) * GROUP + g];
+                    sum_low[g] += p * low[i];
+                    sum_high[g] += p * high[i];
+                }
         }
         barrier();
     }
@@ -127,28 +147,29 @@ void main() {
     reduce(false);
     [[unroll]] for (uint g = 0; g < GROUP; g++) {
         uint head = first_head + g;
-        vec2 total = sum[g];
-        if (PARTS > 1) {
-            barrier();
-            part_sum[id] = sum[g];
-            barrier();
-            total = vec2(0);
-            for (uint p = 0; p < PARTS; p++) total += part_sum[p * 32 + lane];
+        barrier();
+        [[unroll]] for (uint i = 0; i < 4; i++) {
+            probability[group * HEAD_DIM + lane * 4 + i] = sum_low[g][i];
+            probability[group * HEAD_DIM + lane * 4 + 32 + i] = sum_high[g][i];
         }
+        barrier();
         if (id >= 32) continue;
+        vec2 total = vec2(0);  // of dimensions id and id + 32
+        for (uint p = 0; p < GROUPS; p++)
+            total += vec2(probability[p * HEAD_DIM + id], probability[p * HEAD_DIM + id + 32]);
         if (a.n_splits == 1) {
             // the learned sink joins the denominator and carries no value
             float sink = a.sinks.v[kv_head * GROUP + g];
             float top = max(running_max[g], sink);
             float shrink = exp(running_max[g] - top);
             total *= shrink / (value[g] * shrink + exp(sink - top));
-            a.y.v[head * HEAD_DIM + lane] = total.x;
-            a.y.v[head * HEAD_DIM + lane + 32] = total.y;
+            a.y.v[head * HEAD_DIM + id] = total.x;
+            a.y.v[head * HEAD_DIM + id + 32] = total.y;
         } else {
             uint at = (head * a.n_splits + split) * 66;
-            a.parts.v[at + lane] = total.x;
-            a.parts.v[at + lane + 32] = total.y;
-            if (lane == 0) {
+            a.parts.v[at + id] = total.x;
+            a.parts.v[at + id + 32] = total.y;
+            if (id == 0) {
                 a.parts.v[at + 64] = running_max[g];
                 a.parts.v[at + 65] = value[g];
             }

@@ -190,7 +190,8 @@ class Recorder {
         const args::AttentionArgs args{
             a_.q.address(),     a_.tokens.address(), cache_.table(i), layer.sinks, a_.attention.address(),
             a_.parts.address(), c_.n_heads,          c_.n_kv_heads,   window,      splits};
-        commands_.dispatch(kernel("attention", {tuning_.attention_workgroup, c_.n_heads / c_.n_kv_heads, is_f16(i)}),
+        commands_.dispatch(kernel("attention", {tuning_.attention_workgroup, c_.n_heads / c_.n_kv_heads, is_f16(i),
+                                                tuning_.attention_keys}),
                            args, splits, c_.n_kv_heads, T_);
         if (splits > 1) {
             commands_.barrier();

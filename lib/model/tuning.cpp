@@ -42,15 +42,23 @@ std::optional<Choice> parse_choice(const std::string& text, const std::vector<Tu
 
 Tuning Tuning::for_device(const vk::DeviceInfo& device, uint32_t group) {
     Tuning t;
-    if (device.type == VK_PHYSICAL_DEVICE_TYPE_CPU) return t;  // a workgroup is a thread's: sharing it only costs
+    // what attention.comp shares: a float a query and key, or a group's sums, and one a query and subgroup
+    const auto shared = [&] { return t.attention_workgroup * (std::max(group * t.attention_keys * 4, 32u) + group); };
+    const auto fit_attention = [&](uint32_t workgroup, uint32_t keys) {
+        t.attention_workgroup = workgroup;
+        t.attention_keys = keys;
+        while (t.attention_keys > 1 && shared() > device.shared_memory) t.attention_keys /= 2;
+        while (t.attention_workgroup > 32 && shared() > device.shared_memory) t.attention_workgroup /= 2;
+    };
+    if (device.type == VK_PHYSICAL_DEVICE_TYPE_CPU) {  // a workgroup is a thread's: sharing it only costs
+        fit_attention(32, 4);
+        return t;
+    }
     t.lanes = device.subgroup_size == 64 ? 64 : 32;
     const uint32_t groups = std::min(device.max_workgroup, 256u) / t.lanes;
     t.decode_splits = groups;
     t.batch_splits = std::min(groups, 2u);
-    t.attention_workgroup = 128;
-    // what attention.comp shares: a float a query and key, one a query and subgroup, two a key
-    while (t.attention_workgroup > 32 && t.attention_workgroup * (group * 5 + 8) > device.shared_memory)
-        t.attention_workgroup /= 2;
+    fit_attention(64, 2);
     t.attention_splits = 32;
     t.use_coopmat(device);
     return t;
@@ -79,7 +87,8 @@ void Tuning::use_integer(const vk::DeviceInfo& device) {
 }
 
 std::string Tuning::text() const {
-    return join({lanes, decode_splits, batch_splits, batch_tokens, attention_workgroup, attention_splits}) +
+    return join({lanes, decode_splits, batch_splits, batch_tokens, attention_workgroup, attention_keys,
+                 attention_splits}) +
            (coopmat()
                 ? ", cooperative matrices " + join({coopmat_batch, coopmat_subgroups, coopmat_tokens, coopmat_groups})
                 : "") +

@@ -39,7 +39,7 @@ std::vector<Variant> variants(const model::Tuning& t, const vk::DeviceInfo& devi
             list.push_back({"linear", what, {group, t.lanes, n, weight}});
         }
     }
-    list.push_back({"attention", "8 queries", {t.attention_workgroup, 8, 1}});
+    list.push_back({"attention", "8 queries", {t.attention_workgroup, 8, 1, t.attention_keys}});
     list.push_back({"combine", "", {}});
     list.push_back({"gate_up", "one token", {one, t.lanes, 1, WEIGHT_MXFP4, 4, 0}});
     list.push_back({"down", "one token", {one, t.lanes, 1, WEIGHT_MXFP4, 4}});

@@ -8,7 +8,7 @@ using namespace gptoss::test;
 namespace {
 
 struct Shape {
-    uint32_t workgroup, group, n_kv_heads, window, n_splits;
+    uint32_t workgroup, keys, group, n_kv_heads, window, n_splits;
     bool kv_f16;
 };
 
@@ -105,6 +105,7 @@ void test_attention(Random& random, const Shape& s, const std::vector<uint32_t>&
                     const std::vector<uint32_t>& capacities, const std::vector<Request>& requests, double q_scale = 0.5,
                     uint32_t segment_slots = 0) {
     CAPTURE(s.workgroup);
+    CAPTURE(s.keys);
     CAPTURE(s.group);
     CAPTURE(s.n_kv_heads);
     CAPTURE(s.window);
@@ -124,7 +125,7 @@ void test_attention(Random& random, const Shape& s, const std::vector<uint32_t>&
     const Array<args::Cache> caches(table);
     const Array<args::Token> token_array(tokens);
     const Array<float> q_array(q), sink_array(sinks), y(q.size()), parts(size_t{n} * n_heads * s.n_splits * 66);
-    run("attention", {s.workgroup, s.group, s.kv_f16},
+    run("attention", {s.workgroup, s.group, s.kv_f16, s.keys},
         args::AttentionArgs{q_array.address(), token_array.address(), caches.address(), sink_array.address(),
                             y.address(), parts.address(), n_heads, s.n_kv_heads, s.window, s.n_splits},
         s.n_splits, s.n_kv_heads, n);
@@ -149,6 +150,7 @@ TEST_CASE("attention: groups of query heads, window sizes, several sequences") {
     for (uint32_t group : {1u, 2u, 3u, 5u, 8u, 16u})
         for (bool kv_f16 : {true, false}) {
             const Shape s{random.pick({32u, 64u, 128u}),
+                          random.pick({1u, 2u, 4u}),
                           group,
                           1 + random.below(3),
                           random.pick({1u, 20u, 128u, UINT32_MAX}),
@@ -163,15 +165,17 @@ TEST_CASE("attention: rings that wrapped around") {
     Random random(31);
     for (bool kv_f16 : {true, false}) {
         // the window is in the ring, the chunk of tokens before it may still be overwritten
-        test_attention(random, {64, 8, 1, 128, 1, kv_f16}, {1000}, {135}, {{999, 0}, {997, 0}, {993, 0}});
-        test_attention(random, {32, 2, 2, 5, 1, kv_f16}, {131072, 77}, {8, 6}, {{131071, 0}, {131070, 0}, {76, 1}});
+        test_attention(random, {64, 2, 8, 1, 128, 1, kv_f16}, {1000}, {135}, {{999, 0}, {997, 0}, {993, 0}});
+        test_attention(random, {32, 4, 2, 2, 5, 1, kv_f16}, {131072, 77}, {8, 6}, {{131071, 0}, {131070, 0}, {76, 1}});
     }
 }
 
 TEST_CASE("attention: splits of the keys and their combination") {
     Random random(32);
     for (uint32_t n_splits : {2u, 3u, 8u, 16u}) {
-        const Shape s{random.pick({32u, 64u}), 8, 2, random.pick({100u, UINT32_MAX}), n_splits, n_splits % 3 != 0};
+        const Shape s{
+            random.pick({32u, 64u}), random.pick({1u, 2u, 4u}), 8, 2, random.pick({100u, UINT32_MAX}), n_splits,
+            n_splits % 3 != 0};
         // some splits have no key at all
         test_attention(random, s, {500, 50}, {500, 50}, {{499, 0}, {40, 1}, {0, 1}, {255, 0}, {256, 0}});
     }
@@ -181,7 +185,7 @@ TEST_CASE("attention: segments of positions") {
     Random random(34);
     for (uint32_t n_splits : {1u, 3u})
         for (bool kv_f16 : {true, false}) {
-            const Shape s{random.pick({32u, 64u}), 4, 2, UINT32_MAX, n_splits, kv_f16};
+            const Shape s{random.pick({32u, 64u}), 2, 4, 2, UINT32_MAX, n_splits, kv_f16};
             test_attention(random, s, {700, 128, 130}, {768, 128, 256},
                            {{699, 0}, {127, 1}, {128, 0}, {127, 0}, {640, 0}, {129, 2}, {128, 2}, {0, 2}}, 0.5, 128);
         }
@@ -190,5 +194,5 @@ TEST_CASE("attention: segments of positions") {
 TEST_CASE("attention: large scores") {
     Random random(33);
     for (uint32_t n_splits : {1u, 4u})
-        test_attention(random, {64, 8, 1, UINT32_MAX, n_splits, true}, {300}, {300}, {{299, 0}, {100, 0}}, 20);
+        test_attention(random, {64, 2, 8, 1, UINT32_MAX, n_splits, true}, {300}, {300}, {{299, 0}, {100, 0}}, 20);
 }

@@ -58,9 +58,9 @@ TEST_CASE("limits: the watch sees what a kernel takes") {
     CHECK(gate_up.shared_memory == 128 * 2 * 8 * 4);
     // a workgroup that needs to share nothing
     CHECK(needs_of(spirv("gate_up"), std::vector<uint32_t>{32, 32, 8, WEIGHT_MXFP4, 4, 1}).shared_memory == 4);
-    // probabilities, parts of them by subgroup, and a vec2 for each
-    const ShaderNeeds attention = needs_of(spirv("attention"), std::vector<uint32_t>{128, 8, 1});
-    CHECK(attention.shared_memory == 8 * 128 * 4 + 8 * 128 / 4 * 4 + 128 * 8);
+    // probabilities of two keys each, and what a subgroup of four found for each of eight queries
+    const ShaderNeeds attention = needs_of(spirv("attention"), std::vector<uint32_t>{128, 8, 1, 2});
+    CHECK(attention.shared_memory == 8 * 2 * 128 * 4 + 8 * 128 / 4 * 4);
     CHECK(needs_of(spirv("group"), {}).workgroup[0] == 128);
 }
 

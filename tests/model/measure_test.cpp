@@ -87,8 +87,10 @@ TEST_CASE("tuning: what attention shares fits into 16 kB, for any number of quer
         for (const uint32_t group : {1u, 4u, 8u, 16u, 32u, 64u}) {
             device.subgroup_size = subgroup;
             for (const Tuning& t : model::tuning_candidates(device, group, model::Tier::Default)) {
-                CHECK(t.attention_workgroup * (group * 5 + 8) <= 16384);
+                const uint32_t block = t.attention_workgroup * t.attention_keys;
+                CHECK(std::max(block * group * 4, t.attention_workgroup * 32) + t.attention_workgroup * group <= 16384);
                 CHECK(t.attention_workgroup % 32 == 0);
+                CHECK(model::kSegmentSlots % block == 0);
                 CHECK(std::max({t.attention_workgroup, t.lanes * t.decode_splits, t.lanes * t.batch_splits}) <= 128);
             }
         }
