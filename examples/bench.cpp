@@ -194,13 +194,14 @@ class Bench {
     json profile(size_t n) {
         std::vector<gptoss_kernel_time> times(64);
         size_t count = 0;
-        n = std::min(n, tokens_.size());
-        check(gptoss_context_reset(context_));
+        const size_t depth = options_.depths.back();
+        n = std::min(n, tokens_.size() - depth);
+        fill(depth);
         check(gptoss_context_append_tokens(context_, n, tokens_.data()));
         check(gptoss_context_profile(context_, n, sampler_, times.data(), times.size(), &count));
         times.resize(std::min(count, times.size()));
         json result = json::array();
-        print("\n%zu token%s at a time, by kernel:\n", n, n == 1 ? "" : "s");
+        print("\n%zu token%s at a time after %zu, by kernel:\n", n, n == 1 ? "" : "s", depth);
         for (const gptoss_kernel_time& t : times) {
             print("  %-16s %12.1f us in %u dispatches\n", t.name, t.microseconds, t.dispatches);
             result.push_back({{"kernel", t.name}, {"microseconds", t.microseconds}, {"dispatches", t.dispatches}});
