@@ -14,13 +14,12 @@ layout(local_size_x_id = 0) in;
 layout(constant_id = 0) const uint WORKGROUP = 32;  // a multiple of 32
 layout(constant_id = 1) const uint GROUP = 8;       // query heads of a KV head
 layout(constant_id = 2) const bool KV_F16 = true;
-layout(constant_id = 3) const uint LANE_KEYS = 4;  // of a block, that an invocation scores
+layout(constant_id = 3) const uint LANE_KEYS = 4;  // whose rows an invocation reads at once
 
 layout(push_constant) uniform Push { AttentionArgs a; };
 
 const uint BLOCK = WORKGROUP * LANE_KEYS;  // keys
 const uint GROUPS = WORKGROUP / 8;
-const uint VALUES = 4;  // that are read before any is used
 const float MINUS_INFINITY = -3.0e38;
 
 const uint PROBABILITIES = GROUP * BLOCK, SUMS = GROUPS * HEAD_DIM;
@@ -128,13 +127,13 @@ void main() {
         }
         barrier();
         // past the last valid key the probability is 0, and the value any that is finite
-        for (uint j = group; j < n_valid; j += VALUES * GROUPS) {
-            vec4 low[VALUES], high[VALUES];
-            [[unroll]] for (uint i = 0; i < VALUES; i++) {
+        for (uint j = group; j < n_valid; j += LANE_KEYS * GROUPS) {
+            vec4 low[LANE_KEYS], high[LANE_KEYS];
+            [[unroll]] for (uint i = 0; i < LANE_KEYS; i++) {
                 uint slot = first_slot + min(j + i * GROUPS, n_valid - 1);
                 load_row(segment, cache.v_row + key_row(slot, cache.slots, kv_head), lane, low[i], high[i]);
             }
-            [[unroll]] for (uint i = 0; i < VALUES; i++)
+            [[unroll]] for (uint i = 0; i < LANE_KEYS; i++)
                 [[unroll]] for (uint g = 0; g < GROUP; g++) {
                     float p = probability[(j + i * GROUPS) * GROUP + g];
                     sum_low[g] += p * low[i];
