@@ -130,7 +130,7 @@ class Recorder {
         commands_.barrier();
         out(layer);
         commands_.barrier();
-        route(layer);
+        router(layer);
         commands_.barrier();
         if (T_ == 1)
             experts_of_token(layer, next_norm);
@@ -220,7 +220,7 @@ class Recorder {
     }
 
     // router logits = norm(x)·Wr + br; (T, n_experts)
-    void route(const LayerWeights& layer) {
+    void router(const LayerWeights& layer) {
         const args::LinearArgs args{normed_input(T_),
                                     layer.router.address(),
                                     layer.router_bias,
@@ -235,8 +235,8 @@ class Recorder {
     void experts_of_token(const LayerWeights& layer, uint64_t next_norm) {
         const uint32_t k = c_.n_active_experts;
         // swiglu(norm(x)·W1 + b1) of the experts with the k largest router logits; (n_active, intermediate)
-        commands_.dispatch(kernel("gate_up", {workgroup_, tuning_.lanes, 1, WEIGHT_MXFP4, k, false}), gate_up(layer),
-                           gate_tiles(), k);
+        commands_.dispatch(kernel("gate_up", {workgroup_, tuning_.lanes, 1, WEIGHT_MXFP4, k, false}),
+                           gate_up_args(layer), gate_tiles(), k);
         commands_.barrier();
         // x += Σ weight·(hidden·W2 + b2); (1, hidden)
         const args::DownArgs down{residual(next_norm), a_.hidden.address(), layer.expert_table, layer.down_bias,
@@ -330,7 +330,7 @@ class Recorder {
     void experts_exact(const LayerWeights& layer, uint32_t n_tiles) {
         commands_.dispatch(
             kernel("gate_up", {workgroup_, tuning_.lanes, tokens_, WEIGHT_MXFP4, c_.n_active_experts, true}),
-            gate_up(layer), gate_tiles(), n_tiles);
+            gate_up_args(layer), gate_tiles(), n_tiles);
         commands_.barrier();
         const args::DownSlotsArgs down{
             a_.hidden.address(),     layer.expert_table,      layer.down_bias, a_.slots.address(),
@@ -339,7 +339,7 @@ class Recorder {
                            hidden_tiles_, n_tiles);
     }
 
-    args::GateUpArgs gate_up(const LayerWeights& layer) const {
+    args::GateUpArgs gate_up_args(const LayerWeights& layer) const {
         return {normed_input(T_),   layer.expert_table,      layer.gate_up_bias,  a_.router.address(),
                 a_.slots.address(), a_.slot_tiles.address(), a_.hidden.address(), layer.expert_uses,
                 c_.n_experts,       c_.swiglu_limit,         c_.swiglu_alpha};
@@ -373,11 +373,11 @@ class Recorder {
         commands_.barrier();
     }
 
-    const vk::Kernel& kernel(const char* name, const std::vector<uint32_t>& constants) {
+    const vk::Kernel& kernel(const char* name, const std::vector<uint32_t>& constants) const {
         return model_.kernels.get(name, constants);
     }
     const vk::Kernel& coopmat_kernel(const char* name, uint32_t tile, uint32_t weight, uint32_t terms = 1,
-                                     uint32_t kv = 0) {
+                                     uint32_t kv = 0) const {
         const vk::CoopmatShape& shape = model_.device.info().coopmat;
         return model_.kernels.get(name,
                                   {shape.subgroup * tuning_.coopmat_subgroups, shape.subgroup, tile, weight, kv, terms,
