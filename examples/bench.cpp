@@ -197,7 +197,7 @@ class Bench {
         const size_t depth = options_.depths.back();
         n = std::min(n, tokens_.size() - depth);
         fill(depth);
-        check(gptoss_context_append_tokens(context_, n, tokens_.data()));
+        check(gptoss_context_append_tokens(context_, n, tokens_.data() + depth));
         check(gptoss_context_profile(context_, n, sampler_, times.data(), times.size(), &count));
         times.resize(std::min(count, times.size()));
         json result = json::array();
