@@ -10,7 +10,7 @@
 #include <thread>
 #include <type_traits>
 
-#include "error.h"
+#include "base/error.h"
 
 namespace gptoss::api {
 

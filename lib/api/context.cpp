@@ -5,7 +5,7 @@
 #include "api/common.h"
 #include "api/model.h"
 #include "api/sampler.h"
-#include "model/context.h"
+#include "engine/context.h"
 
 using namespace gptoss;
 using namespace gptoss::api;

@@ -1,7 +1,7 @@
 #include <cstdio>
 
 #include "api/common.h"
-#include "model/tuning.h"
+#include "tuning/candidates.h"
 #include "vk/bandwidth.h"
 #include "vk/device.h"
 

@@ -1,4 +1,4 @@
-#include "text/harmony.h"
+#include "text/harmony/harmony.h"
 
 #include <algorithm>
 

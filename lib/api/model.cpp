@@ -1,7 +1,7 @@
 #include "api/model.h"
 
 #include "api/tokenizer.h"
-#include "model/memory.h"
+#include "engine/memory.h"
 
 using namespace gptoss;
 using namespace gptoss::api;

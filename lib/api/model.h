@@ -4,8 +4,8 @@
 #include <memory>
 
 #include "api/common.h"
-#include "model/model.h"
-#include "text/tokenizer.h"
+#include "engine/model.h"
+#include "text/tokenizer/tokenizer.h"
 
 struct gptoss_model : gptoss::api::Handle<gptoss_model> {
     gptoss_model(std::shared_ptr<const gptoss::model::Model> m, std::shared_ptr<const gptoss::text::Tokenizer> t)

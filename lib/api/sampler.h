@@ -2,7 +2,7 @@
 #pragma once
 
 #include "api/common.h"
-#include "model/sampler.h"
+#include "forward/sampling.h"
 
 struct gptoss_sampler : gptoss::api::Handle<gptoss_sampler> {
     gptoss::model::SamplerSettings settings;

@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "api/common.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 // Models and parsers share the tokenizer itself, not the handle.
 struct gptoss_tokenizer : gptoss::api::Handle<gptoss_tokenizer> {

@@ -4,8 +4,8 @@
 #include <cstdio>
 #include <filesystem>
 
-#include "directory.h"
-#include "io/fail.h"
+#include "base/directory.h"
+#include "base/fail.h"
 #include "io/gguf.h"
 #include "io/safetensors.h"
 #include "io/tensor_table.h"

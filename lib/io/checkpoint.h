@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "base/file.h"
 #include "io/config.h"
-#include "io/file.h"
 
 namespace gptoss::io {
 

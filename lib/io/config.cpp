@@ -6,9 +6,9 @@
 #include <initializer_list>
 #include <limits>
 
-#include "io/fail.h"
+#include "base/fail.h"
+#include "base/json.h"
 #include "io/json.h"
-#include "json_safe.h"
 
 namespace gptoss::io {
 

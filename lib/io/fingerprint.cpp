@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "io/hash.h"
+#include "base/hash.h"
 
 namespace gptoss::io {
 

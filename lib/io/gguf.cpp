@@ -5,7 +5,7 @@
 #include <cstring>
 #include <limits>
 
-#include "io/fail.h"
+#include "base/fail.h"
 
 namespace gptoss::io {
 

@@ -1,6 +1,6 @@
 #include "io/json.h"
 
-#include "io/fail.h"
+#include "base/fail.h"
 
 namespace gptoss::io {
 

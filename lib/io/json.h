@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <string>
 
-#include "json_safe.h"
+#include "base/json.h"
 
 namespace gptoss::io {
 

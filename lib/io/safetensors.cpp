@@ -1,8 +1,8 @@
 #include "io/safetensors.h"
 
-#include "io/fail.h"
+#include "base/fail.h"
+#include "base/json.h"
 #include "io/json.h"
-#include "json_safe.h"
 
 namespace gptoss::io {
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "io/fail.h"
+#include "base/fail.h"
 
 namespace gptoss::io {
 

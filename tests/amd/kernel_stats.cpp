@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "args.h"
-#include "model/model.h"
+#include "engine/model.h"
 #include "spirv.h"
 #include "vk/device.h"
 

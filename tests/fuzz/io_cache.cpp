@@ -1,5 +1,5 @@
 // A file of the cache: none, or exactly what is written for its value.
-#include "io/cache.h"
+#include "base/cache.h"
 
 #include <cstdlib>
 
@@ -7,7 +7,7 @@ using namespace gptoss;
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::string_view bytes(reinterpret_cast<const char*>(data), size);
-    if (const auto value = io::parse_cache_entry(bytes, "key"))
-        if (io::make_cache_entry("key", *value) != bytes) std::abort();
+    if (const auto value = parse_cache_entry(bytes, "key"))
+        if (make_cache_entry("key", *value) != bytes) std::abort();
     return 0;
 }

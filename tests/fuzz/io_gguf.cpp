@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "error.h"
+#include "base/error.h"
 
 using namespace gptoss;
 

@@ -1,7 +1,7 @@
 // A model.safetensors.index.json: refused, or every file it names lies beside it.
 #include <cstdlib>
 
-#include "error.h"
+#include "base/error.h"
 #include "io/safetensors.h"
 
 using namespace gptoss;

@@ -1,12 +1,12 @@
 // A saved context: refused, or one whose parts all lie in its bytes. The first byte says for which of some models; the
 // size and the checksum are made right, or nothing would get past them.
-#include "model/state.h"
+#include "engine/state.h"
 
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
-#include "error.h"
+#include "base/error.h"
 
 using namespace gptoss;
 

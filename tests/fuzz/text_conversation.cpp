@@ -1,8 +1,8 @@
 // Conversation JSON: refused with invalid_argument, or rendered ready for the assistant's turn.
 #include <cstdlib>
 
-#include "error.h"
-#include "text/harmony.h"
+#include "base/error.h"
+#include "text/harmony/harmony.h"
 
 using namespace gptoss;
 

@@ -1,7 +1,7 @@
 // Any bytes: what is encoded decodes to the same bytes.
 #include <cstdlib>
 
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 using namespace gptoss;
 

@@ -3,14 +3,14 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "text/harmony.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
+#include "text/harmony/harmony.h"
 
 using namespace gptoss;
 
 static void check_utf8(std::string_view text) {
     while (!text.empty()) {
-        text::Utf8Step step = text::utf8_step(text);
+        Utf8Step step = utf8_step(text);
         if (!step.valid) std::abort();
         text.remove_prefix(step.size);
     }

@@ -3,8 +3,8 @@
 
 #include <cstdlib>
 
-#include "error.h"
-#include "text/sources.h"
+#include "base/error.h"
+#include "text/tokenizer/sources.h"
 
 inline void use_vocabulary(gptoss::text::TokenizerParts parts) {
     using namespace gptoss;

@@ -1,5 +1,5 @@
 // Which experts are copied to device memory, and that the table always leads to the right bytes.
-#include "model/expert_cache.h"
+#include "weights/expert_cache.h"
 
 #include <algorithm>
 #include <random>

@@ -1,6 +1,6 @@
 // A driver that refuses: every allocation in turn, and a device that is lost. Each is a status, and what was there
 // before works on. The validation layer and LeakSanitizer see to it that nothing stays behind.
-#include "error.h"
+#include "base/error.h"
 #include "support.h"
 
 using namespace gptoss;

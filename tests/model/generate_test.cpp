@@ -4,7 +4,7 @@
 #include <stdexcept>
 #include <thread>
 
-#include "error.h"
+#include "base/error.h"
 #include "support.h"
 
 using namespace gptoss;

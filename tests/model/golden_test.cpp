@@ -6,7 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "model/memory.h"
+#include "engine/memory.h"
 #include "reference.h"
 #include "support.h"
 

@@ -4,7 +4,7 @@
 
 #include <cstdlib>
 
-#include "error.h"
+#include "base/error.h"
 #include "reference.h"
 #include "spirv.h"
 #include "support.h"

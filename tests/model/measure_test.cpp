@@ -1,5 +1,5 @@
 // Shapes of kernels chosen by measurement.
-#include "model/measure.h"
+#include "tuning/autotune.h"
 
 #include <algorithm>
 #include <cstdlib>

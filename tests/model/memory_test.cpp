@@ -1,11 +1,11 @@
 // How much memory a model takes, known before; and models that have too little of it: the same results, from weights in
 // host memory.
-#include "model/memory.h"
+#include "engine/memory.h"
 
 #include <algorithm>
 #include <thread>
 
-#include "error.h"
+#include "base/error.h"
 #include "support.h"
 
 using namespace gptoss;

@@ -1,5 +1,5 @@
 // The self-test against devices that are right and devices that are made wrong, and what a load makes of its result.
-#include "model/self_test.h"
+#include "tuning/self_test.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -9,7 +9,7 @@
 #include <functional>
 #include <map>
 
-#include "error.h"
+#include "base/error.h"
 #include "spirv.h"
 #include "support.h"
 

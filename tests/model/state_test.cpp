@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <thread>
 
-#include "error.h"
+#include "base/error.h"
 #include "support.h"
 
 using namespace gptoss;

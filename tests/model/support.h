@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "error.h"
-#include "model/context.h"
+#include "base/error.h"
+#include "engine/context.h"
 #include "synthetic.h"
 
 namespace gptoss::test {

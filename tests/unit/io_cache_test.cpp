@@ -1,4 +1,4 @@
-#include "io/cache.h"
+#include "base/cache.h"
 
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -7,6 +7,7 @@
 
 #include "io_helpers.h"
 
+using namespace gptoss;
 using namespace gptoss::io;
 using namespace gptoss::io::test;
 

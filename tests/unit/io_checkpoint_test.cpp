@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 
+using namespace gptoss;
 using namespace gptoss::io;
 
 namespace {

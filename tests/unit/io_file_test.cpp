@@ -1,4 +1,4 @@
-#include "io/file.h"
+#include "base/file.h"
 
 #include <sys/stat.h>
 
@@ -9,6 +9,7 @@
 
 #include "io_helpers.h"
 
+using namespace gptoss;
 using namespace gptoss::io;
 using namespace gptoss::io::test;
 

@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "error.h"
+#include "base/error.h"
 #include "io/gguf.h"
 
 namespace gptoss::io::test {

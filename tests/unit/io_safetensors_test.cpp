@@ -3,6 +3,7 @@
 
 #include "io_helpers.h"
 
+using namespace gptoss;
 using namespace gptoss::io;
 using namespace gptoss::io::test;
 using nlohmann::json;

@@ -3,8 +3,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "error.h"
-#include "text/harmony.h"
+#include "base/error.h"
+#include "text/harmony/harmony.h"
 
 using namespace gptoss;
 using namespace gptoss::text;

@@ -3,8 +3,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "error.h"
-#include "text/sources.h"
+#include "base/error.h"
+#include "text/tokenizer/sources.h"
 
 using namespace gptoss;
 using namespace gptoss::text;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <random>
 
-#include "text/sources.h"
+#include "text/tokenizer/sources.h"
 
 using namespace gptoss::text;
 

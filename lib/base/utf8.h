@@ -1,0 +1,40 @@
+// Where text is valid UTF-8 and where it is not, as the Unicode standard's table 3-7 has it.
+#pragma once
+
+#include <cstddef>
+#include <string_view>
+
+namespace gptoss {
+
+struct Utf8Step {
+    size_t size;  // bytes of the character, or of the invalid sequence
+    bool valid;
+    bool incomplete;  // the text ends within a character that could still become valid
+};
+
+// The first character of text, which is not empty. An invalid sequence is the longest start of a character, or one
+// byte.
+inline Utf8Step utf8_step(std::string_view text) {
+    auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+    unsigned char first = byte(0);
+    if (first < 0x80) return {1, true, false};
+    size_t length = first >= 0xC2 && first <= 0xDF   ? 2
+                    : first >= 0xE0 && first <= 0xEF ? 3
+                    : first >= 0xF0 && first <= 0xF4 ? 4
+                                                     : 0;
+    if (length == 0) return {1, false, false};
+    for (size_t i = 1; i < length; ++i) {
+        if (i == text.size()) return {i, false, true};
+        unsigned char low = 0x80, high = 0xBF;
+        if (i == 1) {
+            if (first == 0xE0) low = 0xA0;   // overlong
+            if (first == 0xED) high = 0x9F;  // surrogates
+            if (first == 0xF0) low = 0x90;   // overlong
+            if (first == 0xF4) high = 0x8F;  // above U+10FFFF
+        }
+        if (byte(i) < low || byte(i) > high) return {i, false, false};
+    }
+    return {length, true, false};
+}
+
+}  // namespace gptoss

@@ -1,0 +1,86 @@
+#include "engine/memory.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "engine/context.h"
+
+namespace gptoss::model {
+
+namespace {
+
+constexpr uint64_t kReservedTokens = 8192;
+
+// What runs if it passes the self-test; what comes after it takes no more memory.
+Tuning first_tuning(const io::Config& config, const ModelOptions& options, const vk::DeviceInfo& device) {
+    if (!options.candidates.empty()) return options.candidates.front();
+    return tuning_candidates(device, config.n_heads / config.n_kv_heads, options.tier).front();
+}
+
+}  // namespace
+
+ContextFootprint context_footprint(const io::Config& config, const Tuning& tuning, bool kv_f16, uint32_t max_tokens,
+                                   uint32_t max_batch) {
+    const KvCache::Footprint cache = KvCache::footprint(config, kv_f16, max_tokens, max_batch);
+    const uint64_t staging =
+        vk::Buffer::footprint(max_batch * sizeof(args::Token)) + vk::Buffer::footprint(config.vocab * 4ull);
+    return {cache.full, cache.at_first, Activations::footprint(config, tuning, max_batch) + Sampler::footprint(config),
+            staging};
+}
+
+Room room_for_weights(const io::Config& config, const ModelOptions& options, const vk::DeviceInfo& device) {
+    Room room;
+    // a driver takes some itself, for pipelines and the like
+    room.device =
+        options.memory_budget ? options.memory_budget : device.memory_available - device.memory_available / 32;
+    const auto tokens = static_cast<uint32_t>(
+        std::min<uint64_t>(options.context_length ? options.context_length : kReservedTokens, config.max_context));
+    const Tuning tuning = first_tuning(config, options, device);
+    const ContextFootprint context =
+        context_footprint(config, tuning, options.kv_f16, tokens, std::min(tokens, tuning.default_batch()));
+    room.reserved = context.cache + context.activations;
+    if (options.host_memory) {
+        room.host = options.host_memory;
+    } else if (device.type != VK_PHYSICAL_DEVICE_TYPE_CPU) {
+        room.host = vk::host_memory_available();
+    } else if (options.memory_budget) {
+        room.host = vk::host_memory_available() - std::min(vk::host_memory_available(), options.memory_budget);
+    }
+    return room;
+}
+
+MemoryEstimate estimate_memory(const io::Checkpoint& checkpoint, const ModelOptions& options, uint64_t max_tokens,
+                               uint64_t max_batch) {
+    const vk::DeviceInfo device = vk::choose_device(options.device);
+    const Tuning tuning = first_tuning(checkpoint.config, options, device);
+    const uint32_t tokens = checked_max_tokens(checkpoint.config, max_tokens);
+    MemoryEstimate estimate;
+    estimate.context = context_footprint(checkpoint.config, tuning, options.kv_f16, tokens,
+                                         checked_max_batch(checkpoint.config, tuning, device, tokens, max_batch));
+    estimate.available = options.memory_budget ? options.memory_budget : device.memory_available;
+    const Room room = room_for_weights(checkpoint.config, options, device);
+    try {
+        estimate.weights = Weights::estimate(checkpoint, options.load, device, room);
+        const uint64_t context = estimate.context.cache + estimate.context.activations;
+        estimate.fits = estimate.weights.device + context <= room.device;
+    } catch (const Error& e) {
+        if (e.status() != Status::InsufficientMemory) throw;
+        estimate.weights = Weights::estimate(checkpoint, options.load, device, Room{});
+    }
+    return estimate;
+}
+
+void require_room_for_context(const Model& model, uint32_t max_tokens, uint32_t max_batch) {
+    const ContextFootprint needs = context_footprint(model.config, model.tuning, model.kv_f16, max_tokens, max_batch);
+    const uint64_t available = model.device.available();
+    if (needs.first_cache + needs.activations > available)
+        throw Error(
+            Status::InsufficientMemory,
+            "a context with batches of " + std::to_string(max_batch) + " tokens needs " +
+                std::to_string(needs.first_cache + needs.activations) + " bytes of device memory, and up to " +
+                std::to_string(needs.cache + needs.activations) + " once it holds " + std::to_string(max_tokens) +
+                " tokens: " + std::to_string(available) + " are free" +
+                (model.device.budget() ? " within the budget of " + std::to_string(model.device.budget()) : ""));
+}
+
+}  // namespace gptoss::model

@@ -1,0 +1,35 @@
+// How much memory a model and its contexts take, known before there is one.
+#pragma once
+
+#include "engine/model.h"
+
+namespace gptoss::model {
+
+// The device memory and, beside it, the host memory of a context, bytes.
+struct ContextFootprint {
+    uint64_t cache = 0;        // keys and values, once the context is full
+    uint64_t first_cache = 0;  // as it begins
+    uint64_t activations = 0;
+    uint64_t staging = 0;  // host memory
+};
+ContextFootprint context_footprint(const io::Config& config, const Tuning& tuning, bool kv_f16, uint32_t max_tokens,
+                                   uint32_t max_batch);
+
+// The memory for the weights of a model that is about to be loaded.
+Room room_for_weights(const io::Config& config, const ModelOptions& options, const vk::DeviceInfo& device);
+
+struct MemoryEstimate {
+    Weights::Footprint weights;
+    ContextFootprint context;
+    uint64_t available = 0;  // device memory: the budget, or what is free
+    bool fits = false;       // if not, `weights` is that of all weights in device memory
+};
+// Of a model loaded with these options and one context. Reads the checkpoint's headers, and loads nothing. max_tokens
+// and max_batch as for Context.
+MemoryEstimate estimate_memory(const io::Checkpoint& checkpoint, const ModelOptions& options, uint64_t max_tokens,
+                               uint64_t max_batch);
+
+// Throws InsufficientMemory, with the sizes, where there is no room on the device for a new context.
+void require_room_for_context(const Model& model, uint32_t max_tokens, uint32_t max_batch);
+
+}  // namespace gptoss::model

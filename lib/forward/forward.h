@@ -1,0 +1,57 @@
+// The forward pass.
+#pragma once
+
+#include <vector>
+
+#include "engine/model.h"
+#include "forward/kv_cache.h"
+
+namespace gptoss::model {
+
+// Buffers that one forward pass works in; T is the most tokens of a batch.
+struct Activations {
+    Activations(const Model& model, uint32_t max_batch);
+
+    uint32_t max_batch;
+    vk::Buffer tokens;         // (T) args::Token
+    vk::Buffer x;              // (T, hidden) the residual
+    vk::Buffer normed;         // (T, hidden)
+    vk::Buffer squares;        // (T, n_squares)
+    vk::Buffer q;              // (T, n_heads, 64)
+    vk::Buffer attention;      // (T, n_heads, 64)
+    vk::Buffer parts;          // (n_heads, attention_splits, 66) of one token
+    vk::Buffer router;         // (T, n_experts)
+    vk::Buffer expert_choice;  // (T, n_active)
+    vk::Buffer expert_weight;  // (T, n_active)
+    vk::Buffer slots;          // (T * n_active)
+    vk::Buffer slot_tiles;     // (tiles, 3)
+    vk::Buffer rounded;        // activations as float16 or integers, for tiers that multiply them; HalveArgs, RoundArgs
+    vk::Buffer rounded_scales;  // of their rows or blocks
+    vk::Buffer hidden;          // (T * n_active, intermediate)
+    vk::Buffer expert_out;      // (T * n_active, hidden)
+    vk::Buffer logits;          // (vocab) of the last token
+
+    // The device memory that they take, bytes.
+    static uint64_t footprint(const io::Config& config, const Tuning& tuning, uint32_t max_batch);
+
+  private:
+    struct Part {
+        vk::Buffer Activations::*buffer;
+        uint64_t size;
+        const char* what;
+    };
+    static std::vector<Part> parts_of(const io::Config& config, const Tuning& tuning, uint32_t max_batch);
+};
+
+// The most workgroups in a dimension of a dispatch that a batch takes.
+uint64_t workgroups_of_batch(const io::Config& config, const Tuning& tuning, uint32_t n_tokens);
+
+// What the experts' activations of a batch are multiplied by where cooperative matrices take them as float16.
+float swiglu_half_scale(const io::Config& config);
+
+// Records layers [first_layer, last_layer) of the forward pass of n_tokens tokens that stand in activations.tokens;
+// the embedding comes before layer 0, the logits of the last token, if wanted, after the last layer.
+void record_forward(vk::Commands& commands, const Model& model, const Activations& activations, const KvCache& cache,
+                    uint32_t n_tokens, uint32_t first_layer, uint32_t last_layer, bool want_logits);
+
+}  // namespace gptoss::model

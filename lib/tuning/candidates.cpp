@@ -1,0 +1,167 @@
+#include "tuning/candidates.h"
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <cmath>
+#include <optional>
+
+#include "base/error.h"
+#include "spirv.h"
+#include "tuning/self_test.h"
+#include "weights/tiles.h"
+
+namespace gptoss::model {
+
+namespace {
+
+uint32_t stored_as(const io::Matrix& matrix, uint32_t dense) {
+    return dense == UINT32_MAX ? weight_of(matrix.type) : dense;
+}
+
+std::string join(std::initializer_list<uint32_t> numbers) {
+    std::string text;
+    for (const uint32_t n : numbers) text += (text.empty() ? "" : " ") + std::to_string(n);
+    return text;
+}
+
+// What a cached result says: the candidate's index on the first line, then what was left out before it, a line each.
+std::optional<Choice> parse_choice(const std::string& text, const std::vector<Tuning>& candidates, const Log& log) {
+    uint32_t index = 0;
+    const char* end = text.data() + text.size();
+    const auto [at, error] = std::from_chars(text.data(), end, index);
+    if (error != std::errc() || at == end || *at != '\n' || index >= candidates.size()) return {};
+    for (size_t start = at + 1 - text.data(), stop; start < text.size(); start = stop + 1) {
+        stop = std::min(text.find('\n', start), text.size());
+        if (log) log(kLogWarning, text.substr(start, stop - start));
+    }
+    return Choice{candidates[index], index};
+}
+
+}  // namespace
+
+Tuning Tuning::for_device(const vk::DeviceInfo& device, uint32_t group) {
+    Tuning t;
+    // what attention.comp shares: a float a query and key, or a group's sums, and one a query and subgroup
+    const auto shared = [&] { return t.attention_workgroup * (std::max(group * t.attention_keys * 4, 32u) + group); };
+    const auto fit_attention = [&](uint32_t workgroup, uint32_t keys) {
+        t.attention_workgroup = workgroup;
+        t.attention_keys = keys;
+        while (t.attention_keys > 1 && shared() > device.shared_memory) t.attention_keys /= 2;
+        while (t.attention_workgroup > 32 && shared() > device.shared_memory) t.attention_workgroup /= 2;
+    };
+    if (device.type == VK_PHYSICAL_DEVICE_TYPE_CPU) {  // a workgroup is a thread's: sharing it only costs
+        fit_attention(32, 4);
+        return t;
+    }
+    t.lanes = device.subgroup_size == 64 ? 64 : 32;
+    const uint32_t groups = std::min(device.max_workgroup, 256u) / t.lanes;
+    t.decode_splits = groups;
+    t.batch_splits = std::min(groups, 2u);
+    fit_attention(64, 2);
+    t.attention_splits = 32;
+    t.use_coopmat(device);
+    return t;
+}
+
+void Tuning::use_coopmat(const vk::DeviceInfo& device) {
+    if (device.coopmat.m == 0 || spirv("qkv_coopmat").empty()) return;
+    const auto too_large = [&] { return coopmat_subgroups * device.coopmat.subgroup > device.max_workgroup; };
+    coopmat_subgroups = std::clamp(128 / device.coopmat.subgroup, 4u, 16u);
+    while (coopmat_subgroups > 2 && too_large()) coopmat_subgroups /= 2;
+    // what the largest kernel shares: blocks of weights and activations, of 80 bytes a row, and a part of the sums of
+    // each subgroup; rows of two terms fill as much with half the tokens, but not with fewer than 32
+    const auto shared = [&](uint32_t tokens) {
+        const uint32_t results = coopmat_subgroups * 2 * device.coopmat.m * device.coopmat.n * 4;
+        return (64 + std::max(tokens, 64u)) * 80 + results + 32 / device.coopmat.m * tokens * 4;
+    };
+    while (coopmat_tokens > 32 && shared(coopmat_tokens) > device.shared_memory) coopmat_tokens /= 2;
+    while (coopmat_subgroups > 2 && shared(coopmat_tokens) > device.shared_memory) coopmat_subgroups /= 2;
+    if (!too_large() && shared(coopmat_tokens) <= device.shared_memory) coopmat_batch = 32;
+}
+
+void Tuning::use_integer(const vk::DeviceInfo& device) {
+    if (!device.integer_dot) return;
+    coopmat_batch = UINT32_MAX;
+    integer_batch = 32;
+}
+
+std::string Tuning::text() const {
+    return join({lanes, decode_splits, batch_splits, batch_tokens, attention_workgroup, attention_keys,
+                 attention_splits}) +
+           (coopmat()
+                ? ", cooperative matrices " + join({coopmat_batch, coopmat_subgroups, coopmat_tokens, coopmat_groups})
+                : "") +
+           (integer() ? ", integers " + join({integer_batch, integer_tokens}) : "");
+}
+
+std::vector<Tuning> tuning_candidates(const vk::DeviceInfo& device, uint32_t group, Tier tier) {
+    Tuning best = Tuning::for_device(device, group), exact = best, plain, plainest;
+    exact.coopmat_batch = UINT32_MAX;
+    if (tier == Tier::Coopmat) {
+        best.use_coopmat(device);
+        if (!best.coopmat())
+            throw Error(Status::UnsupportedArgument, "options.tier: device \"" + device.name +
+                                                         "\" has no cooperative matrices that the kernels can use");
+        return {best};
+    }
+    if (tier == Tier::Integer) {
+        best.use_integer(device);
+        if (!best.integer())
+            throw Error(Status::UnsupportedArgument,
+                        "options.tier: device \"" + device.name + "\" has no integer dot products");
+        return {best};
+    }
+    // one group of lanes a workgroup, so that nothing is shared between subgroups of 32; then without sharing a weight
+    plainest.batch_tokens = 1;
+    std::vector<Tuning> list;
+    if (tier == Tier::Default && best.coopmat()) list.push_back(best);
+    for (const Tuning& t : {exact, plain, plainest})
+        if (list.empty() || t != list.back()) list.push_back(t);
+    return list;
+}
+
+KernelNeeds::KernelNeeds(const io::Checkpoint& checkpoint, uint32_t dense, bool f16)
+    : config(checkpoint.config),
+      kv_f16(f16),
+      embedding(stored_as(checkpoint.embedding, dense)),
+      qkv(stored_as(checkpoint.layers.front().q, dense)),
+      out(stored_as(checkpoint.layers.front().out, dense)),
+      router(weight_of(checkpoint.layers.front().router.type)),
+      lm_head(stored_as(checkpoint.lm_head, dense)) {}
+
+std::string KernelNeeds::text() const {
+    return join({config.n_heads / config.n_kv_heads, config.n_experts, config.n_active_experts, kv_f16, embedding, qkv,
+                 out, router, lm_head});
+}
+
+Choice choose_tuning(const std::shared_ptr<Gpu>& gpu, const KernelNeeds& needs, const std::vector<Tuning>& candidates,
+                     const Log& log) {
+    std::string key = gpu->identity + "self-test\n" + needs.text() + "\n";
+    for (const Tuning& t : candidates) key += t.text() + "\n";
+    if (const auto known = gpu->cache.read(key))
+        if (const auto choice = parse_choice(*known, candidates, log)) return *choice;
+
+    const auto start = std::chrono::steady_clock::now();
+    const vk::DeviceInfo& device = gpu->device.info();
+    const std::string name = "device \"" + device.name + "\" (" + device.driver + ")";
+    std::string findings, last;
+    for (uint32_t i = 0; i < candidates.size(); i++) {
+        last = self_test(gpu, needs, candidates[i]);
+        if (last.empty()) {
+            gpu->cache.write(key, std::to_string(i) + "\n" + findings);
+            gpu->save();
+            const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
+            if (log)
+                log(kLogInfo, name + " passed its self-test in " + std::to_string(std::lround(took.count())) + " ms");
+            return {candidates[i], i};
+        }
+        const std::string finding = name + " fails its self-test with the kernels' shape " + candidates[i].text() +
+                                    ", which is left out: " + last;
+        findings += finding + "\n";
+        if (log) log(kLogWarning, finding);
+    }
+    throw Error(Status::UnsupportedSystem, name + " gives wrong results, also with the plainest kernels: " + last);
+}
+
+}  // namespace gptoss::model
