@@ -48,7 +48,7 @@ gptoss_status gptoss_device_get_info(uint32_t index, gptoss_device_info* info_ou
         std::snprintf(info.driver, sizeof info.driver, "%s", device.driver.c_str());
         info.type = type_of(device.type);
         model::Tuning tuning;
-        tuning.use_coopmat(device);
+        model::use_coopmat(tuning, device);
         info.tier = static_cast<gptoss_kernel_tier>(tuning.tier());
         info.memory_size = device.memory_size;
         info.memory_available = device.memory_available;

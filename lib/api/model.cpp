@@ -91,7 +91,7 @@ gptoss_status gptoss_model_create(const char* path, const gptoss_model_options* 
         const model::ModelOptions read = read_options(options);
         const io::Checkpoint checkpoint(path);
         auto tokenizer = text::Tokenizer::for_checkpoint(path);
-        *model_out = new gptoss_model(std::make_shared<const model::Model>(checkpoint, read), std::move(tokenizer));
+        *model_out = new gptoss_model(model::open_model(checkpoint, read), std::move(tokenizer));
     });
 }
 

@@ -60,8 +60,9 @@ Context::Context(std::shared_ptr<const Model> model, uint64_t max_tokens, uint64
       sampler_(*model_),
       token_staging_(model_->device, max_batch_ * sizeof(args::Token), vk::Memory::Upload, "tokens"),
       logits_staging_(model_->device, model_->config.vocab * 4ull, vk::Memory::Readback, "logits"),
-      commands_(model_->device, model_->kernels),
-      batch_commands_{vk::Commands(model_->device, model_->kernels), vk::Commands(model_->device, model_->kernels)} {
+      commands_(model_->device, model_->pipelines),
+      batch_commands_{vk::Commands(model_->device, model_->pipelines),
+                      vk::Commands(model_->device, model_->pipelines)} {
     if (const ExpertCache* experts = model_->weights.expert_cache())
         expert_counts_ =
             vk::Buffer(model_->device, (kAhead + 1) * experts->counts_bytes(), vk::Memory::Readback, "uses of experts");
@@ -199,7 +200,7 @@ std::vector<vk::KernelTime> Context::profile(uint32_t n, const SamplerSettings& 
     const auto end = static_cast<uint32_t>(tokens_.size());
     go_back(end - n);
     compute_until(end - n);
-    vk::Commands commands(model_->device, model_->kernels);
+    vk::Commands commands(model_->device, model_->pipelines);
     commands.enable_profile();
     cache_->will_write(end - n, n);
     commands.begin();
@@ -303,7 +304,7 @@ void Context::record_first_draw(vk::Commands& commands, const SamplerSettings& s
 void Context::submit_step(uint32_t index, const SamplerSettings& settings) {
     Step& step = steps_[index];
     if (!step.commands || step.settings != settings) {
-        auto commands = std::make_unique<vk::Commands>(model_->device, model_->kernels);
+        auto commands = std::make_unique<vk::Commands>(model_->device, model_->pipelines);
         commands->begin();
         record_forward(*commands, *model_, activations_, *cache_, 1, 0, model_->config.n_layers, true);
         commands->barrier();
@@ -344,7 +345,7 @@ void Context::save(std::span<std::byte> state) const {
     put(0, &header, sizeof header);
     put(layout.tokens, tokens_.data(), header.n_tokens * 4ull);
     put(layout.computed, computed_.data(), header.n_computed * 4ull);
-    vk::Transfer transfer(model_->device, model_->kernels, vk::Memory::Readback, layout.size);
+    vk::Transfer transfer(model_->device, model_->pipelines, vk::Memory::Readback, layout.size);
     transfer.read(activations_.logits, 0, layout.cache - layout.logits, state.data() + layout.logits);
     for (const KvCache::Piece& piece : cache_->pieces(header.n_computed, header.ring_first))
         transfer.read(*piece.buffer, piece.offset, piece.size, state.data() + layout.cache + piece.at);
@@ -362,7 +363,7 @@ void Context::restore(std::span<const std::byte> bytes) {
     auto cache = std::make_unique<KvCache>(*model_, max_tokens_, max_batch_);
     cache->begin_restore(header.n_computed, header.ring_first, std::span(header.snapshots).first(header.n_snapshots));
     logits_of_ = 0;  // of the context as it was: they are computed again if this fails
-    vk::Transfer transfer(model_->device, model_->kernels, vk::Memory::Upload, bytes.size());
+    vk::Transfer transfer(model_->device, model_->pipelines, vk::Memory::Upload, bytes.size());
     transfer.write(activations_.logits, 0, state.logits.size(), state.logits.data());
     for (const KvCache::Piece& piece : cache->pieces(header.n_computed, header.ring_first))
         transfer.write(*piece.buffer, piece.offset, piece.size, state.cache.data() + piece.at);

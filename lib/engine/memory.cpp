@@ -60,12 +60,12 @@ MemoryEstimate estimate_memory(const io::Checkpoint& checkpoint, const ModelOpti
     estimate.available = options.memory_budget ? options.memory_budget : device.memory_available;
     const Room room = room_for_weights(checkpoint.config, options, device);
     try {
-        estimate.weights = Weights::estimate(checkpoint, options.load, device, room);
+        estimate.weights = estimate_weights(checkpoint, options.load, device, room);
         const uint64_t context = estimate.context.cache + estimate.context.activations;
         estimate.fits = estimate.weights.device + context <= room.device;
     } catch (const Error& e) {
         if (e.status() != Status::InsufficientMemory) throw;
-        estimate.weights = Weights::estimate(checkpoint, options.load, device, Room{});
+        estimate.weights = estimate_weights(checkpoint, options.load, device, Room{});
     }
     return estimate;
 }

@@ -1,7 +1,7 @@
 // How much memory a model and its contexts take, known before there is one.
 #pragma once
 
-#include "engine/model.h"
+#include "engine/open.h"
 
 namespace gptoss::model {
 
@@ -19,7 +19,7 @@ ContextFootprint context_footprint(const io::Config& config, const Tuning& tunin
 Room room_for_weights(const io::Config& config, const ModelOptions& options, const vk::DeviceInfo& device);
 
 struct MemoryEstimate {
-    Weights::Footprint weights;
+    WeightsFootprint weights;
     ContextFootprint context;
     uint64_t available = 0;  // device memory: the budget, or what is free
     bool fits = false;       // if not, `weights` is that of all weights in device memory

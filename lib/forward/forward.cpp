@@ -40,9 +40,9 @@ uint32_t coopmat_tile(const Tuning& tuning, uint32_t tokens, uint32_t row_tiles,
 
 }  // namespace
 
-Activations::Activations(const Model& model, uint32_t batch) : max_batch(batch) {
-    for (const Part& part : parts_of(model.config, model.tuning, batch))
-        this->*part.buffer = vk::Buffer(model.device, part.size, vk::Memory::Device, part.what);
+Activations::Activations(const Network& network, uint32_t batch) : max_batch(batch) {
+    for (const Part& part : parts_of(network.config, network.tuning, batch))
+        this->*part.buffer = vk::Buffer(network.device, part.size, vk::Memory::Device, part.what);
 }
 
 std::vector<Activations::Part> Activations::parts_of(const io::Config& c, const Tuning& tuning, uint32_t batch) {
@@ -91,12 +91,13 @@ namespace {
 // Records the parts of one batch's forward pass, in the order of its methods.
 class Recorder {
   public:
-    Recorder(vk::Commands& commands, const Model& model, const Activations& activations, const KvCache& cache,
+    Recorder(vk::Commands& commands, const Network& network, const Activations& activations, const KvCache& cache,
              uint32_t n_tokens)
         : commands_(commands),
-          model_(model),
-          c_(model.config),
-          tuning_(model.tuning),
+          network_(network),
+          kernels_(network.kernels),
+          c_(network.config),
+          tuning_(network.tuning),
           a_(activations),
           cache_(cache),
           T_(n_tokens),
@@ -111,18 +112,18 @@ class Recorder {
 
     // x = embedding[token]; (T, hidden)
     void embed() {
-        const TiledMatrix& embedding = model_.weights.embedding;
+        const TiledMatrix& embedding = network_.weights.embedding;
         for (const TiledMatrix::Part& part : embedding.parts) {
-            const args::EmbedArgs args{residual(model_.weights.layers[0].attn_norm), part.address, a_.tokens.address(),
-                                       part.first_row, part.rows};
-            commands_.dispatch(kernel("embed", {32, 32, 1, embedding.weight}), args, hidden_tiles_, T_);
+            const args::EmbedArgs args{residual(network_.weights.layers[0].attn_norm), part.address,
+                                       a_.tokens.address(), part.first_row, part.rows};
+            commands_.dispatch(kernels_.embed({32, 32, 1, embedding.weight}), args, hidden_tiles_, T_);
         }
     }
 
     void layer(uint32_t i) {
-        const std::vector<LayerWeights>& layers = model_.weights.layers;
+        const std::vector<LayerWeights>& layers = network_.weights.layers;
         const LayerWeights& layer = layers[i];
-        const uint64_t next_norm = i + 1 < c_.n_layers ? layers[i + 1].attn_norm : model_.weights.final_norm;
+        const uint64_t next_norm = i + 1 < c_.n_layers ? layers[i + 1].attn_norm : network_.weights.final_norm;
         commands_.barrier();
         qkv(i, layer);
         commands_.barrier();
@@ -143,12 +144,12 @@ class Recorder {
         args::Input last = normed_input(1);
         last.x += uint64_t{T_ - 1} * c_.hidden * 4;
         last.squares += uint64_t{T_ - 1} * n_squares_ * 4;
-        const TiledMatrix& lm_head = model_.weights.lm_head;
+        const TiledMatrix& lm_head = network_.weights.lm_head;
         for (const TiledMatrix::Part& part : lm_head.parts) {
             const args::LinearArgs args{last,      part.address, 0, a_.logits.address() + uint64_t{part.first_row} * 4,
                                         part.rows, c_.vocab,     0};
             commands_.dispatch(
-                kernel("linear", {tuning_.lanes * tuning_.decode_splits, tuning_.lanes, 1, lm_head.weight}), args,
+                kernels_.linear({tuning_.lanes * tuning_.decode_splits, tuning_.lanes, 1, lm_head.weight}), args,
                 tile_count(part.rows));
         }
     }
@@ -157,8 +158,8 @@ class Recorder {
     // q, k, v = norm(x)·W + b, rotated; k and v to the cache; (T, n_heads + 2 n_kv_heads, 64)
     void qkv(uint32_t i, const LayerWeights& layer) {
         const uint32_t heads = tile_count(layer.qkv.rows), kv_f16 = is_f16(i);
-        const uint64_t rope = model_.weights.rope;
-        const uint32_t rope_coarse = model_.weights.rope_coarse;
+        const uint64_t rope = network_.weights.rope;
+        const uint32_t rope_coarse = network_.weights.rope_coarse;
         if (tier_ == Tier::Coopmat) {
             halve(normed_input(T_), kQkvTerms);
             const args::QkvCoopmatArgs args{half_input(c_.hidden, layer.qkv.largest),
@@ -172,14 +173,13 @@ class Recorder {
                                             c_.n_kv_heads,
                                             rope_coarse};
             const uint32_t tile = coopmat_tile(tuning_, T_, heads, kQkvTerms);
-            commands_.dispatch(coopmat_kernel("qkv_coopmat", tile, layer.qkv.weight, kQkvTerms, kv_f16), args, heads,
+            commands_.dispatch(kernels_.qkv_coopmat(coopmat(tile, layer.qkv.weight, kQkvTerms, kv_f16)), args, heads,
                                (T_ + tile - 1) / tile);
         } else {
             const args::QkvArgs args{normed_input(T_),    layer.qkv.address(), layer.qkv_bias, rope,
                                      a_.tokens.address(), cache_.table(i),     a_.q.address(), c_.n_heads,
                                      c_.n_kv_heads,       rope_coarse};
-            commands_.dispatch(kernel("qkv", {workgroup_, tuning_.lanes, tokens_, layer.qkv.weight, kv_f16}), args,
-                               heads, token_groups_);
+            commands_.dispatch(kernels_.qkv({product(layer.qkv.weight), kv_f16}), args, heads, token_groups_);
         }
     }
 
@@ -190,14 +190,14 @@ class Recorder {
         const args::AttentionArgs args{
             a_.q.address(),     a_.tokens.address(), cache_.table(i), layer.sinks, a_.attention.address(),
             a_.parts.address(), c_.n_heads,          c_.n_kv_heads,   window,      splits};
-        commands_.dispatch(kernel("attention", {tuning_.attention_workgroup, c_.n_heads / c_.n_kv_heads, is_f16(i),
-                                                tuning_.attention_keys}),
+        commands_.dispatch(kernels_.attention({tuning_.attention_workgroup, c_.n_heads / c_.n_kv_heads, is_f16(i),
+                                               tuning_.attention_keys}),
                            args, splits, c_.n_kv_heads, T_);
         if (splits > 1) {
             commands_.barrier();
             const args::CombineArgs combine{a_.parts.address(), layer.sinks, a_.attention.address(), c_.n_heads,
                                             splits};
-            commands_.dispatch(kernel("combine", {}), combine, c_.n_heads, T_);
+            commands_.dispatch(kernels_.combine(), combine, c_.n_heads, T_);
         }
     }
 
@@ -209,13 +209,12 @@ class Recorder {
             const args::OutCoopmatArgs args{residual(layer.mlp_norm), half_input(cols, layer.out.largest),
                                             layer.out.address(), layer.out_bias};
             const uint32_t tile = coopmat_tile(tuning_, T_, hidden_tiles_);
-            commands_.dispatch(coopmat_kernel("out_coopmat", tile, layer.out.weight), args, hidden_tiles_,
+            commands_.dispatch(kernels_.out_coopmat(coopmat(tile, layer.out.weight)), args, hidden_tiles_,
                                (T_ + tile - 1) / tile);
         } else {
             const args::OutArgs args{
                 residual(layer.mlp_norm), a_.attention.address(), layer.out.address(), layer.out_bias, cols, T_};
-            commands_.dispatch(kernel("out", {workgroup_, tuning_.lanes, tokens_, layer.out.weight}), args,
-                               hidden_tiles_, token_groups_);
+            commands_.dispatch(kernels_.out(product(layer.out.weight)), args, hidden_tiles_, token_groups_);
         }
     }
 
@@ -228,20 +227,19 @@ class Recorder {
                                     c_.n_experts,
                                     c_.n_experts,
                                     1};
-        commands_.dispatch(kernel("linear", {workgroup_, tuning_.lanes, tokens_, layer.router.weight}), args,
-                           tile_count(c_.n_experts), token_groups_);
+        commands_.dispatch(kernels_.linear(product(layer.router.weight)), args, tile_count(c_.n_experts),
+                           token_groups_);
     }
 
     void experts_of_token(const LayerWeights& layer, uint64_t next_norm) {
         const uint32_t k = c_.n_active_experts;
         // swiglu(norm(x)·W1 + b1) of the experts with the k largest router logits; (n_active, intermediate)
-        commands_.dispatch(kernel("gate_up", {workgroup_, tuning_.lanes, 1, WEIGHT_MXFP4, k, false}),
-                           gate_up_args(layer), gate_tiles(), k);
+        commands_.dispatch(kernels_.gate_up({product(WEIGHT_MXFP4), k, false}), gate_up_args(layer), gate_tiles(), k);
         commands_.barrier();
         // x += Σ weight·(hidden·W2 + b2); (1, hidden)
         const args::DownArgs down{residual(next_norm), a_.hidden.address(), layer.expert_table, layer.down_bias,
                                   a_.router.address(), c_.intermediate,     c_.n_experts,       1};
-        commands_.dispatch(kernel("down", {workgroup_, tuning_.lanes, 1, WEIGHT_MXFP4, k}), down, hidden_tiles_, 1);
+        commands_.dispatch(kernels_.down({product(WEIGHT_MXFP4), k}), down, hidden_tiles_, 1);
     }
 
     // Tokens are sorted by expert, in tiles of (token, choice) slots; each tile is multiplied by its expert's weights.
@@ -262,7 +260,7 @@ class Recorder {
                                     k,
                                     tile_slots,
                                     slot_tile_room(c_, T_, tile_slots)};
-        commands_.dispatch(kernel("topk", {k}), route, T_);
+        commands_.dispatch(kernels_.topk({k}), route, T_);
         // beside topk, what the experts multiply
         if (tier_ == Tier::Coopmat)
             halve(normed_input(T_));
@@ -270,7 +268,7 @@ class Recorder {
             round(normed_input(T_));
         else
             commands_.barrier();
-        commands_.dispatch(kernel("group", {}), route, 1);
+        commands_.dispatch(kernels_.group(), route, 1);
         commands_.barrier();
         if (tier_ == Tier::Coopmat)
             experts_coopmat(layer, tile_slots, route.n_tiles);
@@ -281,7 +279,7 @@ class Recorder {
         commands_.barrier();
         // x += Σ weight·output; (T, hidden)
         const args::MergeArgs merge{residual(next_norm), a_.expert_out.address(), a_.expert_weight.address(), k};
-        commands_.dispatch(kernel("merge", {}), merge, hidden_tiles_, T_);
+        commands_.dispatch(kernels_.merge(), merge, hidden_tiles_, T_);
     }
 
     // Of every slot, in each of the tiers: swiglu(norm(x)·W1 + b1), (T * n_active, intermediate), and of that
@@ -298,7 +296,7 @@ class Recorder {
                                               c_.swiglu_limit,
                                               c_.swiglu_alpha,
                                               c_.n_active_experts};
-        commands_.dispatch(coopmat_kernel("gate_up_coopmat", tile_slots, WEIGHT_MXFP4), gate_up, gate_tiles(), n_tiles);
+        commands_.dispatch(kernels_.gate_up_coopmat(coopmat(tile_slots, WEIGHT_MXFP4)), gate_up, gate_tiles(), n_tiles);
         commands_.barrier();
         args::HalfInput hidden = half_input(c_.intermediate, layer.down_largest);
         hidden.x = a_.hidden.address();
@@ -310,33 +308,31 @@ class Recorder {
                                          a_.slot_tiles.address(),
                                          a_.expert_out.address(),
                                          c_.hidden};
-        commands_.dispatch(coopmat_kernel("down_coopmat", tile_slots, WEIGHT_MXFP4), down, hidden_tiles_, n_tiles);
+        commands_.dispatch(kernels_.down_coopmat(coopmat(tile_slots, WEIGHT_MXFP4)), down, hidden_tiles_, n_tiles);
     }
 
     void experts_integer(const LayerWeights& layer, uint32_t tile_slots, uint32_t n_tiles) {
-        const std::vector<uint32_t> constants = {workgroup_, tuning_.lanes, tile_slots, WEIGHT_MXFP4};
+        const ProductConstants constants{workgroup_, tuning_.lanes, tile_slots, WEIGHT_MXFP4};
         const args::GateUpIntegerArgs gate_up{integer_input(c_.hidden), layer.expert_table,      layer.gate_up_bias,
                                               a_.slots.address(),       a_.slot_tiles.address(), a_.hidden.address(),
                                               c_.n_active_experts,      c_.swiglu_limit,         c_.swiglu_alpha};
-        commands_.dispatch(kernel("gate_up_integer", constants), gate_up, gate_tiles(), n_tiles);
+        commands_.dispatch(kernels_.gate_up_integer(constants), gate_up, gate_tiles(), n_tiles);
         commands_.barrier();
         round({a_.hidden.address(), 0, 0, c_.intermediate, T_, 0}, c_.n_active_experts);
         const args::DownIntegerArgs down{
             integer_input(c_.intermediate), layer.expert_table,      layer.down_bias, a_.slots.address(),
             a_.slot_tiles.address(),        a_.expert_out.address(), c_.hidden};
-        commands_.dispatch(kernel("down_integer", constants), down, hidden_tiles_, n_tiles);
+        commands_.dispatch(kernels_.down_integer(constants), down, hidden_tiles_, n_tiles);
     }
 
     void experts_exact(const LayerWeights& layer, uint32_t n_tiles) {
-        commands_.dispatch(
-            kernel("gate_up", {workgroup_, tuning_.lanes, tokens_, WEIGHT_MXFP4, c_.n_active_experts, true}),
-            gate_up_args(layer), gate_tiles(), n_tiles);
+        commands_.dispatch(kernels_.gate_up({product(WEIGHT_MXFP4), c_.n_active_experts, true}), gate_up_args(layer),
+                           gate_tiles(), n_tiles);
         commands_.barrier();
         const args::DownSlotsArgs down{
             a_.hidden.address(),     layer.expert_table,      layer.down_bias, a_.slots.address(),
             a_.slot_tiles.address(), a_.expert_out.address(), c_.intermediate, c_.hidden};
-        commands_.dispatch(kernel("down_slots", {workgroup_, tuning_.lanes, tokens_, WEIGHT_MXFP4}), down,
-                           hidden_tiles_, n_tiles);
+        commands_.dispatch(kernels_.down_slots(product(WEIGHT_MXFP4)), down, hidden_tiles_, n_tiles);
     }
 
     args::GateUpArgs gate_up_args(const LayerWeights& layer) const {
@@ -363,33 +359,37 @@ class Recorder {
 
     void halve(const args::Input& input, uint32_t terms = 1) {
         const args::HalveArgs args{input, a_.rounded.address(), a_.rounded_scales.address(), terms};
-        commands_.dispatch(kernel("halve", {128, 32}), args, T_);
+        commands_.dispatch(kernels_.halve({128, 32}), args, T_);
         commands_.barrier();
     }
     // n * T rows
     void round(const args::Input& input, uint32_t n = 1) {
         const args::RoundArgs args{input, a_.rounded.address(), a_.rounded_scales.address()};
-        commands_.dispatch(kernel("round", {64, 32}), args, T_, n);
+        commands_.dispatch(kernels_.round({64, 32}), args, T_, n);
         commands_.barrier();
     }
 
-    const vk::Kernel& kernel(const char* name, const std::vector<uint32_t>& constants) const {
-        return model_.kernels.get(name, constants);
-    }
-    const vk::Kernel& coopmat_kernel(const char* name, uint32_t tile, uint32_t weight, uint32_t terms = 1,
-                                     uint32_t kv = 0) const {
-        const vk::CoopmatShape& shape = model_.device.info().coopmat;
-        return model_.kernels.get(name,
-                                  {shape.subgroup * tuning_.coopmat_subgroups, shape.subgroup, tile, weight, kv, terms,
-                                   shape.m, shape.n, shape.k, 32 / shape.m},
-                                  shape.subgroup);
+    ProductConstants product(uint32_t weight) const { return {workgroup_, tuning_.lanes, tokens_, weight}; }
+    CoopmatConstants coopmat(uint32_t tile, uint32_t weight, uint32_t terms = 1, uint32_t kv = 0) const {
+        const vk::CoopmatShape& shape = network_.device.info().coopmat;
+        return {shape.subgroup * tuning_.coopmat_subgroups,
+                shape.subgroup,
+                tile,
+                weight,
+                kv,
+                terms,
+                shape.m,
+                shape.n,
+                shape.k,
+                32 / shape.m};
     }
 
-    uint32_t is_f16(uint32_t i) const { return model_.kv_f16 && !c_.sliding[i]; }
+    uint32_t is_f16(uint32_t i) const { return network_.kv_f16 && !c_.sliding[i]; }
     uint32_t gate_tiles() const { return tile_count(2 * c_.intermediate); }
 
     vk::Commands& commands_;
-    const Model& model_;
+    const Network& network_;
+    Kernels& kernels_;
     const io::Config& c_;
     const Tuning& tuning_;
     const Activations& a_;
@@ -405,9 +405,10 @@ class Recorder {
 
 }  // namespace
 
-void record_forward(vk::Commands& commands, const Model& model, const Activations& activations, const KvCache& cache,
-                    uint32_t n_tokens, uint32_t first_layer, uint32_t last_layer, bool want_logits) {
-    Recorder recorder(commands, model, activations, cache, n_tokens);
+void record_forward(vk::Commands& commands, const Network& network, const Activations& activations,
+                    const KvCache& cache, uint32_t n_tokens, uint32_t first_layer, uint32_t last_layer,
+                    bool want_logits) {
+    Recorder recorder(commands, network, activations, cache, n_tokens);
     commands.barrier();  // after whatever was submitted before
     if (first_layer == 0) recorder.embed();
     for (uint32_t i = first_layer; i < last_layer; i++) recorder.layer(i);

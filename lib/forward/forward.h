@@ -3,14 +3,14 @@
 
 #include <vector>
 
-#include "engine/model.h"
 #include "forward/kv_cache.h"
+#include "forward/network.h"
 
 namespace gptoss::model {
 
 // Buffers that one forward pass works in; T is the most tokens of a batch.
 struct Activations {
-    Activations(const Model& model, uint32_t max_batch);
+    Activations(const Network& network, uint32_t max_batch);
 
     uint32_t max_batch;
     vk::Buffer tokens;         // (T) args::Token
@@ -51,7 +51,8 @@ float swiglu_half_scale(const io::Config& config);
 
 // Records layers [first_layer, last_layer) of the forward pass of n_tokens tokens that stand in activations.tokens;
 // the embedding comes before layer 0, the logits of the last token, if wanted, after the last layer.
-void record_forward(vk::Commands& commands, const Model& model, const Activations& activations, const KvCache& cache,
-                    uint32_t n_tokens, uint32_t first_layer, uint32_t last_layer, bool want_logits);
+void record_forward(vk::Commands& commands, const Network& network, const Activations& activations,
+                    const KvCache& cache, uint32_t n_tokens, uint32_t first_layer, uint32_t last_layer,
+                    bool want_logits);
 
 }  // namespace gptoss::model

@@ -33,13 +33,13 @@ KvCache::Footprint KvCache::footprint(const io::Config& config, bool kv_f16, uin
             first + sizes.max_segments * vk::Buffer::footprint(sizes.segment) + vk::Buffer::footprint(sizes.snapshot)};
 }
 
-KvCache::KvCache(const Model& model, uint32_t max_tokens, uint32_t max_batch)
-    : model_(model),
-      sizes_(model.config, model.kv_f16, max_tokens, max_batch),
-      ring_(model.device, sizes_.ring, vk::Memory::Device, "sliding-window cache"),
-      table_(model.device, sizes_.table, vk::Memory::Device, "cache table"),
-      commands_(model.device, model.kernels) {
-    const io::Config& config = model.config;
+KvCache::KvCache(const Network& network, uint32_t max_tokens, uint32_t max_batch)
+    : network_(network),
+      sizes_(network.config, network.kv_f16, max_tokens, max_batch),
+      ring_(network.device, sizes_.ring, vk::Memory::Device, "sliding-window cache"),
+      table_(network.device, sizes_.table, vk::Memory::Device, "cache table"),
+      commands_(network.device, network.pipelines) {
+    const io::Config& config = network.config;
     const uint64_t rows_bytes = config.n_layers * sizeof(args::Cache);
 
     std::vector<args::Cache> rows;
@@ -76,11 +76,11 @@ void KvCache::set_segments(std::vector<Segment> segments) {
 }
 
 KvCache::Segment KvCache::new_segment() const {
-    return std::make_shared<const vk::Buffer>(model_.device, sizes_.segment, vk::Memory::Device, "key-value cache");
+    return std::make_shared<const vk::Buffer>(network_.device, sizes_.segment, vk::Memory::Device, "key-value cache");
 }
 
 std::shared_ptr<const vk::Buffer> KvCache::new_snapshot() const {
-    return std::make_shared<const vk::Buffer>(model_.device, sizes_.snapshot, vk::Memory::Device,
+    return std::make_shared<const vk::Buffer>(network_.device, sizes_.snapshot, vk::Memory::Device,
                                               "snapshot of the sliding-window cache");
 }
 
@@ -92,7 +92,7 @@ uint64_t KvCache::bytes() const {
 }
 
 uint64_t KvCache::bytes_read(uint32_t position) const {
-    const uint64_t in_window = std::min(position + 1, model_.config.window);
+    const uint64_t in_window = std::min(position + 1, network_.config.window);
     return 2 * (sizes_.n_sliding * in_window * sizes_.ring_slot_bytes +
                 sizes_.n_full * (position + 1ull) * sizes_.slot_bytes);
 }
@@ -133,7 +133,7 @@ void KvCache::will_write(uint32_t first, uint32_t n) {
 
 // The first position that the token at `position` sees.
 uint32_t KvCache::window_start(uint32_t position) const {
-    return position - std::min(position, model_.config.window - 1);
+    return position - std::min(position, network_.config.window - 1);
 }
 
 uint32_t KvCache::ring_first() const { return high_water_ - std::min(high_water_, sizes_.ring_slots); }
@@ -191,7 +191,7 @@ void KvCache::record_window(const vk::Buffer& from, bool from_ring, const vk::Bu
     const uint32_t start = window_start(position);
     for_window(start, position, [&](uint32_t part, uint32_t p, uint32_t slot, uint32_t n) {
         const uint64_t in_ring = (uint64_t{part} * sizes_.ring_slots + slot) * sizes_.ring_slot_bytes;
-        const uint64_t in_copy = (uint64_t{part} * model_.config.window + p - start) * sizes_.ring_slot_bytes;
+        const uint64_t in_copy = (uint64_t{part} * network_.config.window + p - start) * sizes_.ring_slot_bytes;
         commands_.copy(from, from_ring ? in_ring : in_copy, to, from_ring ? in_copy : in_ring,
                        n * sizes_.ring_slot_bytes);
     });
@@ -212,10 +212,10 @@ void KvCache::share(const KvCache& other, uint32_t n) {
 }
 
 StateShape KvCache::state_shape() const {
-    const io::Config& c = model_.config;
-    return {model_.fingerprint, model_.kv_f16 ? 2u : 4u, c.vocab,
-            c.window,           c.max_context,           sizes_.n_sliding,
-            sizes_.n_full,      sizes_.slot_bytes,       sizes_.ring_slot_bytes};
+    const io::Config& c = network_.config;
+    return {network_.fingerprint,  network_.kv_f16 ? 2u : 4u, c.vocab,       c.window,
+            c.max_context,         sizes_.n_sliding,          sizes_.n_full, sizes_.slot_bytes,
+            sizes_.ring_slot_bytes};
 }
 
 std::vector<KvCache::Piece> KvCache::pieces(uint32_t n, uint32_t ring_first) const {
@@ -234,7 +234,7 @@ std::vector<KvCache::Piece> KvCache::pieces(uint32_t n, uint32_t ring_first) con
     };
     for (const Snapshot& s : snapshots_)
         if (s.position <= n)
-            add(*s.ring, model_.config.window * sizes_.ring_slot_bytes, sizes_.n_sliding * 2,
+            add(*s.ring, network_.config.window * sizes_.ring_slot_bytes, sizes_.n_sliding * 2,
                 (s.position - window_start(s.position)) * sizes_.ring_slot_bytes);
     for (uint32_t i = 0; i * kSegmentSlots < n; i++)
         add(*segments_[i], kSegmentSlots * sizes_.slot_bytes, sizes_.n_full * 2,

@@ -7,15 +7,15 @@
 #include <span>
 #include <vector>
 
-#include "engine/model.h"
 #include "engine/state.h"
+#include "forward/network.h"
 
 namespace gptoss::model {
 
 class KvCache {
   public:
     // max_batch: the most tokens that are written at once; max_tokens: the most positions it will be asked to hold.
-    KvCache(const Model& model, uint32_t max_tokens, uint32_t max_batch);
+    KvCache(const Network& network, uint32_t max_tokens, uint32_t max_batch);
 
     // Makes room for positions [first, end), which no other cache shares then; those below first stay. Throws
     // InsufficientMemory; what it held stays.
@@ -98,7 +98,7 @@ class KvCache {
     template <typename F>
     void for_window(uint32_t first, uint32_t end, const F& f) const;
 
-    const Model& model_;
+    const Network& network_;
     const Sizes sizes_;
     uint32_t high_water_ = 0;         // the ring holds no position below this less ring_slots
     const vk::Buffer ring_;           // (n_sliding, 2, ring_slots) slots: keys, then values

@@ -17,15 +17,15 @@ uint32_t block_count(const io::Config& config) {
 
 }  // namespace
 
-Sampler::Sampler(const Model& model) : model_(model) {
-    const uint64_t vocab = padded_vocab(model.config);
-    n_blocks_ = block_count(model.config);
-    adjusted_ = vk::Buffer(model.device, vocab * 4, vk::Memory::Device, "adjusted logits");
-    blocks_ = vk::Buffer(model.device, n_blocks_ * sizeof(args::SampleBlock), vk::Memory::Device, "sampling blocks");
-    state_ = vk::Buffer(model.device, (1 + n_blocks_) * 4ull, vk::Memory::Device, "sampling state");
-    counts_ = vk::Buffer(model.device, vocab * 4, vk::Memory::Device, "token counts");
-    ring_ = vk::Buffer(model.device, kRing * 4, vk::Memory::Readback, "sampled tokens");
-    vk::Commands commands(model.device, model.kernels);
+Sampler::Sampler(const Network& network) : network_(network) {
+    const uint64_t vocab = padded_vocab(network.config);
+    n_blocks_ = block_count(network.config);
+    adjusted_ = vk::Buffer(network.device, vocab * 4, vk::Memory::Device, "adjusted logits");
+    blocks_ = vk::Buffer(network.device, n_blocks_ * sizeof(args::SampleBlock), vk::Memory::Device, "sampling blocks");
+    state_ = vk::Buffer(network.device, (1 + n_blocks_) * 4ull, vk::Memory::Device, "sampling state");
+    counts_ = vk::Buffer(network.device, vocab * 4, vk::Memory::Device, "token counts");
+    ring_ = vk::Buffer(network.device, kRing * 4, vk::Memory::Readback, "sampled tokens");
+    vk::Commands commands(network.device, network.pipelines);
     commands.begin();
     commands.zero(state_);
     commands.finish();
@@ -39,7 +39,7 @@ uint64_t Sampler::footprint(const io::Config& config) {
 
 void Sampler::record_counts(vk::Commands& commands, std::span<const uint32_t> tokens, size_t answer_start) {
     if (!counts_staging_.size())
-        counts_staging_ = vk::Buffer(model_.device, counts_.size(), vk::Memory::Upload, "token counts");
+        counts_staging_ = vk::Buffer(network_.device, counts_.size(), vk::Memory::Upload, "token counts");
     auto* counts = counts_staging_.as<uint32_t>();
     std::memset(counts, 0, counts_.size());
     for (size_t i = 0; i < tokens.size(); i++) {
@@ -58,7 +58,7 @@ void Sampler::record(vk::Commands& commands, const SamplerSettings& s, uint64_t 
                                   token,
                                   token,
                                   ring_.address(),
-                                  model_.config.vocab,
+                                  network_.config.vocab,
                                   kRing,
                                   static_cast<uint32_t>(s.seed),
                                   static_cast<uint32_t>(s.seed >> 32),
@@ -69,9 +69,9 @@ void Sampler::record(vk::Commands& commands, const SamplerSettings& s, uint64_t 
                                   s.repetition,
                                   s.presence,
                                   s.frequency};
-    commands.dispatch(model_.kernels.get("sample_prepare", {kWorkgroup}), sample, n_blocks_);
+    commands.dispatch(network_.kernels.sample_prepare({kWorkgroup}), sample, n_blocks_);
     commands.barrier();
-    commands.dispatch(model_.kernels.get("sample", {kWorkgroup}), sample, n_blocks_);
+    commands.dispatch(network_.kernels.sample({kWorkgroup}), sample, n_blocks_);
 }
 
 uint32_t Sampler::drawn(uint32_t position) const { return ring_.as<const volatile uint32_t>()[position % kRing]; }

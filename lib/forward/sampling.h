@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <span>
 
-#include "engine/model.h"
+#include "forward/network.h"
 
 namespace gptoss::model {
 
@@ -25,7 +25,7 @@ struct SamplerSettings {
 
 class Sampler {
   public:
-    explicit Sampler(const Model& model);
+    explicit Sampler(const Network& network);
 
     // Counts the tokens for the penalties; the answer is what begins at answer_start. Waits for nothing: record it
     // before the first draw.
@@ -39,7 +39,7 @@ class Sampler {
     static uint64_t footprint(const io::Config& config);
 
   private:
-    const Model& model_;
+    const Network& network_;
     uint32_t n_blocks_;
     vk::Buffer adjusted_;  // (vocab)
     vk::Buffer blocks_;    // (n_blocks) args::SampleBlock

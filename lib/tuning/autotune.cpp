@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "forward/kernels.h"
 #include "weights/tiles.h"
 
 namespace gptoss::model {
@@ -59,13 +60,13 @@ std::optional<std::pair<size_t, size_t>> parse_indices(const std::string& text, 
 
 }  // namespace
 
-Stopwatch device_stopwatch(const std::shared_ptr<Gpu>& gpu, const KernelNeeds& needs) {
+Stopwatch device_stopwatch(const std::shared_ptr<vk::Gpu>& gpu, const KernelNeeds& needs) {
     struct Product {
-        Product(Gpu& gpu, uint32_t weight, uint32_t cols)
+        Product(vk::Gpu& gpu, uint32_t weight, uint32_t cols)
             : weights(gpu.device, tile_count(kDecodeRows) * tile_bytes(weight, cols), vk::Memory::Device, "a product"),
               x(gpu.device, uint64_t{kBatchTokens} * cols * 4, vk::Memory::Device, "a product"),
               y(gpu.device, uint64_t{kBatchTokens} * kBatchRows * 4, vk::Memory::Device, "a product"),
-              commands(gpu.device, gpu.kernels) {}
+              commands(gpu.device, gpu.pipelines) {}
         vk::Buffer weights, x, y;
         vk::Commands commands;
     };
@@ -76,10 +77,11 @@ Stopwatch device_stopwatch(const std::shared_ptr<Gpu>& gpu, const KernelNeeds& n
     p->commands.zero(p->x);
     p->commands.finish();
     p->commands.enable_profile();
-    return [gpu, p, weight = needs.qkv, cols](const Tuning& t, bool batch) {
+    const auto kernels = std::make_shared<Kernels>(gpu->pipelines);
+    return [gpu, kernels, p, weight = needs.qkv, cols](const Tuning& t, bool batch) {
         const uint32_t rows = batch ? kBatchRows : kDecodeRows, n = batch ? kBatchTokens : 1;
         const uint32_t tokens = batch ? t.batch_tokens : 1, splits = batch ? t.batch_splits : t.decode_splits;
-        const vk::Kernel& kernel = gpu->kernels.get("linear", {t.lanes * splits, t.lanes, tokens, weight});
+        const vk::Kernel& kernel = kernels->linear({t.lanes * splits, t.lanes, tokens, weight});
         const args::LinearArgs product{
             {p->x.address(), 0, 0, cols, n, 0}, p->weights.address(), 0, p->y.address(), rows, rows, 0};
         std::vector<double> times;
@@ -94,7 +96,7 @@ Stopwatch device_stopwatch(const std::shared_ptr<Gpu>& gpu, const KernelNeeds& n
     };
 }
 
-Tuning measured_tuning(Gpu& gpu, const KernelNeeds& needs, const Tuning& tuning, const Stopwatch& stopwatch) {
+Tuning measured_tuning(vk::Gpu& gpu, const KernelNeeds& needs, const Tuning& tuning, const Stopwatch& stopwatch) {
     const std::vector<Tuning> decode = shapes(gpu.device.info(), tuning, false);
     const std::vector<Tuning> batch = shapes(gpu.device.info(), tuning, true);
     const std::string key = gpu.identity + "shapes\n" + std::to_string(needs.qkv) + " " +

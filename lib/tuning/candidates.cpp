@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/join.h"
 #include "spirv.h"
 #include "tuning/self_test.h"
 #include "weights/tiles.h"
@@ -17,12 +18,6 @@ namespace {
 
 uint32_t stored_as(const io::Matrix& matrix, uint32_t dense) {
     return dense == UINT32_MAX ? weight_of(matrix.type) : dense;
-}
-
-std::string join(std::initializer_list<uint32_t> numbers) {
-    std::string text;
-    for (const uint32_t n : numbers) text += (text.empty() ? "" : " ") + std::to_string(n);
-    return text;
 }
 
 // What a cached result says: the candidate's index on the first line, then what was left out before it, a line each.
@@ -40,7 +35,29 @@ std::optional<Choice> parse_choice(const std::string& text, const std::vector<Tu
 
 }  // namespace
 
-Tuning Tuning::for_device(const vk::DeviceInfo& device, uint32_t group) {
+void use_coopmat(Tuning& t, const vk::DeviceInfo& device) {
+    if (device.coopmat.m == 0 || spirv("qkv_coopmat").empty()) return;
+    const auto too_large = [&] { return t.coopmat_subgroups * device.coopmat.subgroup > device.max_workgroup; };
+    t.coopmat_subgroups = std::clamp(128 / device.coopmat.subgroup, 4u, 16u);
+    while (t.coopmat_subgroups > 2 && too_large()) t.coopmat_subgroups /= 2;
+    // what the largest kernel shares: blocks of weights and activations, of 80 bytes a row, and a part of the sums of
+    // each subgroup; rows of two terms fill as much with half the tokens, but not with fewer than 32
+    const auto shared = [&](uint32_t tokens) {
+        const uint32_t results = t.coopmat_subgroups * 2 * device.coopmat.m * device.coopmat.n * 4;
+        return (64 + std::max(tokens, 64u)) * 80 + results + 32 / device.coopmat.m * tokens * 4;
+    };
+    while (t.coopmat_tokens > 32 && shared(t.coopmat_tokens) > device.shared_memory) t.coopmat_tokens /= 2;
+    while (t.coopmat_subgroups > 2 && shared(t.coopmat_tokens) > device.shared_memory) t.coopmat_subgroups /= 2;
+    if (!too_large() && shared(t.coopmat_tokens) <= device.shared_memory) t.coopmat_batch = 32;
+}
+
+void use_integer(Tuning& t, const vk::DeviceInfo& device) {
+    if (!device.integer_dot) return;
+    t.coopmat_batch = UINT32_MAX;
+    t.integer_batch = 32;
+}
+
+Tuning tuning_for_device(const vk::DeviceInfo& device, uint32_t group) {
     Tuning t;
     // what attention.comp shares: a float a query and key, or a group's sums, and one a query and subgroup
     const auto shared = [&] { return t.attention_workgroup * (std::max(group * t.attention_keys * 4, 32u) + group); };
@@ -60,53 +77,22 @@ Tuning Tuning::for_device(const vk::DeviceInfo& device, uint32_t group) {
     t.batch_splits = std::min(groups, 2u);
     fit_attention(64, 2);
     t.attention_splits = 32;
-    t.use_coopmat(device);
+    use_coopmat(t, device);
     return t;
 }
 
-void Tuning::use_coopmat(const vk::DeviceInfo& device) {
-    if (device.coopmat.m == 0 || spirv("qkv_coopmat").empty()) return;
-    const auto too_large = [&] { return coopmat_subgroups * device.coopmat.subgroup > device.max_workgroup; };
-    coopmat_subgroups = std::clamp(128 / device.coopmat.subgroup, 4u, 16u);
-    while (coopmat_subgroups > 2 && too_large()) coopmat_subgroups /= 2;
-    // what the largest kernel shares: blocks of weights and activations, of 80 bytes a row, and a part of the sums of
-    // each subgroup; rows of two terms fill as much with half the tokens, but not with fewer than 32
-    const auto shared = [&](uint32_t tokens) {
-        const uint32_t results = coopmat_subgroups * 2 * device.coopmat.m * device.coopmat.n * 4;
-        return (64 + std::max(tokens, 64u)) * 80 + results + 32 / device.coopmat.m * tokens * 4;
-    };
-    while (coopmat_tokens > 32 && shared(coopmat_tokens) > device.shared_memory) coopmat_tokens /= 2;
-    while (coopmat_subgroups > 2 && shared(coopmat_tokens) > device.shared_memory) coopmat_subgroups /= 2;
-    if (!too_large() && shared(coopmat_tokens) <= device.shared_memory) coopmat_batch = 32;
-}
-
-void Tuning::use_integer(const vk::DeviceInfo& device) {
-    if (!device.integer_dot) return;
-    coopmat_batch = UINT32_MAX;
-    integer_batch = 32;
-}
-
-std::string Tuning::text() const {
-    return join({lanes, decode_splits, batch_splits, batch_tokens, attention_workgroup, attention_keys,
-                 attention_splits}) +
-           (coopmat()
-                ? ", cooperative matrices " + join({coopmat_batch, coopmat_subgroups, coopmat_tokens, coopmat_groups})
-                : "") +
-           (integer() ? ", integers " + join({integer_batch, integer_tokens}) : "");
-}
-
 std::vector<Tuning> tuning_candidates(const vk::DeviceInfo& device, uint32_t group, Tier tier) {
-    Tuning best = Tuning::for_device(device, group), exact = best, plain, plainest;
+    Tuning best = tuning_for_device(device, group), exact = best, plain, plainest;
     exact.coopmat_batch = UINT32_MAX;
     if (tier == Tier::Coopmat) {
-        best.use_coopmat(device);
+        use_coopmat(best, device);
         if (!best.coopmat())
             throw Error(Status::UnsupportedArgument, "options.tier: device \"" + device.name +
                                                          "\" has no cooperative matrices that the kernels can use");
         return {best};
     }
     if (tier == Tier::Integer) {
-        best.use_integer(device);
+        use_integer(best, device);
         if (!best.integer())
             throw Error(Status::UnsupportedArgument,
                         "options.tier: device \"" + device.name + "\" has no integer dot products");
@@ -135,8 +121,8 @@ std::string KernelNeeds::text() const {
                  out, router, lm_head});
 }
 
-Choice choose_tuning(const std::shared_ptr<Gpu>& gpu, const KernelNeeds& needs, const std::vector<Tuning>& candidates,
-                     const Log& log) {
+Choice choose_tuning(const std::shared_ptr<vk::Gpu>& gpu, const KernelNeeds& needs,
+                     const std::vector<Tuning>& candidates, const Log& log) {
     std::string key = gpu->identity + "self-test\n" + needs.text() + "\n";
     for (const Tuning& t : candidates) key += t.text() + "\n";
     if (const auto known = gpu->cache.read(key))

@@ -143,18 +143,18 @@ struct Left {
 
 class SelfTest {
   public:
-    SelfTest(const std::shared_ptr<Gpu>& gpu, const KernelNeeds& needs, const Tuning& tuning)
+    SelfTest(const std::shared_ptr<vk::Gpu>& gpu, const KernelNeeds& needs, const Tuning& tuning)
         : miniature_(needs),
           config_(miniature_.checkpoint.config),
           coopmat_(tuning.coopmat()),
           integer_(tuning.integer()),
-          model_(gpu, miniature_.checkpoint, needs.kv_f16, {}, {}, {tuning, 0}),
-          activations_(model_, kBatch),
-          cache_(model_, kBatch + 1, kBatch),
-          sampler_(model_),
-          commands_(model_.device, model_.kernels),
-          upload_(model_.device, kBatch * sizeof(args::Token), vk::Memory::Upload, "self-test"),
-          staging_(model_.device, kStagingBytes, vk::Memory::Readback, "self-test"),
+          network_(gpu, miniature_.checkpoint, needs.kv_f16, tuning, {}, {}),
+          activations_(network_, kBatch),
+          cache_(network_, kBatch + 1, kBatch),
+          sampler_(network_),
+          commands_(network_.device, network_.pipelines),
+          upload_(network_.device, kBatch * sizeof(args::Token), vk::Memory::Upload, "self-test"),
+          staging_(network_.device, kStagingBytes, vk::Memory::Readback, "self-test"),
           embedding_(miniature_.checkpoint.embedding.read_f32()) {
         for (const io::LayerTensors& t : miniature_.checkpoint.layers) layers_.emplace_back(t);
         uint32_t coarse;
@@ -199,7 +199,7 @@ class SelfTest {
     void check_logits(const Vector& x, const Floats& logits);
     void check_draw(const SamplerSettings& settings, const Floats& logits);
     void rotate(Vector& rows, size_t n_rows, uint32_t position) const;
-    bool rounded(uint32_t layer) const { return model_.kv_f16 && !config_.sliding[layer]; }  // the layer's cache
+    bool rounded(uint32_t layer) const { return network_.kv_f16 && !config_.sliding[layer]; }  // the layer's cache
     Floats cached(const std::vector<uint32_t>& words, bool f16) const;
 
     // Of products.
@@ -209,7 +209,7 @@ class SelfTest {
     const Miniature miniature_;
     const io::Config& config_;
     const bool coopmat_, integer_;  // what batches multiply
-    const Model model_;
+    const Network network_;
     Activations activations_;
     KvCache cache_;
     Sampler sampler_;
@@ -231,7 +231,7 @@ Left SelfTest::run_layer(uint32_t layer, uint32_t first, uint32_t n) {
     if (layer == 0) cache_.will_write(first, n);
     commands_.begin();
     if (layer == 0) commands_.copy(upload_, 0, activations_.tokens, 0, n * sizeof(args::Token));
-    record_forward(commands_, model_, activations_, cache_, n, layer, layer + 1, logits);
+    record_forward(commands_, network_, activations_, cache_, n, layer, layer + 1, logits);
     commands_.barrier();
 
     Left left;
@@ -459,7 +459,7 @@ void SelfTest::check_draw(const SamplerSettings& settings, const Floats& logits)
 
 }  // namespace
 
-std::string self_test(const std::shared_ptr<Gpu>& gpu, const KernelNeeds& needs, const Tuning& tuning) {
+std::string self_test(const std::shared_ptr<vk::Gpu>& gpu, const KernelNeeds& needs, const Tuning& tuning) {
     try {
         Tuning exact = tuning;
         exact.coopmat_batch = exact.integer_batch = UINT32_MAX;

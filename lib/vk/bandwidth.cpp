@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
-#include "vk/kernels.h"
+#include "vk/commands.h"
 
 namespace gptoss::vk {
 
@@ -11,9 +11,9 @@ double measure_copy_bandwidth(const DeviceInfo& info) {
     using Clock = std::chrono::steady_clock;
     constexpr uint64_t size = 256ull << 20;  // larger than caches
     const Device device(info);
-    const Kernels kernels(device);
+    const Pipelines pipelines(device);
     const Buffer from(device, size, Memory::Device, "copy source"), to(device, size, Memory::Device, "copy target");
-    Commands commands(device, kernels);
+    Commands commands(device, pipelines);
     commands.begin();
     commands.zero(from);  // pages that were never written may not exist
     commands.zero(to);

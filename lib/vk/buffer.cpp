@@ -11,7 +11,7 @@ constexpr VkMemoryPropertyFlags kHost = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK
 constexpr VkMemoryPropertyFlags kCached = kHost | VK_MEMORY_PROPERTY_HOST_CACHED_BIT;
 
 // Room behind every buffer. llvmpipe ends a loop by masking the lanes off, and then runs its body once more; that of
-// Mesa 26 does not mask a load whose address is the same for all lanes. Kernels' loops step by at most 4 kB.
+// Mesa 26 does not mask a load whose address is the same for all lanes. Pipelines' loops step by at most 4 kB.
 constexpr uint64_t kSlack = 16 << 10;
 
 // The type with the flags, without the others, and with the largest heap (a card's small window of mapped memory

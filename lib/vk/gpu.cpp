@@ -4,11 +4,11 @@
 
 #include "spirv.h"
 
-namespace gptoss::model {
+namespace gptoss::vk {
 
 namespace {
 
-std::string identity_of(const vk::DeviceInfo& info) {
+std::string identity_of(const DeviceInfo& info) {
     return "libgptoss " GPTOSS_VERSION_TEXT "\nkernels " + std::to_string(spirv_fingerprint()) + "\ndevice " +
            info.identity + " " + info.name + " " + info.driver + "\n";
 }
@@ -17,16 +17,16 @@ std::string pipelines_key(const std::string& identity) { return identity + "pipe
 
 }  // namespace
 
-Gpu::Gpu(const vk::DeviceInfo& info, std::string cache_directory)
+Gpu::Gpu(const DeviceInfo& info, std::string cache_directory)
     : identity(identity_of(info)),
       cache(std::move(cache_directory)),
       device(info),
-      kernels(device, cache.read(pipelines_key(identity)).value_or("")),
-      saved_(std::hash<std::string>()(kernels.cache_data())) {}
+      pipelines(device, cache.read(pipelines_key(identity)).value_or("")),
+      saved_(std::hash<std::string>()(pipelines.cache_data())) {}
 
 void Gpu::save() noexcept {
     try {
-        const std::string data = kernels.cache_data();
+        const std::string data = pipelines.cache_data();
         const size_t hash = std::hash<std::string>()(data);
         if (hash == saved_) return;
         cache.write(pipelines_key(identity), data);
@@ -36,4 +36,4 @@ void Gpu::save() noexcept {
     }
 }
 
-}  // namespace gptoss::model
+}  // namespace gptoss::vk

@@ -4,13 +4,13 @@
 #include <string>
 
 #include "base/cache.h"
-#include "vk/kernels.h"
+#include "vk/commands.h"
 
-namespace gptoss::model {
+namespace gptoss::vk {
 
 struct Gpu {
     // cache_directory: see Cache. Pipelines come from there and go there again.
-    Gpu(const vk::DeviceInfo& info, std::string cache_directory);
+    Gpu(const DeviceInfo& info, std::string cache_directory);
     ~Gpu() { save(); }
     Gpu(const Gpu&) = delete;
     Gpu& operator=(const Gpu&) = delete;
@@ -21,11 +21,11 @@ struct Gpu {
     // What every key of the cache begins with: the library and its kernels, the device and its driver.
     const std::string identity;
     const Cache cache;
-    vk::Device device;
-    vk::Kernels kernels;  // builds pipelines when they are first needed
+    Device device;
+    Pipelines pipelines;  // builds pipelines when they are first needed
 
   private:
     size_t saved_;  // the hash of the pipelines that are in the cache
 };
 
-}  // namespace gptoss::model
+}  // namespace gptoss::vk

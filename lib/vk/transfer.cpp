@@ -9,8 +9,8 @@ namespace {
 constexpr uint64_t kStaging = 16 << 20;  // enough that waiting for each fill costs little
 }
 
-Transfer::Transfer(const Device& device, const Kernels& kernels, Memory memory, uint64_t most)
-    : staging_(device, std::min(most, kStaging), memory, "staging"), commands_(device, kernels) {}
+Transfer::Transfer(const Device& device, const Pipelines& pipelines, Memory memory, uint64_t most)
+    : staging_(device, std::min(most, kStaging), memory, "staging"), commands_(device, pipelines) {}
 
 // Room for a piece of at most `size` bytes, at used_; returns how many.
 uint64_t Transfer::make_room(uint64_t size) {

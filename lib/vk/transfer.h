@@ -6,14 +6,14 @@
 #include <vector>
 
 #include "vk/buffer.h"
-#include "vk/kernels.h"
+#include "vk/commands.h"
 
 namespace gptoss::vk {
 
 class Transfer {
   public:
     // memory: Readback for read() alone, Upload for write() alone. most: bytes of all that will be copied, or more.
-    Transfer(const Device& device, const Kernels& kernels, Memory memory, uint64_t most);
+    Transfer(const Device& device, const Pipelines& pipelines, Memory memory, uint64_t most);
 
     // The host's memory is filled by finish(), or before.
     void read(const Buffer& from, uint64_t offset, uint64_t size, std::byte* to);

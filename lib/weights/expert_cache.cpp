@@ -15,14 +15,14 @@ constexpr uint64_t kMaxMoves = 64;
 
 }  // namespace
 
-ExpertCache::ExpertCache(const vk::Device& device, const vk::Kernels& kernels, Layout layout)
+ExpertCache::ExpertCache(const vk::Device& device, const vk::Pipelines& pipelines, Layout layout)
     : layout_(std::move(layout)),
       max_moves_(std::clamp<uint64_t>(kMoveBytes / layout_.expert_bytes, 1, kMaxMoves)),
       seen_(layout_.homes.size()),
       last_used_(layout_.homes.size()),
       slot_of_(layout_.homes.size(), kNone),
       expert_in_(layout_.slots.size(), kNone),
-      commands_(device, kernels) {
+      commands_(device, pipelines) {
     uint32_t slot = 0;
     std::vector<Move> moves;
     for (uint32_t expert = 0; expert < slot_of_.size() && slot < expert_in_.size(); expert++) {

@@ -13,7 +13,7 @@
 #include <span>
 #include <vector>
 
-#include "vk/kernels.h"
+#include "vk/commands.h"
 
 namespace gptoss::model {
 
@@ -43,7 +43,7 @@ class ExpertCache {
     };
 
     // Fills the slots.
-    ExpertCache(const vk::Device& device, const vk::Kernels& kernels, Layout layout);
+    ExpertCache(const vk::Device& device, const vk::Pipelines& pipelines, Layout layout);
 
     uint64_t counts_bytes() const { return layout_.uses->size(); }
     // Copies the counts to a host-visible buffer, behind a barrier; record it after a step.

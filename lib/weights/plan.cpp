@@ -26,87 +26,107 @@ void raise(float& largest, float value) {
     }
 }
 
-}  // namespace
+class Planner {
+  public:
+    Planner(const io::Checkpoint& checkpoint, uint32_t dense, uint64_t max_allocation);
+    LoadPlan plan(Room room);
 
-LoadPlan::LoadPlan(Weights& weights, const io::Checkpoint& checkpoint, uint32_t dense, uint64_t max_allocation,
-                   Room room)
-    : config_(checkpoint.config),
-      dense_(dense),
-      max_allocation_(max_allocation),
-      expert_addresses_(weights.expert_addresses) {
-    gate_up_bytes_ = expert_matrix_bytes(2 * uint64_t{config_.intermediate}, config_.hidden);
-    place_bytes_ = gate_up_bytes_ + expert_matrix_bytes(config_.hidden, config_.intermediate);
-    places_per_allocation_ = std::max<uint64_t>(1, std::min(max_allocation, kPlacesBytes) / place_bytes_);
+  private:
+    // An expert's fills, from the start of its place.
+    using ExpertFills = std::vector<Fill>;
+
+    void add_expert_tables();
+    void place(Room room);
+    void place_experts(uint64_t pinned);
+    LoadPlan::Place add_place(const std::string& what, vk::Memory memory);
+    uint64_t places_footprint(uint64_t n) const;
+    uint64_t places_within(uint64_t bytes) const;
+    void add_layer(LayerWeights& to, const io::LayerTensors& from, const std::string& name);
+    void add_matrix(TiledMatrix& to, const std::vector<const io::Matrix*>& stacked, uint32_t dense);
+    void add_experts(size_t first, const io::Experts& from, bool gate_up, float& largest);
+    // values() is called when the vector is read; count values of it are placed, the rest up to padded is zero.
+    void add_vector(Allocation& to, uint64_t* address, uint64_t padded, std::function<std::vector<float>()> values);
+    void add_vector(Allocation& to, uint64_t* address, const io::Matrix& from);
+
+    const io::Checkpoint& checkpoint_;
+    const io::Config& config_;
+    const uint32_t dense_;
+    const uint64_t max_allocation_;
+    LoadPlan plan_;
+    std::vector<ExpertFills> experts_;  // (n_layers * n_experts)
+    uint64_t places_per_allocation_ = 1;
+    size_t embedding_end_ = 0;  // the allocations before it are the embedding's
+};
+
+Planner::Planner(const io::Checkpoint& checkpoint, uint32_t dense, uint64_t max_allocation)
+    : checkpoint_(checkpoint), config_(checkpoint.config), dense_(dense), max_allocation_(max_allocation) {
+    plan_.table = std::make_unique<WeightTable>();
+    plan_.gate_up_bytes = expert_matrix_bytes(2 * uint64_t{config_.intermediate}, config_.hidden);
+    plan_.place_bytes = plan_.gate_up_bytes + expert_matrix_bytes(config_.hidden, config_.intermediate);
+    places_per_allocation_ = std::max<uint64_t>(1, std::min(max_allocation, kPlacesBytes) / plan_.place_bytes);
     experts_.resize(uint64_t{config_.n_layers} * config_.n_experts);
-    weights.expert_addresses.resize(experts_.size());
+    plan_.table->expert_addresses.resize(experts_.size());
+}
 
-    add_matrix(weights.embedding, {&checkpoint.embedding}, dense);
-    embedding_end_ = allocations.size();
-    weights.layers.resize(checkpoint.layers.size());
-    for (size_t i = 0; i < checkpoint.layers.size(); i++) {
-        add_layer(weights.layers[i], checkpoint.layers[i], "layer " + std::to_string(i));
-        add_experts(i * config_.n_experts, checkpoint.layers[i].gate_up, true, weights.layers[i].gate_up_largest);
-        add_experts(i * config_.n_experts, checkpoint.layers[i].down, false, weights.layers[i].down_largest);
+LoadPlan Planner::plan(Room room) {
+    WeightTable& weights = *plan_.table;
+    add_matrix(weights.embedding, {&checkpoint_.embedding}, dense_);
+    embedding_end_ = plan_.allocations.size();
+    weights.layers.resize(checkpoint_.layers.size());
+    for (size_t i = 0; i < checkpoint_.layers.size(); i++) {
+        const io::LayerTensors& from = checkpoint_.layers[i];
+        LayerWeights& to = weights.layers[i];
+        add_layer(to, from, "layer " + std::to_string(i));
+        add_experts(i * config_.n_experts, from.gate_up, true, to.gate_up_largest);
+        add_experts(i * config_.n_experts, from.down, false, to.down_largest);
     }
     Allocation last{"vectors"};
-    add_vector(last, &weights.final_norm, checkpoint.final_norm);
+    add_vector(last, &weights.final_norm, checkpoint_.final_norm);
     auto rope = std::make_shared<std::vector<float>>(rope_table(config_, config_.max_context, &weights.rope_coarse));
     add_vector(last, &weights.rope, rope->size(), [rope] { return *rope; });
-    allocations.push_back(std::move(last));
-    add_matrix(weights.lm_head, {&checkpoint.lm_head}, dense);
-    add_expert_tables(weights);
+    plan_.allocations.push_back(std::move(last));
+    add_matrix(weights.lm_head, {&checkpoint_.lm_head}, dense_);
+    add_expert_tables();
     place(room);
 
     weights.bytes_per_token = weights.lm_head.bytes();
     for (const LayerWeights& layer : weights.layers)
         weights.bytes_per_token +=
-            layer.qkv.bytes() + layer.out.bytes() + layer.router.bytes() + config_.n_active_experts * place_bytes_;
+            layer.qkv.bytes() + layer.out.bytes() + layer.router.bytes() + config_.n_active_experts * plan_.place_bytes;
+    return std::move(plan_);
 }
 
-uint64_t LoadPlan::largest_fill() const {
-    uint64_t largest = 0;
-    for (const Allocation& a : allocations)
-        for (const Fill& fill : a.fills) largest = std::max(largest, fill.size);
-    return largest;
-}
-
-uint64_t LoadPlan::footprint(vk::Memory memory) const {
-    uint64_t sum = 0;
-    for (const Allocation& a : allocations)
-        if (a.memory == memory) sum += vk::Buffer::footprint(a.size);
-    return sum;
-}
-
-void LoadPlan::add_expert_tables(Weights& weights) {
+void Planner::add_expert_tables() {
+    WeightTable& weights = *plan_.table;
     const auto add = [&](const char* what, uint64_t entry_bytes, uint64_t LayerWeights::*address,
                          std::function<void(std::byte*)> fill) {
         Allocation table{what, vk::Memory::Device, experts_.size() * entry_bytes, {}, {}};
         for (size_t i = 0; i < weights.layers.size(); i++)
             table.bindings.push_back({&(weights.layers[i].*address), i * config_.n_experts * entry_bytes});
         table.fills.push_back({0, table.size, std::move(fill)});
-        allocations.push_back(std::move(table));
-        return allocations.size() - 1;
+        plan_.allocations.push_back(std::move(table));
+        return plan_.allocations.size() - 1;
     };
     // read once every address is known
-    expert_table = add("table of experts", sizeof(args::Expert), &LayerWeights::expert_table,
-                       [&addresses = weights.expert_addresses](std::byte* out) {
-                           std::memcpy(out, addresses.data(), addresses.size() * sizeof(args::Expert));
-                       });
-    expert_uses = add("uses of experts", 4, &LayerWeights::expert_uses,
-                      [bytes = experts_.size() * 4](std::byte* out) { std::memset(out, 0, bytes); });
+    plan_.expert_table = add("table of experts", sizeof(args::Expert), &LayerWeights::expert_table,
+                             [&addresses = weights.expert_addresses](std::byte* out) {
+                                 std::memcpy(out, addresses.data(), addresses.size() * sizeof(args::Expert));
+                             });
+    plan_.expert_uses = add("uses of experts", 4, &LayerWeights::expert_uses,
+                            [bytes = experts_.size() * 4](std::byte* out) { std::memset(out, 0, bytes); });
 }
 
 // Where the experts lie, and the embedding. What is read least for its size leaves the device first: of the embedding a
 // row for every token, then experts.
-void LoadPlan::place(Room room) {
-    const uint64_t all = experts_.size(), fixed = footprint(vk::Memory::Device);
+void Planner::place(Room room) {
+    const uint64_t all = experts_.size(), fixed = plan_.footprint(vk::Memory::Device);
     const uint64_t device = room.device - std::min(room.device, room.reserved);
     if (fixed + places_footprint(all) <= device) {
         place_experts(all);
         return;
     }
     uint64_t embedding = 0;
-    for (size_t i = 0; i < embedding_end_; i++) embedding += vk::Buffer::footprint(allocations[i].size);
+    for (size_t i = 0; i < embedding_end_; i++) embedding += vk::Buffer::footprint(plan_.allocations[i].size);
     const uint64_t on_device = places_within(device - std::min(device, fixed - embedding));
     const uint64_t in_host = places_within(room.host - std::min(room.host, embedding));
     if (fixed - embedding > device || embedding > room.host || on_device + in_host < all)
@@ -116,7 +136,7 @@ void LoadPlan::place(Room room) {
                         std::to_string(room.device) + " bytes of device memory, of which a context needs " +
                         std::to_string(room.reserved) + ", and " + std::to_string(room.host) +
                         " bytes of host memory beside it");
-    for (size_t i = 0; i < embedding_end_; i++) allocations[i].memory = vk::Memory::Host;
+    for (size_t i = 0; i < embedding_end_; i++) plan_.allocations[i].memory = vk::Memory::Host;
     if (on_device >= all) {
         place_experts(all);
         return;
@@ -127,51 +147,52 @@ void LoadPlan::place(Room room) {
     place_experts(pinned);
     uint64_t n = on_device - pinned;
     while (n > 0 && places_footprint(pinned) + places_footprint(n) > places_footprint(on_device)) n--;
-    for (uint64_t i = 0; i < n; i++) slots.push_back(add_place("cached experts", vk::Memory::Device));
+    for (uint64_t i = 0; i < n; i++) plan_.slots.push_back(add_place("cached experts", vk::Memory::Device));
 }
 
 // The first of every layer are on the device, `pinned` in all, the others in host memory.
-void LoadPlan::place_experts(uint64_t pinned) {
+void Planner::place_experts(uint64_t pinned) {
     const uint64_t n_layers = config_.n_layers, n_experts = config_.n_experts;
-    homes.resize(experts_.size());
+    plan_.homes.resize(experts_.size());
     for (const vk::Memory memory : {vk::Memory::Device, vk::Memory::Host})
         for (uint64_t i = 0; i < experts_.size(); i++) {
             const bool pin = i % n_experts * n_layers + i / n_experts < pinned;
             if (pin != (memory == vk::Memory::Device)) continue;
-            homes[i] = add_place("experts", memory);
-            Allocation& allocation = allocations[homes[i].allocation];
+            plan_.homes[i] = add_place("experts", memory);
+            Allocation& allocation = plan_.allocations[plan_.homes[i].allocation];
             for (Fill& fill : experts_[i]) {
-                fill.offset += homes[i].offset;
+                fill.offset += plan_.homes[i].offset;
                 allocation.fills.push_back(std::move(fill));
             }
-            allocation.bindings.push_back({&expert_addresses_[i].gate_up, homes[i].offset});
-            allocation.bindings.push_back({&expert_addresses_[i].down, homes[i].offset + gate_up_bytes_});
+            allocation.bindings.push_back({&plan_.table->expert_addresses[i].gate_up, plan_.homes[i].offset});
+            allocation.bindings.push_back(
+                {&plan_.table->expert_addresses[i].down, plan_.homes[i].offset + plan_.gate_up_bytes});
         }
 }
 
-LoadPlan::Place LoadPlan::add_place(const std::string& what, vk::Memory memory) {
-    const Allocation& last = allocations.back();
-    if (last.what != what || last.memory != memory || last.size / place_bytes_ == places_per_allocation_)
-        allocations.push_back({what, memory});
-    const Place place{allocations.size() - 1, allocations.back().size};
-    allocations.back().size += place_bytes_;
+LoadPlan::Place Planner::add_place(const std::string& what, vk::Memory memory) {
+    const Allocation& last = plan_.allocations.back();
+    if (last.what != what || last.memory != memory || last.size / plan_.place_bytes == places_per_allocation_)
+        plan_.allocations.push_back({what, memory});
+    const LoadPlan::Place place{plan_.allocations.size() - 1, plan_.allocations.back().size};
+    plan_.allocations.back().size += plan_.place_bytes;
     return place;
 }
 
-uint64_t LoadPlan::places_footprint(uint64_t n) const {
+uint64_t Planner::places_footprint(uint64_t n) const {
     const uint64_t full = n / places_per_allocation_, rest = n % places_per_allocation_;
-    return full * vk::Buffer::footprint(places_per_allocation_ * place_bytes_) +
-           vk::Buffer::footprint(rest * place_bytes_);
+    return full * vk::Buffer::footprint(places_per_allocation_ * plan_.place_bytes) +
+           vk::Buffer::footprint(rest * plan_.place_bytes);
 }
 
 // The most places that take no more than that.
-uint64_t LoadPlan::places_within(uint64_t bytes) const {
-    uint64_t n = std::min<uint64_t>(experts_.size(), bytes / place_bytes_);
+uint64_t Planner::places_within(uint64_t bytes) const {
+    uint64_t n = std::min<uint64_t>(experts_.size(), bytes / plan_.place_bytes);
     while (n > 0 && places_footprint(n) > bytes) n--;
     return n;
 }
 
-void LoadPlan::add_layer(LayerWeights& to, const io::LayerTensors& from, const std::string& name) {
+void Planner::add_layer(LayerWeights& to, const io::LayerTensors& from, const std::string& name) {
     add_matrix(to.qkv, {&from.q, &from.k, &from.v}, dense_);
     add_matrix(to.out, {&from.out}, dense_);
     add_matrix(to.router, {&from.router}, UINT32_MAX);  // small, and an 8-bit router would choose other experts
@@ -206,10 +227,10 @@ void LoadPlan::add_layer(LayerWeights& to, const io::LayerTensors& from, const s
         for (size_t e = 0; e < values.size() / hidden; e++) std::copy_n(&values[e * hidden], hidden, &rows[e * padded]);
         return rows;
     });
-    allocations.push_back(std::move(vectors));
+    plan_.allocations.push_back(std::move(vectors));
 }
 
-void LoadPlan::add_matrix(TiledMatrix& to, const std::vector<const io::Matrix*>& stacked, uint32_t dense) {
+void Planner::add_matrix(TiledMatrix& to, const std::vector<const io::Matrix*>& stacked, uint32_t dense) {
     to.weight = dense == UINT32_MAX ? weight_of(stacked[0]->type) : dense;
     to.cols = static_cast<uint32_t>(stacked[0]->cols);
     const uint64_t tile = tile_bytes(to.weight, to.cols);
@@ -224,11 +245,11 @@ void LoadPlan::add_matrix(TiledMatrix& to, const std::vector<const io::Matrix*>&
             const bool extend = m != stacked[0] && first == 0;
             const uint64_t n = std::min(max_tiles, tile_count(m->rows) - first);
             if (!extend) {
-                allocations.push_back({m->name});
+                plan_.allocations.push_back({m->name});
                 to.parts.push_back({0, static_cast<uint32_t>(to.rows + first * kTileRows), 0});
-                allocations.back().bindings.push_back({&to.parts.back().address, 0});
+                plan_.allocations.back().bindings.push_back({&to.parts.back().address, 0});
             }
-            Allocation& allocation = allocations.back();
+            Allocation& allocation = plan_.allocations.back();
             for (uint64_t t = first; t < first + n; t += fill_tiles) {
                 const uint64_t count = std::min(fill_tiles, first + n - t);
                 allocation.fills.push_back(
@@ -252,9 +273,9 @@ void LoadPlan::add_matrix(TiledMatrix& to, const std::vector<const io::Matrix*>&
 }
 
 // The gate_up or the down of a layer's experts, the first of which is experts_[first]; gate_up comes first.
-void LoadPlan::add_experts(size_t first, const io::Experts& from, bool gate_up, float& largest) {
+void Planner::add_experts(size_t first, const io::Experts& from, bool gate_up, float& largest) {
     const uint64_t tile = tile_bytes(WEIGHT_MXFP4, from.cols), tiles = tile_count(from.rows);
-    const uint64_t fill_tiles = std::max<uint64_t>(1, kFillBytes / tile), start = gate_up ? 0 : gate_up_bytes_;
+    const uint64_t fill_tiles = std::max<uint64_t>(1, kFillBytes / tile), start = gate_up ? 0 : plan_.gate_up_bytes;
     for (uint64_t e = 0; e < from.n_experts; e++)
         for (uint64_t t = 0; t < tiles; t += fill_tiles) {
             const uint64_t count = std::min(fill_tiles, tiles - t);
@@ -274,8 +295,8 @@ void LoadPlan::add_experts(size_t first, const io::Experts& from, bool gate_up, 
         }
 }
 
-void LoadPlan::add_vector(Allocation& to, uint64_t* address, uint64_t padded,
-                          std::function<std::vector<float>()> values) {
+void Planner::add_vector(Allocation& to, uint64_t* address, uint64_t padded,
+                         std::function<std::vector<float>()> values) {
     padded = padded_rows(padded);
     to.bindings.push_back({address, to.size});
     to.fills.push_back({to.size, padded * 4, [padded, values = std::move(values)](std::byte* out) {
@@ -286,8 +307,28 @@ void LoadPlan::add_vector(Allocation& to, uint64_t* address, uint64_t padded,
     to.size += padded * 4;
 }
 
-void LoadPlan::add_vector(Allocation& to, uint64_t* address, const io::Matrix& from) {
+void Planner::add_vector(Allocation& to, uint64_t* address, const io::Matrix& from) {
     add_vector(to, address, from.cols * from.rows, [&from] { return from.read_f32(); });
+}
+
+}  // namespace
+
+LoadPlan plan_load(const io::Checkpoint& checkpoint, uint32_t dense, uint64_t max_allocation, Room room) {
+    return Planner(checkpoint, dense, max_allocation).plan(room);
+}
+
+uint64_t LoadPlan::largest_fill() const {
+    uint64_t largest = 0;
+    for (const Allocation& a : allocations)
+        for (const Fill& fill : a.fills) largest = std::max(largest, fill.size);
+    return largest;
+}
+
+uint64_t LoadPlan::footprint(vk::Memory memory) const {
+    uint64_t sum = 0;
+    for (const Allocation& a : allocations)
+        if (a.memory == memory) sum += vk::Buffer::footprint(a.size);
+    return sum;
 }
 
 }  // namespace gptoss::model

@@ -19,9 +19,9 @@ namespace {
 // else into its thread's staging buffer, which is then copied.
 class Uploader {
   public:
-    Uploader(const vk::Device& device, const vk::Kernels& kernels, const std::vector<Allocation>& allocations,
+    Uploader(const vk::Device& device, const vk::Pipelines& pipelines, const std::vector<Allocation>& allocations,
              const std::vector<vk::Buffer>& buffers)
-        : device_(device), kernels_(kernels), buffers_(buffers) {
+        : device_(device), pipelines_(pipelines), buffers_(buffers) {
         for (size_t a = 0; a < allocations.size(); a++)
             for (const Fill& fill : allocations[a].fills) {
                 jobs_.push_back({&fill, a, allocations[a].memory});
@@ -69,7 +69,7 @@ class Uploader {
                 } else {
                     if (!commands) {
                         staging = vk::Buffer(device_, largest_, vk::Memory::Upload, "staging");
-                        commands = std::make_unique<vk::Commands>(device_, kernels_);
+                        commands = std::make_unique<vk::Commands>(device_, pipelines_);
                     }
                     commands->wait();
                     fill.run(staging.data());
@@ -112,7 +112,7 @@ class Uploader {
     }
 
     const vk::Device& device_;
-    const vk::Kernels& kernels_;
+    const vk::Pipelines& pipelines_;
     const std::vector<vk::Buffer>& buffers_;
     std::vector<Job> jobs_;
     uint64_t total_ = 0, largest_ = 0;
@@ -126,33 +126,38 @@ class Uploader {
 
 }  // namespace
 
-Weights::Weights(const vk::Device& device, const vk::Kernels& kernels, const io::Checkpoint& checkpoint,
-                 const LoadOptions& options, Room room) {
-    const LoadPlan plan(*this, checkpoint, options.dense, device.info().max_allocation, room);
-    device_bytes = plan.footprint(vk::Memory::Device);
-    host_bytes = plan.footprint(vk::Memory::Host);
+Weights load_weights(const vk::Device& device, const vk::Pipelines& pipelines, const io::Checkpoint& checkpoint,
+                     const LoadOptions& options, Room room) {
+    const LoadPlan plan = plan_load(checkpoint, options.dense, device.info().max_allocation, room);
+    Weights weights;
+    weights.device_bytes = plan.footprint(vk::Memory::Device);
+    weights.host_bytes = plan.footprint(vk::Memory::Host);
     for (const Allocation& allocation : plan.allocations) {
-        buffers_.emplace_back(device, allocation.size, allocation.memory, allocation.what);
-        for (const auto& binding : allocation.bindings) *binding.address = buffers_.back().address() + binding.offset;
+        weights.buffers.emplace_back(device, allocation.size, allocation.memory, allocation.what);
+        for (const auto& binding : allocation.bindings)
+            *binding.address = weights.buffers.back().address() + binding.offset;
     }
-    Uploader(device, kernels, plan.allocations, buffers_).run(options.progress);
+    Uploader(device, pipelines, plan.allocations, weights.buffers).run(options.progress);
+    static_cast<WeightTable&>(weights) = std::move(*plan.table);
 
-    const auto place = [&](const LoadPlan::Place& p) { return ExpertCache::Place{&buffers_[p.allocation], p.offset}; };
-    ExpertCache::Layout layout{&buffers_[plan.expert_table], &buffers_[plan.expert_uses], plan.gate_up_bytes(),
-                               plan.place_bytes()};
+    const auto place = [&](const LoadPlan::Place& p) {
+        return ExpertCache::Place{&weights.buffers[p.allocation], p.offset};
+    };
+    ExpertCache::Layout layout{&weights.buffers[plan.expert_table], &weights.buffers[plan.expert_uses],
+                               plan.gate_up_bytes, plan.place_bytes};
     for (const LoadPlan::Place& home : plan.homes) {
         layout.homes.push_back(place(home));
         layout.pinned.push_back(plan.allocations[home.allocation].memory == vk::Memory::Device);
     }
     for (const LoadPlan::Place& slot : plan.slots) layout.slots.push_back(place(slot));
     if (std::count(layout.pinned.begin(), layout.pinned.end(), false) > 0)
-        expert_cache_ = std::make_unique<ExpertCache>(device, kernels, std::move(layout));
+        weights.experts = std::make_unique<ExpertCache>(device, pipelines, std::move(layout));
+    return weights;
 }
 
-Weights::Footprint Weights::estimate(const io::Checkpoint& checkpoint, const LoadOptions& options,
-                                     const vk::DeviceInfo& device, Room room) {
-    Weights unplaced;
-    const LoadPlan plan(unplaced, checkpoint, options.dense, device.max_allocation, room);
+WeightsFootprint estimate_weights(const io::Checkpoint& checkpoint, const LoadOptions& options,
+                                  const vk::DeviceInfo& device, Room room) {
+    const LoadPlan plan = plan_load(checkpoint, options.dense, device.max_allocation, room);
     const uint64_t staging =
         Uploader::shares_memory(device) ? 0 : Uploader::thread_count() * vk::Buffer::footprint(plan.largest_fill());
     return {plan.footprint(vk::Memory::Device), plan.footprint(vk::Memory::Host), staging};

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "io/checkpoint.h"
-#include "vk/kernels.h"
+#include "vk/commands.h"
 #include "weights/expert_cache.h"
 #include "weights/tiles.h"
 
@@ -63,42 +63,40 @@ struct LoadOptions {
     std::function<int(uint64_t bytes_done, uint64_t bytes_total)> progress;
 };
 
-class Weights {
-  public:
-    // Reads everything through a bounded staging ring. Throws IoError, InsufficientMemory, Cancelled.
-    Weights(const vk::Device& device, const vk::Kernels& kernels, const io::Checkpoint& checkpoint,
-            const LoadOptions& options, Room room);
-    Weights(const Weights&) = delete;  // the loader keeps addresses of its fields
-    Weights& operator=(const Weights&) = delete;
-
+// Addresses and sizes of all weights.
+struct WeightTable {
     TiledMatrix embedding;  // (vocab, hidden)
     std::vector<LayerWeights> layers;
     uint64_t final_norm = 0;  // (hidden)
     TiledMatrix lm_head;      // (vocab, hidden)
     uint64_t rope = 0;        // see rope_table
     uint32_t rope_coarse = 0;
-
     std::vector<args::Expert> expert_addresses;  // (n_layers, n_experts) where each was loaded to
-    // NULL where all experts are in device memory.
-    ExpertCache* expert_cache() const { return expert_cache_.get(); }
+    uint64_t bytes_per_token = 0;                // read to decode one token
+};
 
+// The weights with the memory that holds them.
+struct Weights : WeightTable {
+    std::vector<vk::Buffer> buffers;
+    std::unique_ptr<ExpertCache> experts;  // its commands, which use the buffers, end before they go
     uint64_t device_bytes = 0;
     uint64_t host_bytes = 0;
-    uint64_t bytes_per_token = 0;  // read to decode one token
 
-    // What the constructor would take, with nothing read but the checkpoint's headers, bytes.
-    struct Footprint {
-        uint64_t device, host;
-        uint64_t staging;  // host memory while it loads
-    };
-    static Footprint estimate(const io::Checkpoint& checkpoint, const LoadOptions& options,
-                              const vk::DeviceInfo& device, Room room);
-
-  private:
-    Weights() = default;
-    std::vector<vk::Buffer> buffers_;
-    std::unique_ptr<ExpertCache> expert_cache_;  // its commands, which use the buffers, end before they go
+    // NULL where all experts are in device memory.
+    ExpertCache* expert_cache() const { return experts.get(); }
 };
+
+// Reads everything through a bounded staging ring. Throws IoError, InsufficientMemory, Cancelled.
+Weights load_weights(const vk::Device& device, const vk::Pipelines& pipelines, const io::Checkpoint& checkpoint,
+                     const LoadOptions& options, Room room);
+
+// The memory that load_weights would take, with nothing read but the checkpoint's headers, bytes.
+struct WeightsFootprint {
+    uint64_t device = 0, host = 0;
+    uint64_t staging = 0;  // host memory while it loads
+};
+WeightsFootprint estimate_weights(const io::Checkpoint& checkpoint, const LoadOptions& options,
+                                  const vk::DeviceInfo& device, Room room);
 
 // Cosines and sines of the angles of the 32 pairs, (rope_coarse + 256, 32, 2): rope_coarse rows of 256 positions each
 // up to max_position, with YaRN's concentration in them, then 256 rows of one position.

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "args.h"
-#include "engine/model.h"
+#include "tuning/candidates.h"
 #include "spirv.h"
 #include "vk/device.h"
 
@@ -204,7 +204,7 @@ int main() {
             "| kernel | variant | VGPRs | SGPRs | spilled | shared memory | subgroups a SIMD | instructions | "
             "inverse throughput |\n|---|---|---|---|---|---|---|---|---|\n");
         bool spilled = false;
-        for (const Variant& v : variants(model::Tuning::for_device(info), info)) {
+        for (const Variant& v : variants(model::tuning_for_device(info), info)) {
             auto s = device.compile(v);
             const double spills = s["Spilled VGPRs"] + s["Spilled SGPRs"];
             spilled = spilled || spills > 0;

@@ -12,14 +12,14 @@
 #include <vector>
 
 #include "args.h"
-#include "vk/kernels.h"
+#include "vk/commands.h"
 
 namespace gptoss::test {
 
 struct Gpu {
     Gpu();
     vk::Device device;
-    vk::Kernels kernels;
+    vk::Pipelines kernels;
     vk::Commands commands;
 };
 

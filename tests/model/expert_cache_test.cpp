@@ -17,7 +17,7 @@ constexpr uint64_t kBytes = 96, kGateUp = 64;  // of an expert
 struct Fixture {
     Fixture(uint32_t n_experts, uint32_t n_slots, const std::vector<uint32_t>& pinned = {})
         : device(small_model()->device),
-          kernels(small_model()->kernels),
+          kernels(small_model()->pipelines),
           home(device, n_experts * kBytes, vk::Memory::Host, "homes"),
           slots(device, n_slots * kBytes, vk::Memory::Device, "slots"),
           table(device, n_experts * sizeof(args::Expert), vk::Memory::Device, "table"),
@@ -78,7 +78,7 @@ struct Fixture {
     }
 
     const vk::Device& device;
-    const vk::Kernels& kernels;
+    const vk::Pipelines& kernels;
     vk::Buffer home, slots, table, uses, read_back;
     vk::Commands commands;
     std::vector<uint32_t> counts;

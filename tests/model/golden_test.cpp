@@ -32,7 +32,7 @@ struct Golden {
     std::vector<float> logits;
 };
 
-double error_of(const std::shared_ptr<model::Model>& model, const Golden& g, uint64_t max_batch = 64) {
+double error_of(const std::shared_ptr<const model::Model>& model, const Golden& g, uint64_t max_batch = 64) {
     model::Context context(model, 0, max_batch);
     return relative_l2(logits_at(context, g.tokens, g.positions), g.logits);
 }
@@ -124,8 +124,8 @@ TEST_CASE("golden: many experts, one key-value head") { check_golden(golden("man
 TEST_CASE("coopmat: golden") {
     model::ModelOptions options;
     const vk::DeviceInfo device = vk::choose_device(std::getenv("GPTOSS_TEST_DEVICE"));
-    options.candidates = {model::Tuning::for_device(device)};
-    options.candidates[0].use_coopmat(device);
+    options.candidates = {model::tuning_for_device(device)};
+    model::use_coopmat(options.candidates[0], device);
     if (!options.candidates[0].coopmat()) return;
     // activations of 11 bits may choose another expert where two are nearly the same
     check_tier(options, model::Tier::Coopmat, 2e-2);
@@ -228,7 +228,7 @@ TEST_CASE("golden: the residual after every layer") {
         vk::Buffer staging(model->device, n * sizeof(args::Token), vk::Memory::Upload, "tokens");
         for (uint32_t i = 0; i < n; i++) staging.as<args::Token>()[i] = {tokens[i], i, 0, 0};
         vk::Buffer residual(model->device, hidden * 4, vk::Memory::Readback, "residual");
-        vk::Commands commands(model->device, model->kernels);
+        vk::Commands commands(model->device, model->pipelines);
         for (uint32_t layer = 0; layer < model->config.n_layers; layer++) {
             CAPTURE(layer);
             commands.begin();

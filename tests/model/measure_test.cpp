@@ -17,8 +17,8 @@ struct Case {
     const io::Checkpoint checkpoint{synthetic.path()};
     const model::KernelNeeds needs{checkpoint, UINT32_MAX, true};
 
-    std::shared_ptr<model::Gpu> gpu(const std::string& cache = "") const {
-        return std::make_shared<model::Gpu>(vk::choose_device(std::getenv("GPTOSS_TEST_DEVICE")), cache);
+    std::shared_ptr<vk::Gpu> gpu(const std::string& cache = "") const {
+        return std::make_shared<vk::Gpu>(vk::choose_device(std::getenv("GPTOSS_TEST_DEVICE")), cache);
     }
 };
 

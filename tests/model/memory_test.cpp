@@ -60,13 +60,13 @@ Sizes sizes_of(const std::string& path, const model::ModelOptions& options) {
     const auto device = vk::choose_device(options.device);
     const model::Room context = room_for_weights(checkpoint.config, options, device);
     model::Room room{.device = UINT64_MAX, .host = UINT64_MAX};
-    const uint64_t all = model::Weights::estimate(checkpoint, options.load, device, room).device;
+    const uint64_t all = model::estimate_weights(checkpoint, options.load, device, room).device;
     // by trying: the sizes of the parts are the plan's own affair
     uint64_t low = 0, high = all;
     while (low < high) {
         room.device = low + (high - low) / 2;
         try {
-            model::Weights::estimate(checkpoint, options.load, device, room);
+            model::estimate_weights(checkpoint, options.load, device, room);
             high = room.device;
         } catch (const Error&) {
             low = room.device + 1;
@@ -81,7 +81,8 @@ struct Run {
     bool operator==(const Run&) const = default;
 };
 
-Run run(const std::shared_ptr<model::Model>& model, uint32_t context_length, uint32_t n_prompt, uint32_t n_generated) {
+Run run(const std::shared_ptr<const model::Model>& model, uint32_t context_length, uint32_t n_prompt,
+        uint32_t n_generated) {
     model::Context context(model, context_length, 0);
     Run run;
     context.append(random_tokens(n_prompt, model->config.vocab, 31));
@@ -250,7 +251,7 @@ TEST_CASE("memory: two threads share a cache of experts") {
     auto options = on_test_device();
     options.context_length = 400;
     const Sizes sizes = sizes_of(golden("many-experts"), options);
-    const auto generate = [](const std::shared_ptr<model::Model>& model, uint64_t seed) {
+    const auto generate = [](const std::shared_ptr<const model::Model>& model, uint64_t seed) {
         model::Context context(model, 100, 16);
         context.append(random_tokens(40, model->config.vocab, seed));
         model::GenerateRequest request{.max_tokens = 30};

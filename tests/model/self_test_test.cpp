@@ -33,8 +33,8 @@ const io::Checkpoint& checkpoint() {
 
 model::KernelNeeds needs(bool kv_f16 = true, uint32_t dense = UINT32_MAX) { return {checkpoint(), dense, kv_f16}; }
 
-std::shared_ptr<model::Gpu> open_gpu() {
-    return std::make_shared<model::Gpu>(vk::choose_device(std::getenv("GPTOSS_TEST_DEVICE")), "");
+std::shared_ptr<vk::Gpu> open_gpu() {
+    return std::make_shared<vk::Gpu>(vk::choose_device(std::getenv("GPTOSS_TEST_DEVICE")), "");
 }
 
 // While it lives, a driver whose compiler makes some kernels wrong.
@@ -192,7 +192,7 @@ TEST_CASE("self-test: passes in every shape, with every type of weights") {
 // The kernels of cooperative matrices, where the device has any.
 Tuning coopmat_tuning() {
     Tuning tuning = kPlain;
-    tuning.use_coopmat(vk::choose_device(std::getenv("GPTOSS_TEST_DEVICE")));
+    model::use_coopmat(tuning, vk::choose_device(std::getenv("GPTOSS_TEST_DEVICE")));
     return tuning;
 }
 
@@ -224,7 +224,7 @@ TEST_CASE("self-test: cooperative matrices pass; one kernel of them that is wron
 
 TEST_CASE("self-test: integers pass; one kernel of them that is wrong is found") {
     Tuning integer = kWide;
-    integer.use_integer(vk::choose_device(std::getenv("GPTOSS_TEST_DEVICE")));
+    model::use_integer(integer, vk::choose_device(std::getenv("GPTOSS_TEST_DEVICE")));
     if (!integer.integer()) return;
     CHECK(self_test(open_gpu(), needs(true, WEIGHT_Q8), integer) == "");
     for (const std::string kernel : {"round", "gate_up_integer", "down_integer"}) {

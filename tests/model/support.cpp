@@ -12,13 +12,13 @@ namespace gptoss::test {
 
 std::string golden(const std::string& name) { return GPTOSS_SOURCE_DIR "/tests/golden/" + name; }
 
-std::shared_ptr<model::Model> load(const std::string& path, model::ModelOptions options) {
+std::shared_ptr<const model::Model> load(const std::string& path, model::ModelOptions options) {
     if (!options.device) options.device = std::getenv("GPTOSS_TEST_DEVICE");
-    return std::make_shared<model::Model>(io::Checkpoint(path), options);
+    return model::open_model(io::Checkpoint(path), options);
 }
 
-const std::shared_ptr<model::Model>& small_model() {
-    static std::shared_ptr<model::Model> model;
+const std::shared_ptr<const model::Model>& small_model() {
+    static std::shared_ptr<const model::Model> model;
     if (!model) {
         model = load(SyntheticCheckpoint(Shape{}, 1).path());
         at_end().push_back([] { model.reset(); });
@@ -40,7 +40,7 @@ std::vector<float> logits_of(model::Context& context) {
     return logits;
 }
 
-std::vector<float> fresh_logits(const std::shared_ptr<model::Model>& model, std::span<const uint32_t> tokens,
+std::vector<float> fresh_logits(const std::shared_ptr<const model::Model>& model, std::span<const uint32_t> tokens,
                                 uint64_t max_batch) {
     model::Context context(model, 0, max_batch);
     context.append(tokens);

@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "engine/context.h"
+#include "engine/open.h"
 #include "synthetic.h"
 
 namespace gptoss::test {
@@ -30,17 +31,17 @@ std::vector<T> read_array(const std::string& path) {
 }
 
 // On the device that GPTOSS_TEST_DEVICE names, or the most capable one.
-std::shared_ptr<model::Model> load(const std::string& path, model::ModelOptions options = {});
+std::shared_ptr<const model::Model> load(const std::string& path, model::ModelOptions options = {});
 
 // A small random model of two layers with a window of 16, one for all tests, with a float16 cache.
-const std::shared_ptr<model::Model>& small_model();
+const std::shared_ptr<const model::Model>& small_model();
 
 std::vector<uint32_t> random_tokens(uint32_t count, uint32_t vocab, uint64_t seed);
 
 // Of the token that would follow.
 std::vector<float> logits_of(model::Context& context);
 // The same in a context of its own.
-std::vector<float> fresh_logits(const std::shared_ptr<model::Model>& model, std::span<const uint32_t> tokens,
+std::vector<float> fresh_logits(const std::shared_ptr<const model::Model>& model, std::span<const uint32_t> tokens,
                                 uint64_t max_batch = 0);
 // After each of the positions, appending what is between: (positions, vocab).
 std::vector<float> logits_at(model::Context& context, std::span<const uint32_t> tokens,

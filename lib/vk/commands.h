@@ -1,25 +1,14 @@
-// Compute pipelines by name, and command buffers that dispatch them.
+// Command buffers that dispatch kernels.
 #pragma once
 
-#include <array>
 #include <cstdint>
-#include <map>
-#include <memory>
-#include <mutex>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include "vk/buffer.h"
-#include "vk/device.h"
+#include "vk/pipelines.h"
 
 namespace gptoss::vk {
-
-// A pipeline: one SPIR-V module with its specialization constants set.
-struct Kernel {
-    VkPipeline pipeline = VK_NULL_HANDLE;
-    std::string name;
-};
 
 // How long the dispatches of a kernel took together.
 struct KernelTime {
@@ -28,38 +17,10 @@ struct KernelTime {
     uint32_t dispatches = 0;
 };
 
-// The pipelines of a device, each built at first use. Safe from many threads.
-class Kernels {
-  public:
-    // cached: what cache_data() gave for this device and driver, or "".
-    explicit Kernels(const Device& device, const std::string& cached = "");
-    ~Kernels();
-    Kernels(const Kernels&) = delete;
-    Kernels& operator=(const Kernels&) = delete;
-
-    // constants: the values of constant_id 0, 1, …; subgroup: the size of its subgroups, 0 for the device's own; the
-    // reference stays valid as long as this object.
-    const Kernel& get(const std::string& name, const std::vector<uint32_t>& constants, uint32_t subgroup = 0);
-    VkPipelineLayout layout() const { return layout_; }
-    // What the driver keeps of the pipelines built so far, so that it builds them faster; "" if nothing.
-    std::string cache_data() const;
-
-  private:
-    std::unique_ptr<Kernel> build(const std::string& name, const std::vector<uint32_t>& constants,
-                                  uint32_t subgroup) const;
-
-    const Device& device_;
-    VkPipelineLayout layout_ = VK_NULL_HANDLE;
-    VkPipelineCache cache_ = VK_NULL_HANDLE;
-    std::mutex mutex_;
-    using Key = std::tuple<std::string, std::vector<uint32_t>, uint32_t>;  // what get is asked for
-    std::map<Key, std::unique_ptr<Kernel>> kernels_;
-};
-
 // A command buffer of its own pool: recorded, submitted any number of times, waited for. One thread at a time.
 class Commands {
   public:
-    Commands(const Device& device, const Kernels& kernels);
+    Commands(const Device& device, const Pipelines& pipelines);
     ~Commands();
     Commands(const Commands&) = delete;
     Commands& operator=(const Commands&) = delete;

@@ -1,21 +1,20 @@
-#include "engine/model.h"
+#include "engine/open.h"
 
 #include <utility>
 
 #include "engine/memory.h"
-#include "io/fingerprint.h"
 #include "tuning/autotune.h"
 
 namespace gptoss::model {
 
 namespace {
 
-std::shared_ptr<Gpu> open_gpu(const ModelOptions& options) {
-    return std::make_shared<Gpu>(vk::choose_device(options.device),
-                                 options.cache_directory.value_or(Cache::user_directory()));
+std::shared_ptr<vk::Gpu> open_gpu(const ModelOptions& options) {
+    return std::make_shared<vk::Gpu>(vk::choose_device(options.device),
+                                     options.cache_directory.value_or(Cache::user_directory()));
 }
 
-Choice choose(const std::shared_ptr<Gpu>& gpu, const io::Checkpoint& checkpoint, const ModelOptions& options) {
+Choice choose(const std::shared_ptr<vk::Gpu>& gpu, const io::Checkpoint& checkpoint, const ModelOptions& options) {
     const KernelNeeds needs(checkpoint, options.load.dense, options.kv_f16);
     const uint32_t group = checkpoint.config.n_heads / checkpoint.config.n_kv_heads;
     std::vector<Tuning> candidates = options.candidates;
@@ -33,15 +32,7 @@ Choice choose(const std::shared_ptr<Gpu>& gpu, const io::Checkpoint& checkpoint,
     return choice;
 }
 
-}  // namespace
-
-Model::Model(const io::Checkpoint& checkpoint, const ModelOptions& options)
-    : Model(open_gpu(options), checkpoint, options) {}
-
-Model::Model(std::shared_ptr<Gpu> opened, const io::Checkpoint& checkpoint, const ModelOptions& options)
-    : Model(opened, checkpoint, options.kv_f16, options.load,
-            room_for_weights(checkpoint.config, options, opened->device.info()), choose(opened, checkpoint, options)) {
-    if (!options.log) return;
+void log_weights(const Weights& weights, const Log& log) {
     std::string line = "weights: " + std::to_string(weights.device_bytes) + " bytes in device memory";
     if (weights.expert_cache()) {
         const ExpertCache::Stats experts = weights.expert_cache()->stats();
@@ -49,19 +40,19 @@ Model::Model(std::shared_ptr<Gpu> opened, const io::Checkpoint& checkpoint, cons
                 " among them";
     }
     if (weights.host_bytes) line += "; " + std::to_string(weights.host_bytes) + " bytes in host memory";
-    options.log(kLogInfo, line);
+    log(kLogInfo, line);
 }
 
-Model::Model(std::shared_ptr<Gpu> opened, const io::Checkpoint& checkpoint, bool f16, const LoadOptions& load,
-             Room room, const Choice& choice)
-    : gpu(std::move(opened)),
-      device(gpu->device),
-      kernels(gpu->kernels),
-      config(checkpoint.config),
-      kv_f16(f16),
-      tuning(choice.tuning),
-      left_out(choice.left_out),
-      weights(device, kernels, checkpoint, load, room),
-      fingerprint(io::fingerprint(checkpoint) + (weights.lm_head.weight << 8 | weights.layers[0].qkv.weight)) {}
+}  // namespace
+
+std::shared_ptr<const Model> open_model(const io::Checkpoint& checkpoint, const ModelOptions& options) {
+    const std::shared_ptr<vk::Gpu> gpu = open_gpu(options);
+    const Room room = room_for_weights(checkpoint.config, options, gpu->device.info());
+    const Choice choice = choose(gpu, checkpoint, options);
+    std::shared_ptr<const Model> model(
+        new Model{{gpu, checkpoint, options.kv_f16, choice.tuning, options.load, room}, choice.left_out});
+    if (options.log) log_weights(model->weights, options.log);
+    return model;
+}
 
 }  // namespace gptoss::model

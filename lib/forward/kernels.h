@@ -1,0 +1,149 @@
+// The kernels of the forward pass and of sampling. Each is specialized by a struct of constants, whose fields stand in
+// the order of the shader's constant_id.
+#pragma once
+
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <mutex>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "vk/pipelines.h"
+
+namespace gptoss::model {
+
+struct NoConstants {
+    bool operator==(const NoConstants&) const = default;
+};
+
+// Products of a weight matrix with rows of activations; see weights.glsl.
+struct ProductConstants {
+    uint32_t workgroup;
+    uint32_t lanes;
+    uint32_t tokens;  // rows of activations that share a weight read
+    uint32_t weight;  // a WEIGHT_…
+    bool operator==(const ProductConstants&) const = default;
+};
+struct QkvConstants {
+    ProductConstants product;
+    uint32_t kv_f16;
+    bool operator==(const QkvConstants&) const = default;
+};
+struct GateUpConstants {
+    ProductConstants product;
+    uint32_t n_active;
+    uint32_t grouped;  // by expert
+    bool operator==(const GateUpConstants&) const = default;
+};
+struct DownConstants {
+    ProductConstants product;
+    uint32_t n_active;
+    bool operator==(const DownConstants&) const = default;
+};
+// Products by cooperative matrices; see coopmat.glsl. The subgroups have the size that `subgroup` says.
+struct CoopmatConstants {
+    uint32_t workgroup;
+    uint32_t subgroup;
+    uint32_t tokens;
+    uint32_t weight;
+    uint32_t kv_f16;  // qkv_coopmat alone reads it
+    uint32_t terms;
+    uint32_t m, n, k;
+    uint32_t row_groups;
+    bool operator==(const CoopmatConstants&) const = default;
+};
+struct AttentionConstants {
+    uint32_t workgroup;
+    uint32_t group;  // query heads of a KV head
+    uint32_t kv_f16;
+    uint32_t keys;  // that an invocation reads at once
+    bool operator==(const AttentionConstants&) const = default;
+};
+struct TopkConstants {
+    uint32_t n_active;
+    bool operator==(const TopkConstants&) const = default;
+};
+struct RoundConstants {
+    uint32_t workgroup;
+    uint32_t lanes;
+    bool operator==(const RoundConstants&) const = default;
+};
+struct SampleConstants {
+    uint32_t workgroup;
+    bool operator==(const SampleConstants&) const = default;
+};
+
+// One kernel in the variants that were asked for so far; a variant's pipeline is built when it is first asked for. Safe
+// from many threads.
+template <typename Constants>
+class KernelVariants {
+  public:
+    KernelVariants(vk::Pipelines& pipelines, const char* name) : pipelines_(pipelines), name_(name) {}
+
+    // Throws what building the pipeline throws.
+    const vk::Kernel& operator()(const Constants& constants = {}) {
+        const std::lock_guard lock(mutex_);
+        for (const auto& [known, kernel] : variants_)
+            if (known == constants) return *kernel;
+        const vk::Kernel& kernel = pipelines_.get(name_, words(constants), subgroup(constants));
+        variants_.emplace_back(constants, &kernel);
+        return kernel;
+    }
+
+  private:
+    static std::vector<uint32_t> words(const Constants& constants) {
+        if constexpr (std::is_empty_v<Constants>) {
+            return {};
+        } else {
+            const auto all = std::bit_cast<std::array<uint32_t, sizeof(Constants) / 4>>(constants);
+            return {all.begin(), all.end()};
+        }
+    }
+    // The size that the kernel's subgroups must have; 0 where any will do.
+    static uint32_t subgroup(const Constants& constants) {
+        if constexpr (requires { constants.subgroup; })
+            return constants.subgroup;
+        else
+            return 0;
+    }
+
+    vk::Pipelines& pipelines_;
+    const char* const name_;
+    std::mutex mutex_;
+    std::vector<std::pair<Constants, const vk::Kernel*>> variants_;
+};
+
+struct Kernels {
+    explicit Kernels(vk::Pipelines& pipelines) : pipelines_(pipelines) {}
+
+  private:
+    vk::Pipelines& pipelines_;  // the initializers below read it
+
+  public:
+    KernelVariants<ProductConstants> embed{pipelines_, "embed"};
+    KernelVariants<ProductConstants> linear{pipelines_, "linear"};
+    KernelVariants<QkvConstants> qkv{pipelines_, "qkv"};
+    KernelVariants<CoopmatConstants> qkv_coopmat{pipelines_, "qkv_coopmat"};
+    KernelVariants<AttentionConstants> attention{pipelines_, "attention"};
+    KernelVariants<NoConstants> combine{pipelines_, "combine"};
+    KernelVariants<ProductConstants> out{pipelines_, "out"};
+    KernelVariants<CoopmatConstants> out_coopmat{pipelines_, "out_coopmat"};
+    KernelVariants<TopkConstants> topk{pipelines_, "topk"};
+    KernelVariants<NoConstants> group{pipelines_, "group"};
+    KernelVariants<GateUpConstants> gate_up{pipelines_, "gate_up"};
+    KernelVariants<CoopmatConstants> gate_up_coopmat{pipelines_, "gate_up_coopmat"};
+    KernelVariants<ProductConstants> gate_up_integer{pipelines_, "gate_up_integer"};
+    KernelVariants<DownConstants> down{pipelines_, "down"};
+    KernelVariants<ProductConstants> down_slots{pipelines_, "down_slots"};
+    KernelVariants<CoopmatConstants> down_coopmat{pipelines_, "down_coopmat"};
+    KernelVariants<ProductConstants> down_integer{pipelines_, "down_integer"};
+    KernelVariants<NoConstants> merge{pipelines_, "merge"};
+    KernelVariants<RoundConstants> halve{pipelines_, "halve"};
+    KernelVariants<RoundConstants> round{pipelines_, "round"};
+    KernelVariants<SampleConstants> sample_prepare{pipelines_, "sample_prepare"};
+    KernelVariants<SampleConstants> sample{pipelines_, "sample"};
+};
+
+}  // namespace gptoss::model
