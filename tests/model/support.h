@@ -72,7 +72,7 @@ void check_refused(Status status, const std::string& names, F&& f) {
 // Counts what a model submits to its device and allocates on it while it lives.
 class Counter {
   public:
-    explicit Counter(model::Model& model) : model_(model) {
+    explicit Counter(const model::Model& model) : model_(model) {
         real = model.device.vk;
         submits = 0;
         bytes = 0;
@@ -93,7 +93,7 @@ class Counter {
 
   private:
     static inline VolkDeviceTable real{};
-    model::Model& model_;
+    const model::Model& model_;
 };
 
 }  // namespace gptoss::test
