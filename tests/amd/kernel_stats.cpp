@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "args.h"
-#include "tuning/candidates.h"
 #include "spirv.h"
+#include "tuning/candidates.h"
 #include "vk/device.h"
 
 using namespace gptoss;
