@@ -214,10 +214,8 @@ void Planner::add_layer(LayerWeights& to, const io::LayerTensors& from, const st
     add_vector(vectors, &to.gate_up_bias, uint64_t{config_.n_experts} * 2 * config_.intermediate, [&from] {
         const std::vector<float> alternating = from.read_gate_up_bias();
         std::vector<float> tiled(alternating.size());
-        for (size_t i = 0; i < tiled.size(); i++) {
-            const size_t tile = i / 64, r = i % 64;
-            tiled[i] = alternating[tile * 64 + (r < 32 ? 2 * r : 2 * (r - 32) + 1)];
-        }
+        for (size_t i = 0; i < tiled.size(); i++)
+            tiled[i] = alternating[i / kTileRows * kTileRows + gate_up_row(i % kTileRows)];
         return tiled;
     });
     const uint64_t hidden = config_.hidden, padded = padded_rows(hidden);

@@ -205,21 +205,20 @@ void pack_dense_tile(io::DType from, const std::byte* rows, uint32_t n_rows, uin
     place_plain_rows(converted.data(), n_rows, bytes, tile);
 }
 
-void pack_mxfp4_tile(const std::byte* blocks, const std::byte* scales, uint32_t n_rows, uint32_t cols, bool interleaved,
+void pack_mxfp4_tile(const std::byte* blocks, const std::byte* scales, uint32_t n_rows, uint32_t cols, bool gate_up,
                      std::byte* tile) {
     const uint32_t n_blocks = cols / 32;
     for (uint32_t c = 0; c < (cols + 127) / 128; c++) {
         const Chunk chunk = chunk_at(tile, c, cols, 256, 1024);
         if (n_rows < kTileRows || chunk.blocks < 4) std::memset(chunk.start, 0, 256 + chunk.blocks * 1024);
         for (uint32_t r = 0; r < n_rows; r++) {
-            const uint32_t source = interleaved ? (r < 32 ? 2 * r : 2 * (r - 32) + 1) : r;
-            std::memcpy(chunk.start + r * 4, scales + uint64_t{source} * n_blocks + c * 4, chunk.blocks);
+            const uint64_t source = gate_up ? gate_up_row(r) : r;
+            std::memcpy(chunk.start + r * 4, scales + source * n_blocks + c * 4, chunk.blocks);
         }
         for (uint32_t b = 0; b < chunk.blocks; b++)
             for (uint32_t r = 0; r < n_rows; r++) {
-                const uint32_t source = interleaved ? (r < 32 ? 2 * r : 2 * (r - 32) + 1) : r;
-                std::memcpy(chunk.start + 256 + b * 1024 + r * 16,
-                            blocks + (uint64_t{source} * n_blocks + c * 4 + b) * 16, 16);
+                const uint64_t source = gate_up ? gate_up_row(r) : r;
+                std::memcpy(chunk.start + 256 + b * 1024 + r * 16, blocks + (source * n_blocks + c * 4 + b) * 16, 16);
             }
     }
 }
