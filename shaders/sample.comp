@@ -6,7 +6,7 @@
 // pass over the logits, which all workgroups share, with probability p; the last one to finish goes on alone.
 #version 460
 #extension GL_GOOGLE_include_directive : require
-#include "sample.glsl"
+#include "common/sample.glsl"
 
 layout(buffer_reference, std430, buffer_reference_align = 4) coherent buffer Shared { uint v[]; };
 

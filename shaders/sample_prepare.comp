@@ -1,7 +1,7 @@
 // The logits after penalties and temperature, and what sample needs to know of each block of them. Grid: (blocks).
 #version 460
 #extension GL_GOOGLE_include_directive : require
-#include "sample.glsl"
+#include "common/sample.glsl"
 
 float adjust(float logit, uint id) {
     // by its bits: a compiler may take for granted that there are no NaNs

@@ -122,26 +122,26 @@ struct Kernels {
     vk::Pipelines& pipelines_;  // the initializers below read it
 
   public:
-    KernelVariants<ProductConstants> embed{pipelines_, "embed"};
-    KernelVariants<ProductConstants> linear{pipelines_, "linear"};
-    KernelVariants<QkvConstants> qkv{pipelines_, "qkv"};
-    KernelVariants<CoopmatConstants> qkv_coopmat{pipelines_, "qkv_coopmat"};
-    KernelVariants<AttentionConstants> attention{pipelines_, "attention"};
-    KernelVariants<NoConstants> combine{pipelines_, "combine"};
-    KernelVariants<ProductConstants> out{pipelines_, "out"};
-    KernelVariants<CoopmatConstants> out_coopmat{pipelines_, "out_coopmat"};
-    KernelVariants<TopkConstants> topk{pipelines_, "topk"};
-    KernelVariants<NoConstants> group{pipelines_, "group"};
-    KernelVariants<GateUpConstants> gate_up{pipelines_, "gate_up"};
-    KernelVariants<CoopmatConstants> gate_up_coopmat{pipelines_, "gate_up_coopmat"};
-    KernelVariants<ProductConstants> gate_up_integer{pipelines_, "gate_up_integer"};
-    KernelVariants<DownConstants> down{pipelines_, "down"};
-    KernelVariants<ProductConstants> down_slots{pipelines_, "down_slots"};
-    KernelVariants<CoopmatConstants> down_coopmat{pipelines_, "down_coopmat"};
-    KernelVariants<ProductConstants> down_integer{pipelines_, "down_integer"};
-    KernelVariants<NoConstants> merge{pipelines_, "merge"};
-    KernelVariants<RoundConstants> halve{pipelines_, "halve"};
-    KernelVariants<RoundConstants> round{pipelines_, "round"};
+    KernelVariants<ProductConstants> embed{pipelines_, "dense_embed"};
+    KernelVariants<ProductConstants> linear{pipelines_, "dense_linear"};
+    KernelVariants<QkvConstants> qkv{pipelines_, "attn_qkv"};
+    KernelVariants<CoopmatConstants> qkv_coopmat{pipelines_, "attn_qkv_coopmat"};
+    KernelVariants<AttentionConstants> attention{pipelines_, "attn_attend"};
+    KernelVariants<NoConstants> combine{pipelines_, "attn_combine"};
+    KernelVariants<ProductConstants> out{pipelines_, "attn_out"};
+    KernelVariants<CoopmatConstants> out_coopmat{pipelines_, "attn_out_coopmat"};
+    KernelVariants<TopkConstants> topk{pipelines_, "moe_topk"};
+    KernelVariants<NoConstants> group{pipelines_, "moe_group"};
+    KernelVariants<GateUpConstants> gate_up{pipelines_, "moe_gate_up"};
+    KernelVariants<CoopmatConstants> gate_up_coopmat{pipelines_, "moe_gate_up_coopmat"};
+    KernelVariants<ProductConstants> gate_up_integer{pipelines_, "moe_gate_up_integer"};
+    KernelVariants<DownConstants> down{pipelines_, "moe_down"};
+    KernelVariants<ProductConstants> down_slots{pipelines_, "moe_down_slots"};
+    KernelVariants<CoopmatConstants> down_coopmat{pipelines_, "moe_down_coopmat"};
+    KernelVariants<ProductConstants> down_integer{pipelines_, "moe_down_integer"};
+    KernelVariants<NoConstants> merge{pipelines_, "moe_merge"};
+    KernelVariants<RoundConstants> halve{pipelines_, "dense_halve"};
+    KernelVariants<RoundConstants> round{pipelines_, "dense_round"};
     KernelVariants<SampleConstants> sample_prepare{pipelines_, "sample_prepare"};
     KernelVariants<SampleConstants> sample{pipelines_, "sample"};
 };

@@ -36,7 +36,7 @@ std::optional<Choice> parse_choice(const std::string& text, const std::vector<Tu
 }  // namespace
 
 void use_coopmat(Tuning& t, const vk::DeviceInfo& device) {
-    if (device.coopmat.m == 0 || spirv("qkv_coopmat").empty()) return;
+    if (device.coopmat.m == 0 || spirv("attn_qkv_coopmat").empty()) return;
     const auto too_large = [&] { return t.coopmat_subgroups * device.coopmat.subgroup > device.max_workgroup; };
     t.coopmat_subgroups = std::clamp(128 / device.coopmat.subgroup, 4u, 16u);
     while (t.coopmat_subgroups > 2 && too_large()) t.coopmat_subgroups /= 2;

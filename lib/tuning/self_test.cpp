@@ -302,8 +302,9 @@ void SelfTest::check_layer(uint32_t layer, uint32_t first, uint32_t n, const std
         const uint32_t t = batch ? checked : 0;
         const float* q = &left.q[t * config_.n_heads * HEAD_DIM];
         const float* attention = &left.attention[t * config_.n_heads * HEAD_DIM];
-        check_qkv((layer == 0 ? "embed or qkv" : "qkv") + where, layer, x[t], first + t, q, left, tolerance(batch));
-        check_attention("attention" + where, layer, first + t, q, attention, left);
+        check_qkv((layer == 0 ? "dense_embed or attn_qkv" : "attn_qkv") + where, layer, x[t], first + t, q, left,
+                  tolerance(batch));
+        check_attention("attn_attend" + where, layer, first + t, q, attention, left);
         const Vector in(attention, attention + config_.n_heads * HEAD_DIM);
         Vector mid = product(w.out, in, w.out_bias.data(), config_.hidden);
         for (uint32_t i = 0; i < config_.hidden; i++) mid[i] += x[t][i];
@@ -360,7 +361,7 @@ void SelfTest::check_slots(const std::string& where, const Left& left) const {
     std::vector<bool> seen(left.slots.size());
     uint32_t before = 0;
     for (const uint32_t slot : left.slots) {
-        if (slot >= seen.size() || seen[slot] || left.experts[slot] < before) throw Fault{"group" + where};
+        if (slot >= seen.size() || seen[slot] || left.experts[slot] < before) throw Fault{"moe_group" + where};
         seen[slot] = true;
         before = left.experts[slot];
     }
@@ -373,15 +374,16 @@ void SelfTest::check_experts(const std::string& where, HostLayer& w, uint32_t t,
     const bool integer = batch && integer_;
     const Vector in = rms_norm(x, w.mlp_norm, config_.norm_eps);
     const float* router = &left.router[t * n_experts];
-    expect("out or linear" + where, router, product(w.router, in, w.router_bias.data(), n_experts), tolerance(batch));
+    expect("attn_out or dense_linear" + where, router, product(w.router, in, w.router_bias.data(), n_experts),
+           tolerance(batch));
     // by the device's own logits: where two are alike, rounding may choose
     const std::vector<uint32_t> chosen = largest(router, n_experts, k);
     Vector weights;
     for (const uint32_t e : chosen) weights.push_back(router[e]);
     weights = softmax(std::move(weights));
     if (batch) {
-        if (!std::equal(chosen.begin(), chosen.end(), &left.experts[t * k])) throw Fault{"topk" + where};
-        expect("topk" + where, &left.weights[t * k], weights);
+        if (!std::equal(chosen.begin(), chosen.end(), &left.experts[t * k])) throw Fault{"moe_topk" + where};
+        expect("moe_topk" + where, &left.weights[t * k], weights);
     }
     Vector after = x;
     for (uint32_t j = 0; j < k; j++) {
@@ -395,25 +397,27 @@ void SelfTest::check_experts(const std::string& where, HostLayer& w, uint32_t t,
             activated[i] = gate / (1 + std::exp(-config_.swiglu_alpha * gate)) * (up + 1);
         }
         const float* got = &left.hidden[row * inner];
-        expect((integer ? "round or gate_up_integer" : "gate_up") + where, got, activated, expert_tolerance(batch),
-               batch && coopmat_ ? kCoopmatTolerance : 0);
+        expect((integer ? "dense_round or moe_gate_up_integer" : "moe_gate_up") + where, got, activated,
+               expert_tolerance(batch), batch && coopmat_ ? kCoopmatTolerance : 0);
         const Vector y = product(w.down(e), Vector(got, got + inner), &w.down_bias[e * config_.hidden], config_.hidden);
         for (uint32_t i = 0; i < config_.hidden; i++) after[i] += weights[j] * y[i];
     }
-    const std::string last = integer ? "round, down_integer or merge" : batch ? "down_slots or merge" : "down";
+    const std::string last = integer ? "dense_round, moe_down_integer or moe_merge"
+                             : batch ? "moe_down_slots or moe_merge"
+                                     : "moe_down";
     expect(last + where, &left.x[t * config_.hidden], after, expert_tolerance(batch));
 }
 
 void SelfTest::check_logits(const Vector& x, const Floats& logits) {
     const Vector in = rms_norm(x, miniature_.checkpoint.final_norm.read_f32(), config_.norm_eps);
-    expect("linear of the logits", logits.data(),
+    expect("dense_linear of the logits", logits.data(),
            product(miniature_.checkpoint.lm_head.read_f32(), in, nullptr, config_.vocab));
     check_draw({.temperature = 0}, logits);
     check_draw({.top_p = 0.9f, .seed = 1}, logits);
     check_draw({.top_k = 40, .seed = 2}, logits);
 }
 
-// The noise of a token's logit, see shaders/sample.glsl.
+// The noise of a token's logit, see shaders/common/sample.glsl.
 double gumbel(uint64_t seed, uint32_t position, uint32_t id) {
     uint32_t c[4] = {id / 4, position, 0, 0};
     auto key = std::pair(static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));

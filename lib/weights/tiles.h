@@ -1,4 +1,4 @@
-// Rows of a checkpoint repacked into the tiles that kernels read; the layout is described in shaders/weights.glsl.
+// Rows of a checkpoint repacked into the tiles that kernels read; the layout is described in shaders/common/weights.glsl.
 #pragma once
 
 #include <cstddef>

@@ -125,14 +125,14 @@ void test_attention(Random& random, const Shape& s, const std::vector<uint32_t>&
     const Array<args::Cache> caches(table);
     const Array<args::Token> token_array(tokens);
     const Array<float> q_array(q), sink_array(sinks), y(q.size()), parts(size_t{n} * n_heads * s.n_splits * 66);
-    run("attention", {s.workgroup, s.group, s.kv_f16, s.keys},
+    run("attn_attend", {s.workgroup, s.group, s.kv_f16, s.keys},
         args::AttentionArgs{q_array.address(), token_array.address(), caches.address(), sink_array.address(),
                             y.address(), parts.address(), n_heads, s.n_kv_heads, s.window, s.n_splits},
         s.n_splits, s.n_kv_heads, n);
     if (s.n_splits > 1) {
         for (float value : y.read()) REQUIRE(std::isnan(value));  // still untouched
-        run("combine", {}, args::CombineArgs{parts.address(), sink_array.address(), y.address(), n_heads, s.n_splits},
-            n_heads, n);
+        run("attn_combine", {},
+            args::CombineArgs{parts.address(), sink_array.address(), y.address(), n_heads, s.n_splits}, n_heads, n);
     }
     std::vector<Exact> expected;
     for (uint32_t t = 0; t < n; t++)

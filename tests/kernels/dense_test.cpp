@@ -19,7 +19,7 @@ void test_linear(Random& random, const Launch& l, uint32_t weight, uint32_t rows
     const bool has_bias = random.coin();
     const Array<uint32_t> tiles(w.tiles);
     const Array<float> bias_array(bias), y(size_t{l.n_tokens} * stride);
-    run("linear", l.constants(weight),
+    run("dense_linear", l.constants(weight),
         args::LinearArgs{input.args(), tiles.address(), has_bias ? bias_array.address() : 0, y.address(), rows, stride,
                          has_bias},
         tile_count(rows), l.token_groups());
@@ -55,11 +55,11 @@ void test_out(Random& random, const Launch& l, uint32_t weight) {
     const ResidualOutput residual(random, l.n_tokens, hidden);
     if (l.row_groups) {
         const HalfRows rows(args::Input{x_array.address(), 0, 0, cols, l.n_tokens, 0}, w);
-        run("out_coopmat", l.constants(weight),
+        run("attn_out_coopmat", l.constants(weight),
             args::OutCoopmatArgs{residual.args(), rows.args, tiles.address(), bias_array.address()}, tile_count(hidden),
             l.token_groups());
     } else {
-        run("out", l.constants(weight),
+        run("attn_out", l.constants(weight),
             args::OutArgs{residual.args(), x_array.address(), tiles.address(), bias_array.address(), cols, l.n_tokens},
             tile_count(hidden), l.token_groups());
     }
@@ -108,7 +108,7 @@ TEST_CASE("embed") {
             uint32_t first = 0;
             for (int p = 0; p < 2; p++) {
                 const Array<uint32_t> tiles(parts[p].tiles);
-                run("embed", {32, 32, 1, weight},
+                run("dense_embed", {32, 32, 1, weight},
                     args::EmbedArgs{residual.args(), tiles.address(), token_array.address(), first, rows[p]},
                     tile_count(hidden), n);
                 first += rows[p];

@@ -58,8 +58,8 @@ struct Routes {
                k,
                tile_slots,
                n_tiles} {
-        run("topk", {k}, args, n_tokens);
-        run("group", {}, args, 1);
+        run("moe_topk", {k}, args, n_tokens);
+        run("moe_group", {}, args, 1);
     }
     uint32_t n_tiles;
     Array<float> logits;
@@ -158,7 +158,7 @@ void test_single(Random& random, const Launch& l, const Shape& s) {
     const std::vector<float> logits = router_logits(random, n_tokens, s.n_experts);
     const Array<float> logit_array(logits), y(size_t{n_tokens} * s.k * s.width);
     const Array<uint32_t> uses(std::vector<uint32_t>(s.n_experts, kUsesBefore));
-    run("gate_up", l.constants(WEIGHT_MXFP4, {s.k, false}),
+    run("moe_gate_up", l.constants(WEIGHT_MXFP4, {s.k, false}),
         gate_up_args(input, set, nullptr, logit_array.address(), y, uses, s), s.width / 32, n_tokens * s.k);
     const std::vector<float> got = y.read();
     const std::vector<double> x = input.all();
@@ -174,7 +174,7 @@ void test_single(Random& random, const Launch& l, const Shape& s) {
     CHECK(uses.read() == expected_uses);
 
     const ResidualOutput residual(random, n_tokens, s.hidden);
-    run("down", l.constants(WEIGHT_MXFP4, {s.k}),
+    run("moe_down", l.constants(WEIGHT_MXFP4, {s.k}),
         args::DownArgs{residual.args(), y.address(), set.table.address(), set.down_bias_array.address(),
                        logit_array.address(), s.width, s.n_experts, n_tokens},
         tile_count(s.hidden), n_tokens);
@@ -208,13 +208,13 @@ void run_coopmat(const Launch& l, const Shape& s, const ExpertSet& set, const No
     const uint32_t slots = l.n_tokens * s.k;
     const Array<uint32_t> halves(size_t{slots} * s.width / 2);
     constexpr float kScale = 512;
-    run("gate_up_coopmat", l.constants(WEIGHT_MXFP4),
+    run("moe_gate_up_coopmat", l.constants(WEIGHT_MXFP4),
         args::GateUpCoopmatArgs{rows.args, set.table.address(), set.gate_up_bias_array.address(),
                                 routes.slots.address(), routes.tiles.address(), halves.address(), kScale,
                                 static_cast<float>(ExpertSet::kLimit), static_cast<float>(ExpertSet::kAlpha), s.k},
         s.width / 32, routes.n_tiles);
     const auto scale = static_cast<float>(std::exp2(3 - std::floor(std::log2(largest_down))));
-    run("down_coopmat", l.constants(WEIGHT_MXFP4),
+    run("moe_down_coopmat", l.constants(WEIGHT_MXFP4),
         args::DownCoopmatArgs{{halves.address(), 0, s.width, slots, scale, 1 / scale / kScale},
                               set.table.address(),
                               set.down_bias_array.address(),
@@ -233,13 +233,13 @@ void run_integer(const Launch& l, const Shape& s, const ExpertSet& set, const No
                  std::vector<double>& x, std::vector<float>& y, std::vector<double>& hidden, const Array<float>& out) {
     const IntegerRows rows(input.args(), l.n_tokens);
     const Array<float> y_array(size_t{l.n_tokens} * s.k * s.width);
-    run("gate_up_integer", l.constants(WEIGHT_MXFP4),
+    run("moe_gate_up_integer", l.constants(WEIGHT_MXFP4),
         args::GateUpIntegerArgs{rows.args, set.table.address(), set.gate_up_bias_array.address(),
                                 routes.slots.address(), routes.tiles.address(), y_array.address(), s.k,
                                 static_cast<float>(ExpertSet::kLimit), static_cast<float>(ExpertSet::kAlpha)},
         s.width / 32, routes.n_tiles);
     const IntegerRows hidden_rows({y_array.address(), 0, 0, s.width, l.n_tokens, 0}, l.n_tokens, s.k);
-    run("down_integer", l.constants(WEIGHT_MXFP4),
+    run("moe_down_integer", l.constants(WEIGHT_MXFP4),
         args::DownIntegerArgs{hidden_rows.args, set.table.address(), set.down_bias_array.address(),
                               routes.slots.address(), routes.tiles.address(), out.address(), s.hidden},
         tile_count(s.hidden), routes.n_tiles);
@@ -274,9 +274,9 @@ void test_grouped(Random& random, const Launch& l, const Shape& s) {
         run_integer(l, s, set, input, routes, x, got, hidden, out);
     } else {
         const Array<float> y(size_t{n_tokens} * s.k * s.width);
-        run("gate_up", l.constants(WEIGHT_MXFP4, {s.k, true}), gate_up_args(input, set, &routes, 0, y, routes.uses, s),
-            s.width / 32, routes.n_tiles);
-        run("down_slots", l.constants(WEIGHT_MXFP4),
+        run("moe_gate_up", l.constants(WEIGHT_MXFP4, {s.k, true}),
+            gate_up_args(input, set, &routes, 0, y, routes.uses, s), s.width / 32, routes.n_tiles);
+        run("moe_down_slots", l.constants(WEIGHT_MXFP4),
             args::DownSlotsArgs{y.address(), set.table.address(), set.down_bias_array.address(), routes.slots.address(),
                                 routes.tiles.address(), out.address(), s.width, s.hidden},
             tile_count(s.hidden), routes.n_tiles);
@@ -300,7 +300,7 @@ void test_grouped(Random& random, const Launch& l, const Shape& s) {
     check_close(got_out, outputs, sum_tolerance(s.width));  // of what is float16 already
 
     const ResidualOutput residual(random, n_tokens, s.hidden);
-    run("merge", {}, args::MergeArgs{residual.args(), out.address(), routes.weights.address(), s.k},
+    run("moe_merge", {}, args::MergeArgs{residual.args(), out.address(), routes.weights.address(), s.k},
         tile_count(s.hidden), n_tokens);
     std::vector<Exact> after;
     for (uint32_t t = 0; t < n_tokens; t++) {

@@ -55,7 +55,7 @@ inline std::vector<Launch> launches(Random& random, uint32_t n) {
 inline std::vector<Launch> coopmat_launches(Random& random, uint32_t n, uint32_t terms = 1) {
     const vk::CoopmatShape& s = gpu().device.info().coopmat;
     std::vector<Launch> chosen;
-    if (s.m == 0 || spirv("qkv_coopmat").empty()) return chosen;
+    if (s.m == 0 || spirv("attn_qkv_coopmat").empty()) return chosen;
     const uint32_t first = random.below(6);
     for (uint32_t i = 0; i < n; i++) {
         const uint32_t at = (first + i * 5) % 6, row_groups = 32 / s.m >> at % 2;
@@ -88,7 +88,7 @@ struct HalfRows {
     HalfRows(const args::Input& input, const Matrix& w, uint32_t terms = 1) : HalfRows(input, largest(w), terms) {}
     HalfRows(const args::Input& from, double largest_weight, uint32_t terms = 1)
         : halves(size_t{terms} * from.n_tokens * from.cols / 2), scales(from.n_tokens) {
-        run("halve", {64, 32}, args::HalveArgs{from, halves.address(), scales.address(), terms}, from.n_tokens);
+        run("dense_halve", {64, 32}, args::HalveArgs{from, halves.address(), scales.address(), terms}, from.n_tokens);
         const auto scale = static_cast<float>(std::exp2(3 - std::floor(std::log2(largest_weight))));
         args = {halves.address(), scales.address(), from.cols, from.n_tokens, scale, 1 / scale};
     }
@@ -106,7 +106,7 @@ struct HalfRows {
 struct IntegerRows {
     IntegerRows(const args::Input& from, uint32_t n, uint32_t m = 1)
         : bytes(size_t{n} * m * from.cols / 2), scales(size_t{n} * m * from.cols / 32) {
-        run("round", {64, 32}, args::RoundArgs{from, bytes.address(), scales.address()}, n, m);
+        run("dense_round", {64, 32}, args::RoundArgs{from, bytes.address(), scales.address()}, n, m);
         args = {bytes.address(), scales.address(), from.cols};
     }
     // What they are, exactly: (n * m, cols).

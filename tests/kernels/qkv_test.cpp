@@ -128,13 +128,14 @@ void test_qkv(Random& random, const Launch& l, uint32_t weight, const Shape& s) 
         run(kernel, l.constants(weight, {s.kv_f16, kTerms}), args, rows / 64, l.token_groups());
     };
     if (half)
-        launch("qkv_coopmat", args::QkvCoopmatArgs{half->args, tiles.address(), bias_array.address(), rope.address(),
-                                                   batch.token_array.address(), batch.caches.address(), q.address(),
-                                                   s.n_heads, s.n_kv_heads, kCoarse});
-    else
-        launch("qkv", args::QkvArgs{input.args(), tiles.address(), bias_array.address(), rope.address(),
+        launch("attn_qkv_coopmat",
+               args::QkvCoopmatArgs{half->args, tiles.address(), bias_array.address(), rope.address(),
                                     batch.token_array.address(), batch.caches.address(), q.address(), s.n_heads,
                                     s.n_kv_heads, kCoarse});
+    else
+        launch("attn_qkv", args::QkvArgs{input.args(), tiles.address(), bias_array.address(), rope.address(),
+                                         batch.token_array.address(), batch.caches.address(), q.address(), s.n_heads,
+                                         s.n_kv_heads, kCoarse});
 
     const std::vector<float> got_q = q.read();
     std::vector<std::vector<uint32_t>> segments;

@@ -135,28 +135,28 @@ class FaultyCompiler {
         return {};
     }
 
-    static constexpr const char* kKernels[] = {"attention",
-                                               "combine",
-                                               "down",
-                                               "down_slots",
-                                               "embed",
-                                               "gate_up",
-                                               "group",
-                                               "linear",
-                                               "merge",
-                                               "out",
-                                               "qkv",
+    static constexpr const char* kKernels[] = {"attn_attend",
+                                               "attn_combine",
+                                               "moe_down",
+                                               "moe_down_slots",
+                                               "dense_embed",
+                                               "moe_gate_up",
+                                               "moe_group",
+                                               "dense_linear",
+                                               "moe_merge",
+                                               "attn_out",
+                                               "attn_qkv",
                                                "sample",
-                                               "topk",
+                                               "moe_topk",
                                                "sample_prepare",
-                                               "qkv_coopmat",
-                                               "out_coopmat",
-                                               "gate_up_coopmat",
-                                               "down_coopmat",
-                                               "halve",
-                                               "round",
-                                               "gate_up_integer",
-                                               "down_integer"};
+                                               "attn_qkv_coopmat",
+                                               "attn_out_coopmat",
+                                               "moe_gate_up_coopmat",
+                                               "moe_down_coopmat",
+                                               "dense_halve",
+                                               "dense_round",
+                                               "moe_gate_up_integer",
+                                               "moe_down_integer"};
     static Wanted& wanted() {
         static Wanted wanted;
         return wanted;
@@ -201,18 +201,20 @@ TEST_CASE("self-test: cooperative matrices pass; one kernel of them that is wron
     if (!coopmat.coopmat()) return;
     coopmat.coopmat_tokens = 32;  // kernels for more take long to build
     CHECK(self_test(open_gpu(), needs(true, WEIGHT_Q8), coopmat) == "");
-    for (const std::string kernel : {"qkv_coopmat", "out_coopmat", "gate_up_coopmat", "down_coopmat"}) {
+    for (const std::string kernel :
+         {"attn_qkv_coopmat", "attn_out_coopmat", "moe_gate_up_coopmat", "moe_down_coopmat"}) {
         CAPTURE(kernel);
         const FaultyCompiler faulty([&](const std::string& name, const auto&) { return name == kernel; });
         const std::string found = self_test(open_gpu(), needs(), coopmat);
         MESSAGE(found);
         CHECK(found.find("_coopmat") != std::string::npos);
-        CHECK(found.find(kernel.substr(0, kernel.find('_'))) != std::string::npos);
+        CHECK(found.find(kernel.substr(0, kernel.rfind('_'))) != std::string::npos);
     }
     // wrong only in wider tiles, which few batches have
     coopmat.coopmat_tokens = 64;
-    const FaultyCompiler faulty(
-        [](const std::string& name, const auto& constants) { return name == "out_coopmat" && constants[2] == 64; });
+    const FaultyCompiler faulty([](const std::string& name, const auto& constants) {
+        return name == "attn_out_coopmat" && constants[2] == 64;
+    });
     const SyntheticCheckpoint synthetic(Shape{}, 74);
     model::ModelOptions options;
     options.cache_directory = "";
@@ -227,7 +229,7 @@ TEST_CASE("self-test: integers pass; one kernel of them that is wrong is found")
     model::use_integer(integer, vk::choose_device(std::getenv("GPTOSS_TEST_DEVICE")));
     if (!integer.integer()) return;
     CHECK(self_test(open_gpu(), needs(true, WEIGHT_Q8), integer) == "");
-    for (const std::string kernel : {"round", "gate_up_integer", "down_integer"}) {
+    for (const std::string kernel : {"dense_round", "moe_gate_up_integer", "moe_down_integer"}) {
         CAPTURE(kernel);
         const FaultyCompiler faulty([&](const std::string& name, const auto&) { return name == kernel; });
         const std::string found = self_test(open_gpu(), needs(), integer);
@@ -260,13 +262,16 @@ TEST_CASE("tier: what a device lacks is refused, and integers are never taken by
 }
 
 TEST_CASE("self-test: finds each kernel that is wrong, and names it") {
-    for (const std::string kernel : {"embed", "qkv", "attention", "combine", "out", "linear", "topk", "gate_up", "down",
-                                     "down_slots", "merge", "sample_prepare", "sample"}) {
+    for (const std::string kernel :
+         {"dense_embed", "attn_qkv", "attn_attend", "attn_combine", "attn_out", "dense_linear", "moe_topk",
+          "moe_gate_up", "moe_down", "moe_down_slots", "moe_merge", "sample_prepare", "sample"}) {
         CAPTURE(kernel);
         const FaultyCompiler faulty([&](const std::string& name, const auto&) { return name == kernel; });
         const std::string found = self_test(open_gpu(), needs(), kNarrow);
         MESSAGE(kernel << ": " << found);
-        const std::string named = kernel == "sample_prepare" ? "sample" : kernel == "combine" ? "attention" : kernel;
+        const std::string named = kernel == "sample_prepare" ? "sample"
+                                  : kernel == "attn_combine" ? "attn_attend"
+                                                             : kernel;
         CHECK(found.find(named) != std::string::npos);
     }
 }
@@ -274,7 +279,7 @@ TEST_CASE("self-test: finds each kernel that is wrong, and names it") {
 TEST_CASE("self-test: a variant that is wrong is left out, and the log says so") {
     // groups of 64 lanes are wrong, in one kernel
     const FaultyCompiler faulty(
-        [](const std::string& name, const auto& constants) { return name == "out" && constants[1] == 64; });
+        [](const std::string& name, const auto& constants) { return name == "attn_out" && constants[1] == 64; });
     const SyntheticCheckpoint synthetic(Shape{}, 71);
     std::vector<std::string> warnings;
     model::ModelOptions options;
@@ -289,7 +294,7 @@ TEST_CASE("self-test: a variant that is wrong is left out, and the log says so")
     REQUIRE(warnings.size() == 1);
     MESSAGE(warnings[0]);
     CHECK(warnings[0].find(model->device.info().name) != std::string::npos);
-    CHECK(warnings[0].find("out") != std::string::npos);
+    CHECK(warnings[0].find("attn_out") != std::string::npos);
     const auto tokens = random_tokens(40, 96, 71);
     CHECK(relative_l2(fresh_logits(model, tokens), fresh_logits(load(synthetic.path()), tokens)) < 1e-4);
 }
@@ -343,7 +348,7 @@ TEST_CASE("self-test: its result is kept, until the cache is damaged") {
 
 TEST_CASE("self-test: a device that gives wrong results in every variant is refused") {
     for (const bool refuse : {false, true}) {
-        const FaultyCompiler faulty([](const std::string& name, const auto&) { return name == "attention"; }, refuse);
+        const FaultyCompiler faulty([](const std::string& name, const auto&) { return name == "attn_attend"; }, refuse);
         model::ModelOptions options;
         options.cache_directory = "";
         options.candidates = {kNarrow, kPlain};
@@ -354,7 +359,7 @@ TEST_CASE("self-test: a device that gives wrong results in every variant is refu
             MESSAGE(std::string(e.what()));
             CHECK(e.status() == Status::UnsupportedSystem);
             CHECK(std::string(e.what()).find(vk::choose_device(options.device).name) != std::string::npos);
-            CHECK(std::string(e.what()).find("attention") != std::string::npos);
+            CHECK(std::string(e.what()).find("attn_attend") != std::string::npos);
         }
     }
 }

@@ -1,8 +1,8 @@
-// As gate_up.comp for a batch grouped by expert. Grid: (tiles of 32 gates and their 32 ups, tiles of slots).
+// As moe_gate_up.comp for a batch grouped by expert. Grid: (tiles of 32 gates and their 32 ups, tiles of slots).
 #version 460
 #extension GL_GOOGLE_include_directive : require
-#include "integer.glsl"
-#include "swiglu.glsl"
+#include "common/integer.glsl"
+#include "common/swiglu.glsl"
 
 layout(push_constant) uniform Push { GateUpIntegerArgs a; };
 

@@ -1,12 +1,12 @@
-// As qkv.comp, for a batch. Grid: (query heads + 2 KV heads, groups of TOKENS tokens).
+// As attn_qkv.comp, for a batch. Grid: (query heads + 2 KV heads, groups of TOKENS tokens).
 #version 460
 #extension GL_GOOGLE_include_directive : require
-#include "coopmat.glsl"
+#include "common/coopmat.glsl"
 
 layout(constant_id = 4) const bool KV_F16 = true;
 layout(push_constant) uniform Push { QkvCoopmatArgs a; };
 
-#include "heads.glsl"
+#include "common/heads.glsl"
 
 uint input_row(uint column) { return first_token() + column; }
 

@@ -2,12 +2,12 @@
 // a tile of 64 rows is a head, and a lane's pair of rows is a pair that RoPE rotates.
 #version 460
 #extension GL_GOOGLE_include_directive : require
-#include "weights.glsl"
+#include "common/weights.glsl"
 
 layout(constant_id = 4) const bool KV_F16 = true;
 layout(push_constant) uniform Push { QkvArgs a; };
 
-#include "heads.glsl"
+#include "common/heads.glsl"
 
 void main() {
     uint head = gl_WorkGroupID.x;

@@ -2,11 +2,11 @@
 // that is grouped by expert its tiles of slots, else its (token, choice) pairs).
 #version 460
 #extension GL_GOOGLE_include_directive : require
-#include "weights.glsl"
+#include "common/weights.glsl"
 layout(constant_id = 4) const uint ACTIVE = 4;
 layout(constant_id = 5) const bool GROUPED = false;
-#include "experts.glsl"
-#include "swiglu.glsl"
+#include "common/experts.glsl"
+#include "common/swiglu.glsl"
 
 layout(push_constant) uniform Push { GateUpArgs a; };
 

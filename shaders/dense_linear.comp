@@ -1,7 +1,7 @@
 // y = W·norm(x) + bias. Grid: (tiles of 64 rows, groups of TOKENS tokens).
 #version 460
 #extension GL_GOOGLE_include_directive : require
-#include "weights.glsl"
+#include "common/weights.glsl"
 
 layout(push_constant) uniform Push { LinearArgs a; };
 

@@ -2,7 +2,7 @@
 // RoundArgs.
 #version 460
 #extension GL_GOOGLE_include_directive : require
-#include "weights.glsl"
+#include "common/weights.glsl"
 
 layout(buffer_reference, std430, buffer_reference_align = 16) writeonly buffer Written { IntegerBlock v[]; };
 layout(push_constant) uniform Push { RoundArgs a; };

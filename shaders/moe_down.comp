@@ -1,17 +1,17 @@
 // x += the weighted sum of the token's experts. Grid: (tiles of 64 rows, tokens).
 #version 460
 #extension GL_GOOGLE_include_directive : require
-#include "weights.glsl"
-#include "residual.glsl"
+#include "common/weights.glsl"
+#include "common/residual.glsl"
 layout(constant_id = 4) const uint ACTIVE = 4;
-#include "experts.glsl"
+#include "common/experts.glsl"
 
 layout(push_constant) uniform Push { DownArgs a; };
 
 void main() {
     uint tile = gl_WorkGroupID.x, token = gl_WorkGroupID.y, i = gl_LocalInvocationID.x;
     choose_experts(a.logits, token, a.n_experts);
-    // the first split begins with what is there, so that a batch of one adds up in the order of merge.comp
+    // the first split begins with what is there, so that a batch of one adds up in the order of moe_merge.comp
     float total[ROWS];
     [[unroll]] for (uint r = 0; r < ROWS; r++) {
         uint row = tile * TILE_ROWS + lane() + r * LANES;

@@ -1,9 +1,9 @@
-// y = W·activation + bias for the slots of a batch grouped by expert. Grid: (tiles of 64 rows, tiles of slots).
+// As moe_down_slots.comp. Grid: (tiles of 64 rows, tiles of slots).
 #version 460
 #extension GL_GOOGLE_include_directive : require
-#include "weights.glsl"
+#include "common/integer.glsl"
 
-layout(push_constant) uniform Push { DownSlotsArgs a; };
+layout(push_constant) uniform Push { DownIntegerArgs a; };
 
 void main() {
     uint tile = gl_WorkGroupID.x, i = gl_LocalInvocationID.x;
@@ -11,9 +11,11 @@ void main() {
     uint first_slot = a.tiles.v[gl_WorkGroupID.y * 3 + 1];
     uint n_slots = a.tiles.v[gl_WorkGroupID.y * 3 + 2];
     if (n_slots == 0) return;
-    [[unroll]] for (uint t = 0; t < TOKENS; t++) x_row[t] = (first_slot + min(t, n_slots - 1)) * (a.cols / 4);
-    [[unroll]] for (uint s = 0; s < ROWS * TOKENS; s++) sums[s] = 0;
-    multiply_tile(a.experts.v[expert].down, tile, a.cols, a.x);
+    [[unroll]] for (uint t = 0; t < TOKENS; t++) {
+        x_row[t] = first_slot + min(t, n_slots - 1);
+        [[unroll]] for (uint r = 0; r < ROWS; r++) sums[r * TOKENS + t] = 0;
+    }
+    multiply_tile_integer(a.experts.v[expert].down, tile, a.src, n_slots);
     share_sums();
     if (i >= 32) return;
     uint row = tile * TILE_ROWS + i;

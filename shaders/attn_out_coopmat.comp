@@ -1,8 +1,8 @@
-// As out.comp, for a batch. Grid: (tiles of 64 rows, groups of TOKENS tokens).
+// As attn_out.comp, for a batch. Grid: (tiles of 64 rows, groups of TOKENS tokens).
 #version 460
 #extension GL_GOOGLE_include_directive : require
-#include "coopmat.glsl"
-#include "residual.glsl"
+#include "common/coopmat.glsl"
+#include "common/residual.glsl"
 
 layout(push_constant) uniform Push { OutCoopmatArgs a; };
 

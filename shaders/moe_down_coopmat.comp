@@ -1,7 +1,7 @@
-// As down_slots.comp. Grid: (tiles of 64 rows, tiles of slots).
+// As moe_down_slots.comp. Grid: (tiles of 64 rows, tiles of slots).
 #version 460
 #extension GL_GOOGLE_include_directive : require
-#include "coopmat.glsl"
+#include "common/coopmat.glsl"
 
 layout(push_constant) uniform Push { DownCoopmatArgs a; };
 

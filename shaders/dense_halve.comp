@@ -2,8 +2,8 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
-#include "weights.glsl"
-#include "half.glsl"
+#include "common/weights.glsl"
+#include "common/half.glsl"
 
 layout(push_constant) uniform Push { HalveArgs a; };
 

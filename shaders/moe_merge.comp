@@ -6,7 +6,7 @@
 layout(local_size_x = 32) in;
 const uint WORKGROUP = 32;
 const uint TOKENS = 1;
-#include "residual.glsl"
+#include "common/residual.glsl"
 
 layout(push_constant) uniform Push { MergeArgs a; };
 

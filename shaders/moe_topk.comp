@@ -5,7 +5,7 @@
 #include "args.h"
 layout(local_size_x = 32) in;
 layout(constant_id = 0) const uint ACTIVE = 4;
-#include "experts.glsl"
+#include "common/experts.glsl"
 
 layout(push_constant) uniform Push { RouteArgs a; };
 

@@ -1,8 +1,8 @@
 // x += W·attention + bias. Grid: (tiles of 64 rows, groups of TOKENS tokens).
 #version 460
 #extension GL_GOOGLE_include_directive : require
-#include "weights.glsl"
-#include "residual.glsl"
+#include "common/weights.glsl"
+#include "common/residual.glsl"
 
 layout(push_constant) uniform Push { OutArgs a; };
 

@@ -1,8 +1,8 @@
 // x = embedding[token]. Grid: (tiles of 64 columns, tokens); 32 invocations.
 #version 460
 #extension GL_GOOGLE_include_directive : require
-#include "weights.glsl"
-#include "residual.glsl"
+#include "common/weights.glsl"
+#include "common/residual.glsl"
 
 layout(push_constant) uniform Push { EmbedArgs a; };
 
