@@ -1,4 +1,4 @@
-// Rows of a checkpoint repacked into the tiles that kernels read; the layout is described in shaders/common/weights.glsl.
+// Rows of a checkpoint repacked into the tiles that kernels read; shaders/common/weights.glsl describes the layout.
 #pragma once
 
 #include <cstddef>
