@@ -1,13 +1,11 @@
 // Measures a model on a device: prefill and decode speed, and how far from the memory's bandwidth a token is.
-#include <gptoss.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <gptoss.hpp>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -17,11 +15,6 @@ using Clock = std::chrono::steady_clock;
 using nlohmann::json;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-void check(gptoss_status status) {
-    if (status != gptoss_status_success)
-        throw std::runtime_error(std::string(gptoss_status_string(status)) + ": " + gptoss_last_error());
-}
 
 struct Options {
     std::string model, device, weights = "default", kv = "f16";
@@ -52,42 +45,18 @@ Spread spread(std::vector<double> values) {
 
 class Bench {
   public:
-    explicit Bench(const Options& options) : options_(options) {
-        gptoss_model_options load{};
-        load.struct_size = sizeof load;
-        load.device = options.device.empty() ? nullptr : options.device.c_str();
-        load.weights = options.weights == "q8"     ? gptoss_weight_type_q8
-                       : options.weights == "bf16" ? gptoss_weight_type_bf16
-                                                   : gptoss_weight_type_default;
-        load.kv = options.kv == "f32" ? gptoss_kv_type_f32 : gptoss_kv_type_f16;
-        load.tier = options.tier;
-        load.memory_budget = static_cast<uint64_t>(options.memory * 1e9);
-        const auto start = Clock::now();
-        check(gptoss_model_create(options.model.c_str(), &load, &model_));
-        load_seconds_ = seconds_since(start);
-        info_.struct_size = sizeof info_;
-        check(gptoss_model_get_info(model_, &info_));
-        device_.struct_size = sizeof device_;
-        check(gptoss_device_get_info(info_.device, &device_));
-        check(gptoss_device_measure_bandwidth(info_.device, &bandwidth_));
-        const size_t longest = *std::max_element(options.depths.begin(), options.depths.end()) +
-                               std::max(*std::max_element(options.prompts.begin(), options.prompts.end()),
-                                        *std::max_element(options.generates.begin(), options.generates.end())) +
-                               8;
-        check(gptoss_context_create(model_, std::min<size_t>(longest, info_.max_context_length), options.batch,
-                                    &context_));
-        check(gptoss_sampler_create(&sampler_));
-        check(gptoss_sampler_set_temperature(sampler_, static_cast<float>(options.temperature)));
-        check(gptoss_sampler_set_top_p(sampler_, static_cast<float>(options.top_p)));
-        tokens_ = some_tokens(longest, info_.vocabulary_size);
+    // The model is loaded while this is made.
+    explicit Bench(const Options& options)
+        : options_(options),
+          model_(options.model, model_options(options)),
+          load_seconds_(seconds_since(start_)),
+          info_(model_.info()),
+          device_(gptoss::devices().at(info_.device)),
+          bandwidth_(gptoss::measure_bandwidth(info_.device)),
+          context_(model_, std::min<size_t>(longest(options), info_.max_context_length), options.batch),
+          tokens_(some_tokens(longest(options), info_.vocabulary_size)) {
+        sampler_.temperature(static_cast<float>(options.temperature)).top_p(static_cast<float>(options.top_p));
     }
-    ~Bench() {
-        gptoss_sampler_release(sampler_);
-        gptoss_context_release(context_);
-        gptoss_model_release(model_);
-    }
-    Bench(const Bench&) = delete;
-    Bench& operator=(const Bench&) = delete;
 
     void run() {
         json result{{"model", options_.model},       {"device", device_.name},
@@ -101,9 +70,7 @@ class Bench {
             for (size_t n : options_.prompts) result["prefill"].push_back(prefill(depth, n));
             for (size_t n : options_.generates) result["decode"].push_back(decode(depth, n));
         }
-        gptoss_context_stats stats{};
-        stats.struct_size = sizeof stats;
-        check(gptoss_context_get_stats(context_, &stats));
+        const gptoss_context_stats stats = context_.stats();
         result["step"] = {{"dispatches", stats.step_dispatches}, {"barriers", stats.step_barriers}, {"submits", 1}};
         result["memory"] = {
             {"weights", info_.weight_bytes}, {"cache", stats.cache_bytes}, {"activations", stats.activation_bytes}};
@@ -111,7 +78,7 @@ class Bench {
               double(stats.step_dispatches) / info_.num_layers, stats.step_barriers);
         print("memory: weights %.1f MB, cache %.1f MB, activations %.1f MB\n", info_.weight_bytes / 1e6,
               stats.cache_bytes / 1e6, stats.activation_bytes / 1e6);
-        check(gptoss_model_get_info(model_, &info_));
+        info_ = model_.info();
         if (info_.host_weight_bytes) {
             result["memory"]["host_weights"] = info_.host_weight_bytes;
             result["experts"] = {
@@ -137,10 +104,10 @@ class Bench {
 
     // A context that holds `depth` tokens, all processed.
     void fill(size_t depth) {
-        check(gptoss_context_reset(context_));
+        context_.reset();
         if (depth == 0) return;
-        check(gptoss_context_append_tokens(context_, depth, tokens_.data()));
-        check(gptoss_context_process(context_));
+        context_.append(gptoss::span(tokens_.data(), depth));
+        context_.process();
     }
 
     json prefill(size_t depth, size_t n) {
@@ -150,9 +117,9 @@ class Bench {
             std::vector<uint32_t> prompt(tokens_.begin() + depth, tokens_.begin() + depth + n);
             // another first token each time, so that no prefix is reused
             prompt[0] = static_cast<uint32_t>((prompt[0] + run + 1) % info_.vocabulary_size);
-            check(gptoss_context_append_tokens(context_, n, prompt.data()));
+            context_.append(prompt);
             const auto start = Clock::now();
-            check(gptoss_context_process(context_));
+            context_.process();
             if (run > 0) rates.push_back(n / seconds_since(start));  // the first run builds pipelines
         }
         const Spread s = spread(rates);
@@ -165,22 +132,17 @@ class Bench {
         std::vector<double> rates;
         for (size_t run = 0; run <= options_.repeat; run++) {
             fill(depth);
-            if (depth == 0) check(gptoss_context_append_tokens(context_, 1, tokens_.data()));
-            check(gptoss_context_process(context_));
-            gptoss_generate_options generate{};
-            generate.struct_size = sizeof generate;
+            if (depth == 0) context_.append(tokens_[0]);
+            context_.process();
+            gptoss::GenerateOptions generate;
+            generate.sampler = &sampler_;
             generate.max_tokens = n;
-            const uint32_t none = UINT32_MAX;
-            generate.stop_tokens = &none;
-            generate.num_stop_tokens = 1;
-            size_t made = 0;
+            generate.stop_tokens.emplace();  // none
             const auto start = Clock::now();
-            check(gptoss_context_generate(context_, sampler_, &generate, &made, nullptr));
+            const size_t made = context_.generate([](uint32_t) {}, generate).num_tokens;
             if (run > 0) rates.push_back(made / seconds_since(start));
         }
-        gptoss_context_stats stats{};
-        stats.struct_size = sizeof stats;
-        check(gptoss_context_get_stats(context_, &stats));
+        const gptoss_context_stats stats = context_.stats();
         const Spread s = spread(rates);
         const double bytes = double(info_.bytes_per_token) + double(stats.cache_bytes_per_token);
         // a copy moves each byte twice; a token only reads
@@ -192,14 +154,11 @@ class Bench {
     }
 
     json profile(size_t n) {
-        std::vector<gptoss_kernel_time> times(64);
-        size_t count = 0;
         const size_t depth = options_.depths.back();
         n = std::min(n, tokens_.size() - depth);
         fill(depth);
-        check(gptoss_context_append_tokens(context_, n, tokens_.data() + depth));
-        check(gptoss_context_profile(context_, n, sampler_, times.data(), times.size(), &count));
-        times.resize(std::min(count, times.size()));
+        context_.append(gptoss::span(tokens_.data() + depth, n));
+        const std::vector<gptoss_kernel_time> times = context_.profile(n, &sampler_);
         json result = json::array();
         print("\n%zu token%s at a time after %zu, by kernel:\n", n, n == 1 ? "" : "s", depth);
         for (const gptoss_kernel_time& t : times) {
@@ -209,14 +168,36 @@ class Bench {
         return result;
     }
 
+    static gptoss_model_options model_options(const Options& options) {
+        gptoss_model_options load{};
+        load.device = options.device.empty() ? nullptr : options.device.c_str();
+        load.weights = options.weights == "q8"     ? gptoss_weight_type_q8
+                       : options.weights == "bf16" ? gptoss_weight_type_bf16
+                                                   : gptoss_weight_type_default;
+        load.kv = options.kv == "f32" ? gptoss_kv_type_f32 : gptoss_kv_type_f16;
+        load.tier = options.tier;
+        load.memory_budget = static_cast<uint64_t>(options.memory * 1e9);
+        return load;
+    }
+
+    // Tokens that the context must hold for all tests.
+    static size_t longest(const Options& options) {
+        const auto most = [](const std::vector<size_t>& sizes) {
+            return *std::max_element(sizes.begin(), sizes.end());
+        };
+        return most(options.depths) + std::max(most(options.prompts), most(options.generates)) + 8;
+    }
+
     const Options& options_;
-    gptoss_model_t model_ = nullptr;
-    gptoss_context_t context_ = nullptr;
-    gptoss_sampler_t sampler_ = nullptr;
-    gptoss_model_info info_{};
-    gptoss_device_info device_{};
-    double load_seconds_ = 0, bandwidth_ = 0;
-    std::vector<uint32_t> tokens_;
+    const Clock::time_point start_ = Clock::now();
+    gptoss::Model model_;
+    const double load_seconds_;
+    gptoss_model_info info_;
+    const gptoss_device_info device_;
+    const double bandwidth_;
+    gptoss::Context context_;
+    gptoss::Sampler sampler_;
+    const std::vector<uint32_t> tokens_;
 };
 
 }  // namespace

@@ -1,22 +1,15 @@
 // How fast the built-in tokenizer is. bench_text FILE: creation, encoding and decoding of a file. bench_text --hostile:
 // growth with the length of texts that are hard to tokenize. bench_text --tokens FILE: the file's tokens, as 32-bit
 // little-endian numbers on stdout; with --special, special tokens are recognised.
-#include <gptoss.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
 #include <fstream>
+#include <gptoss.hpp>
 #include <iterator>
 #include <string>
 #include <vector>
-
-static void check(enum gptoss_status status) {
-    if (status == gptoss_status_success) return;
-    std::fprintf(stderr, "%s: %s\n", gptoss_status_string(status), gptoss_last_error());
-    std::exit(1);
-}
 
 // Processor time of this process, which other programs do not disturb, seconds.
 static double now() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
@@ -29,34 +22,28 @@ static size_t peak_memory() {
     return 0;
 }
 
-static std::vector<uint32_t> encode(gptoss_tokenizer_t tokenizer, const std::string& text, bool special) {
-    std::vector<uint32_t> tokens(text.size());
-    size_t count = 0;
-    check(gptoss_tokenizer_encode(tokenizer, text.data(), text.size(), special, tokens.data(), tokens.size(), &count));
-    tokens.resize(count);
-    return tokens;
-}
-
 // The best of a few runs into the same memory, seconds.
-static double time_encode(gptoss_tokenizer_t tokenizer, const std::string& text) {
+static double time_encode(const gptoss::Tokenizer& tokenizer, const std::string& text) {
     double best = 1e9;
     std::vector<uint32_t> tokens(text.size());
     size_t count = 0;
     for (int run = 0; run < 5; ++run) {
         const double start = now();
-        check(gptoss_tokenizer_encode(tokenizer, text.data(), text.size(), 0, tokens.data(), tokens.size(), &count));
+        gptoss::check(gptoss_tokenizer_encode(tokenizer.get(), text.data(), text.size(), 0, tokens.data(),
+                                              tokens.size(), &count));
         best = std::min(best, now() - start);
     }
     return best;
 }
 
-static void bench_file(gptoss_tokenizer_t tokenizer, const std::string& text) {
+static void bench_file(const gptoss::Tokenizer& tokenizer, const std::string& text) {
     const double seconds = time_encode(tokenizer, text);
-    const std::vector<uint32_t> tokens = encode(tokenizer, text, false);
+    const std::vector<uint32_t> tokens = tokenizer.encode(text);
     std::string back(text.size(), '\0');
     size_t size = 0;
     const double start = now();
-    check(gptoss_tokenizer_decode_tokens(tokenizer, tokens.data(), tokens.size(), back.data(), back.size(), &size));
+    gptoss::check(
+        gptoss_tokenizer_decode_tokens(tokenizer.get(), tokens.data(), tokens.size(), back.data(), back.size(), &size));
     const double decode = now() - start;
     if (size != text.size() || back != text) {
         std::fprintf(stderr, "the decoded text differs\n");
@@ -66,7 +53,7 @@ static void bench_file(gptoss_tokenizer_t tokenizer, const std::string& text) {
     std::printf("decode: %.1f MB/s\n", text.size() / decode / 1e6);
 }
 
-static int bench_hostile(gptoss_tokenizer_t tokenizer) {
+static int bench_hostile(const gptoss::Tokenizer& tokenizer) {
     static const struct {
         const char *name, *unit;
     } texts[] = {{"one letter", "a"},
@@ -111,8 +98,7 @@ int main(int argc, char** argv) {
 
     const size_t before = peak_memory();
     const double start = now();
-    gptoss_tokenizer_t tokenizer;
-    check(gptoss_tokenizer_create(nullptr, &tokenizer));
+    const gptoss::Tokenizer tokenizer;
     const double create = now() - start;
     const size_t memory = peak_memory() - before;
 
@@ -123,12 +109,11 @@ int main(int argc, char** argv) {
         text.assign(std::istreambuf_iterator<char>(file), {});
     }
     if (tokens_only) {
-        for (uint32_t token : encode(tokenizer, text, special)) std::fwrite(&token, sizeof token, 1, stdout);
+        for (uint32_t token : tokenizer.encode(text, special)) std::fwrite(&token, sizeof token, 1, stdout);
     } else {
         std::printf("create: %.1f ms, %.1f MB\n", create * 1e3, memory / 1e6);
         if (!text.empty()) bench_file(tokenizer, text);
         if (hostile) result = bench_hostile(tokenizer);
     }
-    check(gptoss_tokenizer_release(tokenizer));
     return result;
 }

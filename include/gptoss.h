@@ -489,6 +489,7 @@ struct gptoss_context_stats {
     uint64_t cache_bytes_per_token; /* keys and values read to decode the next token */
     uint32_t step_dispatches;       /* of one decoded token, sampling included; 0 before the first */
     uint32_t step_barriers;
+    uint64_t prompt_tokens_computed; /* since it was created, without those that the cache held. Since 0.2 */
 };
 
 /* What the context holds and what a token costs it; the caller sets stats_out->struct_size. */

@@ -1,10 +1,11 @@
 // A conversation with a model: renders it, generates, runs the functions that the model calls.
 #pragma once
 
+#include <gptoss.hpp>
+
 #include <vector>
 
 #include "conversation.h"
-#include "handles.h"
 #include "options.h"
 #include "view.h"
 
@@ -14,14 +15,22 @@ class Chat {
   public:
     enum class Outcome { Answered, Stopped, Failed };
 
-    // Loads the model. Throws Failure.
+    // Loads the model. Throws gptoss::Error.
     Chat(const Options& options, View& view);
 
     Conversation conversation;
+    Settings settings;  // of the next answer
 
-    // Says this to the model and shows its answer. What the model gets wrong is shown; throws Failure for what the
-    // library can't do. A turn without an answer is forgotten.
+    // Says this to the model and shows its answer. What the model gets wrong is shown; throws gptoss::Error for what
+    // the library can't do, and std::system_error where the answer can't be written. A turn without an answer is
+    // forgotten.
     Outcome answer(const std::string& text);
+    // Drops the last answer and asks for another one, which takes another seed. A last question that got no answer is
+    // asked again.
+    Outcome retry();
+    // Forgets everything, the question that retry() would ask among it.
+    void reset();
+    void load(const std::string& file);
 
     // Such as "gptoss-nano on llvmpipe".
     std::string title() const;
@@ -34,23 +43,22 @@ class Chat {
         bool interrupted = false;
     };
 
-    static int on_token(void* self, uint32_t token);
-    std::vector<uint32_t> render() const;
+    bool on_token(uint32_t token);
     std::vector<uint32_t> render_what_fits();
+    gptoss::Sampler sampler() const;
     Reply generate();
-    Json messages() const;
     void show_malformed(const Reply& reply) const;
     Outcome finish(const Reply& reply);
 
     View& view_;
-    Model model_;
-    Tokenizer tokenizer_;
-    Context context_;
-    Sampler sampler_;
-    Parser parser_;
+    gptoss::Model model_;
+    gptoss::Tokenizer tokenizer_;
+    gptoss::Context context_;
+    gptoss::HarmonyParser parser_;
     std::string name_;
+    std::string unanswered_;  // the last question, if its turn is forgotten
+    uint64_t retries_ = 0;
     size_t context_length_ = 0;
-    size_t max_tokens_;
     std::vector<uint32_t> reply_tokens_;
 };
 

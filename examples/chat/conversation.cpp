@@ -1,6 +1,9 @@
 #include "conversation.h"
 
+#include <cerrno>
+#include <cstring>
 #include <ctime>
+#include <fstream>
 
 namespace chat {
 
@@ -32,7 +35,13 @@ bool Conversation::drop_oldest_turn() {
     return true;
 }
 
-std::string Conversation::json() const {
+Json Conversation::take_turn() {
+    Json turn = std::move(turns_.back());
+    turns_.pop_back();
+    return turn;
+}
+
+Json Conversation::messages() const {
     const Json system = {
         {"type", "system_content"},
         {"model_identity", "You are ChatGPT, a large language model trained by OpenAI."},
@@ -48,8 +57,47 @@ std::string Conversation::json() const {
         messages.push_back({{"role", "developer"}, {"content", Json::array({developer})}});
     }
     for (const Json& turn : turns_) messages.insert(messages.end(), turn.begin(), turn.end());
+    return messages;
+}
+
+std::string Conversation::json() const {
     // What was typed or printed by a tool may be any bytes.
-    return Json{{"messages", messages}}.dump(-1, ' ', false, Json::error_handler_t::replace);
+    return Json{{"messages", messages()}}.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+void Conversation::save(const std::filesystem::path& file) const {
+    std::ofstream out(file);
+    out << Json{{"messages", messages()}}.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
+    if (!out.flush()) throw std::runtime_error(file.string() + ": " + std::strerror(errno));
+}
+
+void Conversation::load(const std::filesystem::path& file) {
+    std::ifstream in(file);
+    if (!in) throw std::runtime_error(file.string() + ": " + std::strerror(errno));
+    Conversation loaded;
+    try {
+        const Json json = Json::parse(in);
+        for (const Json& message : json.at("messages")) {
+            const std::string role = message.at("role");
+            const Json& content = message.at("content");
+            if (role == "system") {
+                loaded.reasoning = content.at(0).value("reasoning_effort", loaded.reasoning);
+            } else if (role == "developer") {
+                loaded.instructions = content.at(0).value("instructions", "");
+            } else if (role == "user") {
+                loaded.begin_turn(content.get<std::string>());
+            } else if (loaded.turns_.empty()) {
+                throw std::runtime_error("a conversation begins with the user, not with \"" + role + "\"");
+            } else {
+                loaded.add(message);
+            }
+        }
+    } catch (const std::exception& e) {
+        throw std::runtime_error(file.string() + " is not a conversation saved by /save: " + e.what());
+    }
+    reasoning = std::move(loaded.reasoning);
+    instructions = std::move(loaded.instructions);
+    turns_ = std::move(loaded.turns_);
 }
 
 }  // namespace chat

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deque>
+#include <filesystem>
 #include <string>
 
 #include "tools.h"
@@ -22,11 +23,23 @@ class Conversation {
     // Returns false if the current turn is all there is.
     bool drop_oldest_turn();
     void clear() { turns_.clear(); }
+    bool empty() const { return turns_.empty(); }
+    size_t size() const { return turns_.size(); }
+    // Removes the last turn and returns it.
+    Json take_turn();
+    void put_turn(Json turn) { turns_.push_back(std::move(turn)); }
 
     // As gptoss_harmony_render takes it.
     std::string json() const;
 
+    // Writes what json() gives to a file, and makes this what such a file holds, except for the tools: they stay those
+    // that this program was started with. Both throw std::runtime_error, which names the file, and change nothing then.
+    void save(const std::filesystem::path& file) const;
+    void load(const std::filesystem::path& file);
+
   private:
+    Json messages() const;
+
     std::deque<Json> turns_;  // arrays of messages
 };
 

@@ -15,7 +15,7 @@ namespace {
 std::atomic<bool> flag = false;
 sem_t signals;  // a signal handler may post to a semaphore, but not take a lock
 std::mutex mutex;
-gptoss_context_t watched = nullptr;
+const gptoss::Context* watched = nullptr;
 
 void on_signal(int) {
     const int saved = errno;
@@ -28,7 +28,7 @@ void watch() {
     while (true) {
         if (sem_wait(&signals) != 0) continue;
         std::lock_guard lock(mutex);
-        if (watched) gptoss_context_cancel(watched);
+        if (watched) watched->cancel();
     }
 }
 
@@ -45,14 +45,14 @@ void catch_interrupts() {
 bool interrupted() { return flag; }
 void clear_interrupt() { flag = false; }
 
-CancelOnInterrupt::CancelOnInterrupt(gptoss_context_t context) {
+CancelOnInterrupt::CancelOnInterrupt(const gptoss::Context& context) {
     std::lock_guard lock(mutex);
-    watched = context;
+    watched = &context;
 }
 
 CancelOnInterrupt::~CancelOnInterrupt() {
     std::lock_guard lock(mutex);
-    gptoss_context_clear_cancel(watched);  // one that came too late
+    watched->clear_cancel();  // one that came too late
     watched = nullptr;
 }
 

@@ -1,7 +1,7 @@
 // Ctrl-C stops what the program is doing, not the program.
 #pragma once
 
-#include "handles.h"
+#include <gptoss.hpp>
 
 namespace chat {
 
@@ -14,7 +14,7 @@ void clear_interrupt();
 // While it lives, an interrupt cancels what the context is computing.
 class CancelOnInterrupt {
   public:
-    explicit CancelOnInterrupt(gptoss_context_t context);
+    explicit CancelOnInterrupt(const gptoss::Context& context);
     ~CancelOnInterrupt();
     CancelOnInterrupt(const CancelOnInterrupt&) = delete;
 };

@@ -3,10 +3,10 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <fstream>
+#include <gptoss.hpp>
+#include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
-
-#include "handles.h"
 
 namespace chat {
 
@@ -14,19 +14,30 @@ namespace {
 
 int list_devices() {
     const char* const types[] = {"other", "integrated GPU", "discrete GPU", "virtual GPU", "CPU"};
-    uint32_t count;
-    check(gptoss_device_count(&count));
-    for (uint32_t i = 0; i < count; ++i) {
-        gptoss_device_info info = {.struct_size = sizeof info};
-        check(gptoss_device_get_info(i, &info));
-        std::printf("%u  %s\n   %s, %s, %.1f of %.1f GB free, %s\n", i, info.name, types[info.type], info.driver,
+    const std::vector<gptoss_device_info> devices = gptoss::devices();
+    for (size_t i = 0; i < devices.size(); ++i) {
+        const gptoss_device_info& info = devices[i];
+        std::printf("%zu  %s\n   %s, %s, %.1f of %.1f GB free, %s\n", i, info.name, types[info.type], info.driver,
                     static_cast<double>(info.memory_available) / 1e9, static_cast<double>(info.memory_size) / 1e9,
                     !info.supported                           ? "can't run gpt-oss"
                     : info.tier == gptoss_kernel_tier_coopmat ? "tier coopmat"
                                                               : "tier exact");
     }
-    if (count == 0) std::fputs("There is no Vulkan device.\n", stderr);
-    return count == 0;
+    if (devices.empty()) std::fputs("There is no Vulkan device.\n", stderr);
+    return devices.empty();
+}
+
+// An option whose mistakes are answered with what it may be.
+template <typename Set>
+CLI::Option* add_number(CLI::App& app, const std::string& name, const Set& set, const std::string& help) {
+    const auto parse = [name, set](const std::string& text) {
+        try {
+            set(text);
+        } catch (const std::invalid_argument& e) {
+            throw CLI::ValidationError(name.substr(name.find("--")), e.what());
+        }
+    };
+    return app.add_option_function<std::string>(name, parse, help)->type_name("NUMBER");
 }
 
 }  // namespace
@@ -46,15 +57,18 @@ void Options::take_model_defaults() {
     std::ifstream file(std::filesystem::path(model) / "generation_config.json");
     const nlohmann::json json = nlohmann::json::parse(file, nullptr, false);
     if (!json.is_object()) return;
-    auto number = [&]<typename T>(const char* key, T otherwise) {
+    const auto take = [&]<typename T>(const char* key, std::optional<T>& value) {
         const auto entry = json.find(key);
-        return entry != json.end() && entry->is_number() ? entry->get<T>() : otherwise;
+        if (!value && entry != json.end() && entry->is_number()) value = entry->get<T>();
     };
     const bool sampled = json.value("/do_sample"_json_pointer, nlohmann::json(true)) != false;
-    if (!temperature) temperature = sampled ? number("temperature", 1.0f) : 0.0f;
-    if (!top_p) top_p = number("top_p", 1.0f);
-    if (!top_k) top_k = number("top_k", 0u);
-    if (context_length == 0) context_length = number("max_length", uint64_t{0});
+    if (!sampled && !settings.temperature) settings.temperature = 0;
+    take("temperature", settings.temperature);
+    take("top_p", settings.top_p);
+    take("top_k", settings.top_k);
+    std::optional<uint64_t> max_length;
+    take("max_length", max_length);
+    if (context_length == 0) context_length = max_length.value_or(0);
 }
 
 std::optional<int> parse_options(int argc, char** argv, Options& options) {
@@ -79,7 +93,8 @@ std::optional<int> parse_options(int argc, char** argv, Options& options) {
         "MODEL", options.model,
         "Directory of a Hugging Face checkpoint, or a .gguf file (default: gptoss-nano, which comes with the "
         "source)");
-    app.add_option("-p,--prompt", options.prompt, "Answer this and leave; - reads it from standard input");
+    app.add_option("-p,--prompt", options.prompt,
+                   "Answer this and leave. What a pipe or a file on standard input holds follows it; - is that alone");
     app.add_option("-r,--reasoning", options.reasoning, "How long to think: low, medium (default) or high")
         ->check(CLI::IsMember({"low", "medium", "high"}));
     const CLI::Option* hide =
@@ -98,39 +113,25 @@ std::optional<int> parse_options(int argc, char** argv, Options& options) {
                    "Kernels: default (the fastest that the device has), exact, coopmat, or integer (for prompts, on a "
                    "device with integer dot products)")
         ->transform(CLI::CheckedTransformer(tiers, CLI::ignore_case).description(""));
-    app.add_option("--memory", options.memory,
-                   "GB of device memory to take at most; what finds no room stays in host memory (default: all that is "
-                   "free)")
-        ->check(CLI::PositiveNumber);
-    app.add_option("-c,--context", options.context_length, "Tokens a conversation may hold (default: the model's)");
-    app.add_option("-n,--max-tokens", options.max_tokens,
-                   "Tokens an answer may take (default: what the context holds)");
-
-    const char* const sampling = "Sampling";
-    app.add_option("--temperature", options.temperature, "0 takes the most likely token (default: 1, or the model's)")
-        ->check(CLI::NonNegativeNumber)
-        ->group(sampling);
-    app.add_option("--top-p", options.top_p, "Sample among the tokens that make up this probability (default: 1)")
-        ->check(CLI::Range(0.0, 1.0))
-        ->group(sampling);
-    app.add_option("--top-k", options.top_k, "Sample among this many tokens (default: all)")->group(sampling);
-    app.add_option("--min-p", options.min_p,
-                   "Leave out tokens less likely than this part of the likeliest (default: 0)")
-        ->check(CLI::Range(0.0, 1.0))
-        ->group(sampling);
-    app.add_option("--seed", options.seed, "The same seed gives the same answers (default: another one each time)")
-        ->group(sampling);
-    app.add_option("--presence-penalty", options.presence_penalty,
-                   "For tokens that the answer has, -2 to 2 (default: 0)")
-        ->check(CLI::Range(-2.0, 2.0))
-        ->group(sampling);
-    app.add_option("--frequency-penalty", options.frequency_penalty, "The same for each time it has them (default: 0)")
-        ->check(CLI::Range(-2.0, 2.0))
-        ->group(sampling);
-    app.add_option("--repetition-penalty", options.repetition_penalty,
-                   "Divides the logits of tokens of the conversation (default: 1)")
-        ->check(CLI::PositiveNumber)
-        ->group(sampling);
+    add_number(
+        app, "--memory",
+        [&](const std::string& text) {
+            options.memory = parse_number(text, {0.001, 1e6, false});
+        },
+        "GB of device memory to take at most; what finds no room stays in host memory (default: all that is free)");
+    add_number(
+        app, "-c,--context",
+        [&](const std::string& text) {
+            options.context_length = parse_whole_number(text, {1, 1e9, true});
+        },
+        "Tokens a conversation may hold (default: the model's)");
+    for (const Setting& setting : all_settings()) {
+        const std::string name = std::string("--") + setting.name;
+        const bool short_name = name == "--max-tokens";
+        const auto set = [&options, &setting](const std::string& text) { setting.set(options.settings, text); };
+        CLI::Option* const option = add_number(app, short_name ? "-n," + name : name, set, setting.help);
+        if (!short_name) option->group("Sampling");
+    }
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {

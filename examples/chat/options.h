@@ -7,11 +7,13 @@
 #include <optional>
 #include <string>
 
+#include "settings.h"
+
 namespace chat {
 
 struct Options {
     std::string model;
-    std::optional<std::string> prompt;  // one shot; "-" for standard input
+    std::optional<std::string> prompt;  // one shot; "-" for standard input alone
     std::string reasoning = "medium", instructions, tools;
     bool hide_reasoning = false;
 
@@ -20,12 +22,7 @@ struct Options {
     gptoss_kernel_tier tier = gptoss_kernel_tier_default;
     double memory = 0;            // device memory to take at most, GB; 0 for what is free
     uint64_t context_length = 0;  // 0 for the model's
-    uint64_t max_tokens = 0;      // of an answer; 0 for no limit but the context
-
-    std::optional<float> temperature, top_p;
-    std::optional<uint32_t> top_k;
-    float min_p = 0, presence_penalty = 0, frequency_penalty = 0, repetition_penalty = 1;
-    std::optional<uint64_t> seed;  // a random one
+    Settings settings;
 
     // Fills what is still open from the generation_config.json in the model's directory, if there is one.
     void take_model_defaults();

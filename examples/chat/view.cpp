@@ -2,7 +2,9 @@
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <system_error>
 
 namespace chat {
 
@@ -68,7 +70,7 @@ void View::write(std::string_view text) {
         std::fprintf(out, "%s%s%s", style, shown.c_str(), plain);
     else
         std::fwrite(shown.data(), 1, shown.size(), out);
-    std::fflush(out);
+    if (std::fflush(out) != 0 && answer) throw std::system_error(errno, std::generic_category(), "standard output");
     if (!shown.empty()) at_line_start_ = shown.back() == '\n';
 }
 
@@ -84,6 +86,7 @@ void View::end_message() {
 
 void View::note(std::string_view text) {
     end_message();
+    end_progress();
     const std::string shown = notes_on_terminal_ ? printable(text) : std::string(text);
     std::fprintf(stderr, notes_on_terminal_ ? "\033[2m(%s)\033[0m\n" : "(%s)\n", shown.c_str());
 }
@@ -96,19 +99,30 @@ void View::error(std::string_view text) {
                  notes_on_terminal_ ? plain : "");
 }
 
+void View::loading(std::string_view text) {
+    if (!notes_on_terminal_) return;
+    end_progress();
+    std::fprintf(stderr, "%s(%s)%s", dim, printable(text).c_str(), plain);
+    std::fflush(stderr);
+    line_is_progress_ = true;
+}
+
 void View::progress(uint64_t done, uint64_t total) {
     if (!notes_on_terminal_ || total == 0) return;
     const int percent = static_cast<int>(100 * (static_cast<double>(done) / static_cast<double>(total)));
     if (percent == percent_) return;
+    end_progress();
     percent_ = percent;
+    line_is_progress_ = true;
     const int width = 40, filled = width * percent / 100;
-    std::fprintf(stderr, "\rloading [%s%s] %3d%% of %.1f MB", std::string(filled, '=').c_str(),
+    std::fprintf(stderr, "loading [%s%s] %3d%% of %.1f MB", std::string(filled, '=').c_str(),
                  std::string(width - filled, ' ').c_str(), percent, static_cast<double>(total) / 1e6);
     std::fflush(stderr);
 }
 
 void View::end_progress() {
-    if (percent_ >= 0) std::fputs("\r\033[K", stderr);
+    if (line_is_progress_) std::fputs("\r\033[K", stderr);
+    line_is_progress_ = false;
     percent_ = -1;
 }
 

@@ -14,13 +14,15 @@ class View {
 
     bool show_reasoning;
 
-    // The text that a token added to a message.
+    // The text that a token added to a message. Throws std::system_error if standard output takes no more.
     void add(std::string_view channel, std::string_view recipient, std::string_view text);
     // Ends the line being written.
     void end_message();
 
     // One dimmed line about what happens.
     void note(std::string_view text);
+    // The same on a terminal alone, where the progress of the load takes its place.
+    void loading(std::string_view text);
     void error(std::string_view text);
     void progress(uint64_t done, uint64_t total);
     void end_progress();
@@ -36,6 +38,7 @@ class View {
     Section section_ = Section::None;
     bool at_line_start_ = true;
     int percent_ = -1;
+    bool line_is_progress_ = false;
 };
 
 }  // namespace chat

@@ -243,6 +243,7 @@ gptoss_status gptoss_context_get_stats(gptoss_context_t context, gptoss_context_
         stats.cache_bytes_per_token = c.cache().bytes_read(static_cast<uint32_t>(c.tokens().size()));
         stats.step_dispatches = c.step_dispatches();
         stats.step_barriers = c.step_barriers();
+        stats.prompt_tokens_computed = c.prompt_tokens_computed();
         write_struct(stats, stats_out, "stats_out");
     });
 }

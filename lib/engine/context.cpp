@@ -148,6 +148,7 @@ void Context::compute_until(uint32_t end) {
             throw;
         }
         computed_.insert(computed_.end(), tokens_.begin() + start, tokens_.begin() + start + n);
+        prompt_tokens_computed_ += n;
         start += n;
     }
 }

@@ -75,6 +75,7 @@ class Context {
     const KvCache& cache() const { return *cache_; }
     // Dispatches and barriers of a decode step; 0 before the first.
     uint32_t step_dispatches() const { return steps_[1].commands ? steps_[1].commands->dispatches() : 0; }
+    uint64_t prompt_tokens_computed() const { return prompt_tokens_computed_; }
     uint32_t step_barriers() const { return steps_[1].commands ? steps_[1].commands->barriers() : 0; }
     uint64_t working_bytes() const {
         return Activations::footprint(model_->config, model_->tuning, max_batch_) + Sampler::footprint(model_->config);
@@ -104,6 +105,7 @@ class Context {
     // The tokens whose keys and values the cache holds. After a reset they outlive tokens_: what is appended next and
     // equals them is not computed again.
     std::vector<uint32_t> computed_;
+    uint64_t prompt_tokens_computed_ = 0;
     size_t logits_of_ = 0;     // the logits on the device follow this many of computed_; 0 if none do
     size_t answer_start_ = 0;  // where in tokens_ the answer begins: after what was appended last
     std::atomic<bool> cancelled_{false};

@@ -110,6 +110,7 @@ class ContextStatsStruct(ctypes.Structure):
         ("cache_bytes_per_token", c_uint64),
         ("step_dispatches", c_uint32),
         ("step_barriers", c_uint32),
+        ("prompt_tokens_computed", c_uint64),
     ]
 
 

@@ -30,6 +30,7 @@ class ContextStats(NamedTuple):
     cache_bytes_per_token: int
     step_dispatches: int
     step_barriers: int
+    prompt_tokens_computed: int
 
 
 class KernelTime(NamedTuple):

@@ -200,6 +200,7 @@ structs! {
         cache_bytes_per_token: u64,
         step_dispatches: u32,
         step_barriers: u32,
+        prompt_tokens_computed: u64,
     }
     gptoss_kernel_time {
         name: [c_char; 32],

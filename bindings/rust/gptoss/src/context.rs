@@ -34,6 +34,7 @@ pub struct ContextStats {
     pub cache_bytes_per_token: u64,
     pub step_dispatches: u32,
     pub step_barriers: u32,
+    pub prompt_tokens_computed: u64,
 }
 
 /// What all dispatches of a kernel took together.
@@ -175,6 +176,7 @@ impl Context {
             cache_bytes_per_token: stats.cache_bytes_per_token,
             step_dispatches: stats.step_dispatches,
             step_barriers: stats.step_barriers,
+            prompt_tokens_computed: stats.prompt_tokens_computed,
         })
     }
 
