@@ -146,13 +146,15 @@ if ! command -v tmux >/dev/null; then
 fi
 
 echo "== terminal"
-# start ARGUMENTS: chat in a new terminal, which stays when it ends and then shows its status.
-start() {
+# Runs a command in a new terminal.
+terminal() {
     rm -f "$temp/out" "$temp/err" "$temp/screen"
     [ $terminals = 0 ] || t kill-server
     terminals=$((terminals + 1))
-    t new-session -d -x 100 -y 50 "'$chat' $*; echo status=\$?; sleep 600"
+    t new-session -d -x 100 -y 50 "$1"
 }
+# start ARGUMENTS: chat in a new terminal, which stays when it ends and then shows its status.
+start() { terminal "'$chat' $*; echo status=\$?; sleep 600"; }
 screen() { t capture-pane -p -J -S - >"$temp/screen"; }
 # sees COUNT PATTERN: waits until that many lines of the screen and its history match.
 sees() {
@@ -242,14 +244,8 @@ check "a file that holds none" sees 1 "tools.json is not a conversation"
 enter "Hello"
 check "the speed of a prompt counts what was computed" eval 'sees 9 "tokens/s" && sees 1 "prompt: [0-9]* tokens, [1-9][0-9]\{0,1\} of them computed"'
 
-start_shell() {
-    rm -f "$temp/out" "$temp/err" "$temp/screen"
-    t kill-server
-    terminals=$((terminals + 1))
-    t new-session -d -x 100 -y 50 "PS1='shell ' bash --norc -i"
-    enter "'$chat' $*"
-}
-start_shell --reasoning low
+terminal "PS1='shell ' bash --norc -i"
+enter "'$chat' --reasoning low"
 sees 1 "/help"
 t send-keys -l "What is 12"
 t send-keys C-z
@@ -289,8 +285,7 @@ while [ $turns -lt 8 ] && ! grep -q forgotten "$temp/screen"; do
 done
 check "a conversation that outgrows the context drops its oldest turns" sees 1 "its oldest .* forgotten"
 
-t kill-server
-t new-session -d -x 100 -y 50 "LD_PRELOAD='$temp/shim.so' GPTOSS_SHIM_DELTA='$(printf 'a\033]2;owned\a\302\233b\177.')' '$chat'"
+terminal "LD_PRELOAD='$temp/shim.so' GPTOSS_SHIM_DELTA='$(printf 'a\033]2;owned\a\302\233b\177.')' '$chat'"
 sees 1 "/help"
 enter "Hello"
 check "control characters of a model do not reach the terminal" eval \
