@@ -21,6 +21,7 @@ using Segments = uint64_t;
 using Caches = uint64_t;
 using Experts = uint64_t;
 using SampleBlocks = uint64_t;
+using SampleRows = uint64_t;
 #else
 #extension GL_EXT_buffer_reference : require
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer F32 { float v[]; };
@@ -356,30 +357,41 @@ struct DownIntegerArgs {
 
 #define IN_CONTEXT 0x80000000u
 
-// The next token, by two dispatches with the same arguments and a barrier between: sample_prepare, then sample. Both
-// have the constant WORKGROUP (a multiple of 32) and a grid of ceil(vocab / (4 * WORKGROUP)), the number of blocks.
-// The token goes to `next`, with the position after that of `last` and the same sequence, and to `ring`.
-struct SampleArgs {
-    Vec4 logits;          // (vocab), room for a multiple of 4
-    F32 adjusted;         // (vocab), room for a multiple of 4; scratch: after penalties and temperature
-    SampleBlocks blocks;  // (blocks), scratch
-    U32 state;            // (1 + blocks), scratch; zeroed by the host before the first use only
-    U32 counts;           // (vocab) how often a token stands in the answer, plus IN_CONTEXT if anywhere in the context;
-                          // kept up to date here; neither read nor written while all penalties are neutral
-    Tokens last;          // [0] is the token that the logits follow
-    Tokens next;          // [0] gets the token; may be the same as last
-    U32 ring;             // (ring_size): the token goes to its position % ring_size
-    uint vocab;
-    uint ring_size;
+// How a row's token is drawn.
+struct SampleRow {
+    U32 counts;         // (vocab) how often a token stands in the answer, plus IN_CONTEXT if anywhere in the context;
+                        // kept up to date here; neither read nor written while all penalties are neutral
     uint seed_low;
     uint seed_high;
-    float temperature;    // 0: the largest logit, and the filters do nothing
-    uint top_k;           // 0: off
-    float top_p;          // 1: off
-    float min_p;          // 0: off
-    float repetition;     // 1: neutral
-    float presence;       // 0: neutral
-    float frequency;      // 0: neutral
+    float temperature;  // 0: the largest logit, and the filters do nothing
+    uint top_k;         // 0: off
+    float top_p;        // 1: off
+    float min_p;        // 0: off
+    float repetition;   // 1: neutral
+    float presence;     // 0: neutral
+    float frequency;    // 0: neutral
+    uint unused;
+};
+
+#ifndef __cplusplus
+layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer SampleRows { SampleRow v[]; };
+#endif
+
+// The next token of each of R rows, by two dispatches with the same arguments and a barrier between: sample_prepare,
+// then sample. Both have the constant WORKGROUP (a multiple of 32) and a grid of (blocks, R), with
+// blocks = ceil(vocab / (4 * WORKGROUP)). The token takes the place of the one that the logits follow, with the position
+// after that one's and the same sequence, and goes to `ring`.
+struct SampleArgs {
+    Vec4 logits;          // (R, stride)
+    F32 adjusted;         // (R, stride), scratch: after penalties and temperature
+    SampleBlocks blocks;  // (R, blocks), scratch
+    U32 state;            // (R, 1 + blocks), scratch; zeroed by the host before the first use only
+    SampleRows rows;      // (R)
+    Tokens tokens;        // (R) the tokens that the logits follow, then the drawn ones
+    U32 ring;             // (R, ring_size): the token goes to its position % ring_size
+    uint vocab;
+    uint stride;          // of a row of logits: vocab, rounded up to a multiple of 4
+    uint ring_size;
 };
 
 #ifdef __cplusplus

@@ -1,9 +1,9 @@
-// Draws the token. Grid: (blocks).
+// Draws the tokens. Grid: (blocks, rows).
 //
 // No filter needs the tokens sorted. top-k keeps a token if fewer than k tokens are before it in the order of
 // likelihood, top-p if those before it have a mass below p. So draw from all tokens, and if the filters drop what was
 // drawn, they drop all that is behind it too: draw again among the tokens before it. A draw from top-p's set takes one
-// pass over the logits, which all workgroups share, with probability p; the last one to finish goes on alone.
+// pass over the logits, which the workgroups of the row share, with probability p; the last one to finish goes on alone.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common/sample.glsl"
@@ -19,14 +19,14 @@ uint n_blocks() { return gl_NumWorkGroups.x; }
 // This invocation's four logits of a block.
 vec4 load(uint block) {
     uint i = block * WORKGROUP + gl_LocalInvocationID.x;
-    return 4 * i < a.vocab ? Vec4(a.adjusted).v[i] : vec4(PADDING);
+    return 4 * i < a.vocab ? Vec4(a.adjusted).v[first_vec4() + i] : vec4(PADDING);
 }
 
 uint first_id(uint block) { return 4 * (block * WORKGROUP + gl_LocalInvocationID.x); }
 
 // What this invocation's tokens of a block weigh that are before a place, relative to the likeliest token.
 float block_mass(uint block, Place place, float maximum) {
-    if (a.blocks.v[block].maximum < place.logit) return 0;
+    if (a.blocks.v[first_block() + block].maximum < place.logit) return 0;
     vec4 logit = load(block);
     float mass = 0;
     [[unroll]] for (uint c = 0; c < 4; c++)
@@ -44,15 +44,15 @@ float mass_before(Place place, float maximum) {
 Place draw_before(Place place) {
     Place drawn = Place(PADDING, NONE);
     for (uint b = 0; b < n_blocks(); b++) {
-        if (a.blocks.v[b].maximum < place.logit) continue;
+        if (a.blocks.v[first_block() + b].maximum < place.logit) continue;
         vec4 logit = load(b);
-        vec4 noisy = logit + noise(first_id(b) / 4, a.last.v[0].position + 1);
+        vec4 noisy = logit + noise(first_id(b) / 4, a.tokens.v[row()].position + 1);
         [[unroll]] for (uint c = 0; c < 4; c++)
             if (before(logit[c], first_id(b) + c, place) && noisy[c] > drawn.logit)
                 drawn = Place(noisy[c], first_id(b) + c);
     }
     uint id = min(workgroup_first(drawn).id, a.vocab - 1);
-    return Place(a.adjusted.v[id], id);
+    return Place(a.adjusted.v[row() * a.stride + id], id);
 }
 
 // Integers in the order of floats.
@@ -73,7 +73,7 @@ uint nth_key(bool ids, float tied, uint low, uint high, inout uint rank, out uin
         for (uint i = gl_LocalInvocationID.x; i < 256; i += WORKGROUP) bins[i] = 0;
         barrier();
         for (uint b = 0; b < n_blocks(); b++) {
-            if (a.blocks.v[b].maximum < least) continue;
+            if (a.blocks.v[first_block() + b].maximum < least) continue;
             vec4 logit = load(b);
             [[unroll]] for (uint c = 0; c < 4; c++) {
                 uint key = ids ? ~(first_id(b) + c) : to_key(logit[c]);
@@ -101,18 +101,18 @@ uint nth_key(bool ids, float tied, uint low, uint high, inout uint rank, out uin
 float nth_maximum(uint k) {
     float bound = LOWEST;
     for (uint i = gl_LocalInvocationID.x; i < n_blocks(); i += WORKGROUP) {
-        Place block = Place(a.blocks.v[i].maximum, i);
+        Place block = Place(a.blocks.v[first_block() + i].maximum, i);
         uint rank = 1;
-        for (uint j = 0; j < n_blocks(); j++) rank += uint(before(a.blocks.v[j].maximum, j, block));
+        for (uint j = 0; j < n_blocks(); j++) rank += uint(before(a.blocks.v[first_block() + j].maximum, j, block));
         if (rank == k) bound = block.logit;
     }
     return workgroup_max(bound);
 }
 
 // The place that the k likeliest tokens are before.
-Place top_k_end(float maximum) {
-    uint rank = a.top_k, equal;
-    uint key = nth_key(false, 0, to_key(nth_maximum(a.top_k)), to_key(maximum), rank, equal);
+Place top_k_end(uint top_k, float maximum) {
+    uint rank = top_k, equal;
+    uint key = nth_key(false, 0, to_key(nth_maximum(top_k)), to_key(maximum), rank, equal);
     Place end = Place(from_key(key), NONE);
     if (rank < equal) end.id = ~nth_key(true, end.logit, ~(a.vocab - 1), ~0u, rank, equal) + 1;
     return end;
@@ -121,56 +121,59 @@ Place top_k_end(float maximum) {
 // Shares the pass over all blocks: the mass before a place. True for the last workgroup alone, which gets it.
 bool mass_by_all(Place place, float maximum, out float mass) {
     Shared state = Shared(a.state);
+    uint first = row() * (1 + n_blocks());
     float mine = workgroup_sum(block_mass(gl_WorkGroupID.x, place, maximum));
     if (gl_LocalInvocationID.x == 0) {
-        state.v[1 + gl_WorkGroupID.x] = floatBitsToUint(mine);
+        state.v[first + 1 + gl_WorkGroupID.x] = floatBitsToUint(mine);
         memoryBarrierBuffer();
-        found = atomicAdd(state.v[0], 1);
+        found = atomicAdd(state.v[first], 1);
     }
     barrier();
     mass = 0;
     if (found != n_blocks() - 1) return false;
     memoryBarrierBuffer();
-    for (uint b = gl_LocalInvocationID.x; b < n_blocks(); b += WORKGROUP) mass += uintBitsToFloat(state.v[1 + b]);
+    for (uint b = gl_LocalInvocationID.x; b < n_blocks(); b += WORKGROUP)
+        mass += uintBitsToFloat(state.v[first + 1 + b]);
     mass = workgroup_sum(mass);
-    if (gl_LocalInvocationID.x == 0) state.v[0] = 0;
+    if (gl_LocalInvocationID.x == 0) state.v[first] = 0;
     return true;
 }
 
-void store(uint id) {
-    Token token = a.last.v[0];
+void store(SampleRow s, uint id) {
+    Token token = a.tokens.v[row()];
     token.id = id;
     token.position++;
-    a.next.v[0] = token;
-    a.ring.v[token.position % a.ring_size] = id;
-    if (a.repetition != 1 || a.presence != 0 || a.frequency != 0) a.counts.v[id] = (a.counts.v[id] + 1) | IN_CONTEXT;
+    a.tokens.v[row()] = token;
+    a.ring.v[row() * a.ring_size + token.position % a.ring_size] = id;
+    if (s.repetition != 1 || s.presence != 0 || s.frequency != 0) s.counts.v[id] = (s.counts.v[id] + 1) | IN_CONTEXT;
 }
 
 void main() {
-    bool random = a.temperature > 0;
-    bool by_count = random && a.top_k > 0 && a.top_k < a.vocab, by_mass = random && a.top_p < 1;
+    SampleRow s = settings();
+    bool random = s.temperature > 0;
+    bool by_count = random && s.top_k > 0 && s.top_k < a.vocab, by_mass = random && s.top_p < 1;
     bool by_all = by_mass && !by_count;
     if (!by_all && gl_WorkGroupID.x > 0) return;
 
     float maximum = LOWEST, total = 0, mass = 0;
     Place drawn = Place(PADDING, NONE);
     for (uint b = gl_LocalInvocationID.x; b < n_blocks(); b += WORKGROUP) {
-        SampleBlock block = a.blocks.v[b];
+        SampleBlock block = a.blocks.v[first_block() + b];
         maximum = max(maximum, block.maximum);
         if (before(block.drawn, block.drawn_id, drawn)) drawn = Place(block.drawn, block.drawn_id);
     }
     maximum = workgroup_max(maximum);
     drawn.id = min(workgroup_first(drawn).id, a.vocab - 1);
-    drawn.logit = a.adjusted.v[drawn.id];
+    drawn.logit = a.adjusted.v[row() * a.stride + drawn.id];
 
-    Place end = Place(random && a.min_p > 0 ? maximum + log(a.min_p) : LOWEST, NONE);  // what is kept is before it
+    Place end = Place(random && s.min_p > 0 ? maximum + log(s.min_p) : LOWEST, NONE);  // what is kept is before it
     if (by_all) {
         for (uint b = gl_LocalInvocationID.x; b < n_blocks(); b += WORKGROUP)
-            total += a.blocks.v[b].sum * exp(a.blocks.v[b].maximum - maximum);
+            total += a.blocks.v[first_block() + b].sum * exp(a.blocks.v[first_block() + b].maximum - maximum);
         total = workgroup_sum(total);
         if (!mass_by_all(drawn, maximum, mass)) return;
     } else if (by_count) {
-        Place top_k = top_k_end(maximum);
+        Place top_k = top_k_end(s.top_k, maximum);
         if (by_mass) total = mass_before(top_k, maximum);
         if (top_k.logit >= end.logit) end = top_k;
     }
@@ -180,9 +183,9 @@ void main() {
     } else if (by_count && by_mass) {
         mass = mass_before(drawn, maximum);
     }
-    while (by_mass && mass >= a.top_p * total) {
+    while (by_mass && mass >= s.top_p * total) {
         drawn = draw_before(drawn);
         mass = mass_before(drawn, maximum);
     }
-    if (gl_LocalInvocationID.x == 0) store(drawn.id);
+    if (gl_LocalInvocationID.x == 0) store(s, drawn.id);
 }

@@ -5,19 +5,19 @@
 #include "api/common.h"
 #include "api/model.h"
 #include "api/sampler.h"
-#include "engine/context.h"
+#include "engine/engine.h"
 
 using namespace gptoss;
 using namespace gptoss::api;
 
 struct gptoss_context : Handle<gptoss_context> {
     gptoss_context(const gptoss_model& of, size_t context_length, size_t max_batch_tokens)
-        : tokenizer(of.tokenizer), context(of.model, context_length, max_batch_tokens) {}
+        : tokenizer(of.tokenizer), sequence(of.model, context_length, max_batch_tokens) {}
 
-    gptoss_context(const gptoss_context& forked) : tokenizer(forked.tokenizer), context(forked.context) {}
+    gptoss_context(const gptoss_context& forked) : tokenizer(forked.tokenizer), sequence(forked.sequence) {}
 
     const std::shared_ptr<const text::Tokenizer> tokenizer;
-    model::Context context;
+    model::Sequence sequence;
     Turn::Owner turn{};
 };
 
@@ -31,7 +31,7 @@ class Use {
     explicit Use(gptoss_context_t handle, Turn::Kind kind = Turn::Kind::Changes)
         : handle_((require(handle, "context"), handle)), turn_(handle->turn, kind) {}
 
-    model::Context* operator->() const { return &handle_->context; }
+    model::Sequence* operator->() const { return &handle_->sequence; }
 
   private:
     gptoss_context_t handle_;
@@ -72,7 +72,7 @@ gptoss_status gptoss_context_get_max_tokens(gptoss_context_t context, size_t* ma
     return guard([&] {
         require(context, "context");
         require(max_tokens_out, "max_tokens_out");
-        *max_tokens_out = context->context.max_tokens();
+        *max_tokens_out = context->sequence.max_tokens();
     });
 }
 
@@ -192,14 +192,14 @@ gptoss_status gptoss_context_generate(gptoss_context_t context, gptoss_sampler_t
 gptoss_status gptoss_context_cancel(gptoss_context_t context) {
     return guard([&] {
         require(context, "context");
-        context->context.cancel();
+        context->sequence.cancel();
     });
 }
 
 gptoss_status gptoss_context_clear_cancel(gptoss_context_t context) {
     return guard([&] {
         require(context, "context");
-        context->context.clear_cancel();
+        context->sequence.clear_cancel();
     });
 }
 
@@ -236,14 +236,14 @@ gptoss_status gptoss_context_get_stats(gptoss_context_t context, gptoss_context_
     return guard([&] {
         write_struct(gptoss_context_stats{}, stats_out, "stats_out");
         const Use use(context, Turn::Kind::Reads);
-        const model::Context& c = context->context;
+        const model::Sequence::Stats now = use->stats();
         gptoss_context_stats stats{};
-        stats.cache_bytes = c.cache().bytes();
-        stats.activation_bytes = c.working_bytes();
-        stats.cache_bytes_per_token = c.cache().bytes_read(static_cast<uint32_t>(c.tokens().size()));
-        stats.step_dispatches = c.step_dispatches();
-        stats.step_barriers = c.step_barriers();
-        stats.prompt_tokens_computed = c.prompt_tokens_computed();
+        stats.cache_bytes = now.page_bytes;
+        stats.activation_bytes = use->model().engine->working_bytes();
+        stats.cache_bytes_per_token = now.bytes_per_token;
+        stats.step_dispatches = now.step_dispatches;
+        stats.step_barriers = now.step_barriers;
+        stats.prompt_tokens_computed = now.prompt_tokens_computed;
         write_struct(stats, stats_out, "stats_out");
     });
 }

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "engine/context.h"
+#include "engine/engine.h"
 
 namespace gptoss::model {
 
@@ -21,11 +21,8 @@ Tuning first_tuning(const io::Config& config, const ModelOptions& options, const
 
 ContextFootprint context_footprint(const io::Config& config, const Tuning& tuning, bool kv_f16, uint32_t max_tokens,
                                    uint32_t max_batch) {
-    const KvCache::Footprint cache = KvCache::footprint(config, kv_f16, max_tokens, max_batch);
-    const uint64_t staging =
-        vk::Buffer::footprint(max_batch * sizeof(args::Token)) + vk::Buffer::footprint(config.vocab * 4ull);
-    return {cache.full, cache.at_first, Activations::footprint(config, tuning, max_batch) + Sampler::footprint(config),
-            staging};
+    return {KvPages::footprint(KvLayout(config, kv_f16), max_tokens, max_batch),
+            Engine::footprint(config, tuning, kv_f16, max_batch), vk::Buffer::footprint(config.vocab * 4ull)};
 }
 
 Room room_for_weights(const io::Config& config, const ModelOptions& options, const vk::DeviceInfo& device) {
@@ -70,17 +67,16 @@ MemoryEstimate estimate_memory(const io::Checkpoint& checkpoint, const ModelOpti
     return estimate;
 }
 
-void require_room_for_context(const Model& model, uint32_t max_tokens, uint32_t max_batch) {
-    const ContextFootprint needs = context_footprint(model.config, model.tuning, model.kv_f16, max_tokens, max_batch);
-    const uint64_t available = model.device.available();
-    if (needs.first_cache + needs.activations > available)
-        throw Error(
-            Status::InsufficientMemory,
-            "a context with batches of " + std::to_string(max_batch) + " tokens needs " +
-                std::to_string(needs.first_cache + needs.activations) + " bytes of device memory, and up to " +
-                std::to_string(needs.cache + needs.activations) + " once it holds " + std::to_string(max_tokens) +
-                " tokens: " + std::to_string(available) + " are free" +
-                (model.device.budget() ? " within the budget of " + std::to_string(model.device.budget()) : ""));
+void require_room_for_batches(const Network& network, uint32_t max_batch, uint32_t max_rows) {
+    const uint64_t needs = Engine::footprint(network.config, network.tuning, network.kv_f16, max_batch, max_rows);
+    const uint64_t available = network.device.available();
+    if (needs <= available) return;
+    throw Error(
+        Status::InsufficientMemory,
+        "contexts with batches of " + std::to_string(max_batch) + " tokens need " + std::to_string(needs) +
+            " bytes of device memory to work in, beside their keys and values: " + std::to_string(available) +
+            " are free" +
+            (network.device.budget() ? " within the budget of " + std::to_string(network.device.budget()) : ""));
 }
 
 }  // namespace gptoss::model

@@ -7,10 +7,9 @@ namespace gptoss::model {
 
 // The device memory and, beside it, the host memory of a context, bytes.
 struct ContextFootprint {
-    uint64_t cache = 0;        // keys and values, once the context is full
-    uint64_t first_cache = 0;  // as it begins
-    uint64_t activations = 0;
-    uint64_t staging = 0;  // host memory
+    uint64_t cache = 0;        // keys and values once the context is full; none while it is empty
+    uint64_t activations = 0;  // of the engine, once for all of the model's contexts
+    uint64_t staging = 0;      // host memory
 };
 ContextFootprint context_footprint(const io::Config& config, const Tuning& tuning, bool kv_f16, uint32_t max_tokens,
                                    uint32_t max_batch);
@@ -29,7 +28,8 @@ struct MemoryEstimate {
 MemoryEstimate estimate_memory(const io::Checkpoint& checkpoint, const ModelOptions& options, uint64_t max_tokens,
                                uint64_t max_batch);
 
-// Throws InsufficientMemory, with the sizes, where there is no room on the device for a new context.
-void require_room_for_context(const Model& model, uint32_t max_tokens, uint32_t max_batch);
+// Throws InsufficientMemory, with the sizes, where the device has no room to process so many tokens at once, and to
+// decode so many sequences at once.
+void require_room_for_batches(const Network& network, uint32_t max_batch, uint32_t max_rows);
 
 }  // namespace gptoss::model

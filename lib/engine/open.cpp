@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "engine/engine.h"
 #include "engine/memory.h"
 #include "tuning/autotune.h"
 
@@ -49,8 +50,9 @@ std::shared_ptr<const Model> open_model(const io::Checkpoint& checkpoint, const 
     const std::shared_ptr<vk::Gpu> gpu = open_gpu(options);
     const Room room = room_for_weights(checkpoint.config, options, gpu->device.info());
     const Choice choice = choose(gpu, checkpoint, options);
-    std::shared_ptr<const Model> model(
-        new Model{{gpu, checkpoint, options.kv_f16, choice.tuning, options.load, room}, choice.left_out});
+    const std::shared_ptr<Model> model(
+        new Model{{gpu, checkpoint, options.kv_f16, choice.tuning, options.load, room}, choice.left_out, nullptr});
+    model->engine = std::make_shared<Engine>(*model);
     if (options.log) log_weights(model->weights, options.log);
     return model;
 }

@@ -21,7 +21,6 @@
 namespace gptoss::model {
 
 constexpr uint32_t kStateVersion = 1;
-constexpr uint32_t kSegmentSlots = 512;  // positions
 constexpr uint32_t kMaxSnapshots = 8;
 
 struct StateHeader {

@@ -12,6 +12,9 @@ namespace {
 // Columns of the table of sums of squares: one a tile of the residual, in whole vec4.
 uint32_t square_count(const io::Config& config) { return (tile_count(config.hidden) + 3) / 4 * 4; }
 
+// Kernels that sample read whole vec4.
+uint32_t logits_stride(const io::Config& config) { return (config.vocab + 3) / 4 * 4; }
+
 // Room for the tiles of slots of a batch grouped by expert: every expert's last tile may be almost empty.
 uint32_t slot_tile_room(const io::Config& config, uint32_t n_tokens, uint32_t tile_slots) {
     const uint32_t slots = n_tokens * config.n_active_experts;
@@ -40,12 +43,13 @@ uint32_t coopmat_tile(const Tuning& tuning, uint32_t tokens, uint32_t row_tiles,
 
 }  // namespace
 
-Activations::Activations(const Network& network, uint32_t batch) : max_batch(batch) {
-    for (const Part& part : parts_of(network.config, network.tuning, batch))
+Activations::Activations(const Network& network, uint32_t batch, uint32_t rows) : max_batch(batch), max_rows(rows) {
+    for (const Part& part : parts_of(network.config, network.tuning, batch, rows))
         this->*part.buffer = vk::Buffer(network.device, part.size, vk::Memory::Device, part.what);
 }
 
-std::vector<Activations::Part> Activations::parts_of(const io::Config& c, const Tuning& tuning, uint32_t batch) {
+std::vector<Activations::Part> Activations::parts_of(const io::Config& c, const Tuning& tuning, uint32_t batch,
+                                                     uint32_t rows) {
     using A = Activations;
     const uint64_t t = batch, k = c.n_active_experts, halves = batch >= tuning.coopmat_batch;
     // columns of a token that are integers at once: of its normed row, or of all its experts' activations
@@ -57,7 +61,7 @@ std::vector<Activations::Part> Activations::parts_of(const io::Config& c, const 
         {&A::squares, t * square_count(c) * 4, "sums of squares"},
         {&A::q, t * c.n_heads * HEAD_DIM * 4, "queries"},
         {&A::attention, t * c.n_heads * HEAD_DIM * 4, "attention"},
-        {&A::parts, uint64_t{c.n_heads} * tuning.attention_splits * 66 * 4, "parts of attention"},
+        {&A::parts, uint64_t{rows} * c.n_heads * tuning.attention_splits * 66 * 4, "parts of attention"},
         {&A::router, t * c.n_experts * 4, "router logits"},
         {&A::expert_choice, t * k * 4, "chosen experts"},
         {&A::expert_weight, t * k * 4, "weights of the chosen experts"},
@@ -68,13 +72,13 @@ std::vector<Activations::Part> Activations::parts_of(const io::Config& c, const 
         {&A::rounded_scales, t * std::max(halves, integers / 32) * 4, "scales of the rounded activations"},
         {&A::hidden, t * k * c.intermediate * 4, "expert activations"},
         {&A::expert_out, t * k * c.hidden * 4, "expert outputs"},
-        {&A::logits, (c.vocab + 3ull) / 4 * 4 * 4, "logits"},
+        {&A::logits, rows * logits_stride(c) * 4ull, "logits"},
     };
 }
 
-uint64_t Activations::footprint(const io::Config& config, const Tuning& tuning, uint32_t batch) {
+uint64_t Activations::footprint(const io::Config& config, const Tuning& tuning, uint32_t batch, uint32_t rows) {
     uint64_t sum = 0;
-    for (const Part& part : parts_of(config, tuning, batch)) sum += vk::Buffer::footprint(part.size);
+    for (const Part& part : parts_of(config, tuning, batch, rows)) sum += vk::Buffer::footprint(part.size);
     return sum;
 }
 
@@ -91,7 +95,7 @@ namespace {
 // Records the parts of one batch's forward pass, in the order of its methods.
 class Recorder {
   public:
-    Recorder(vk::Commands& commands, const Network& network, const Activations& activations, const KvCache& cache,
+    Recorder(vk::Commands& commands, const Network& network, const Activations& activations, const KvTables& tables,
              uint32_t n_tokens)
         : commands_(commands),
           network_(network),
@@ -99,13 +103,13 @@ class Recorder {
           c_(network.config),
           tuning_(network.tuning),
           a_(activations),
-          cache_(cache),
+          tables_(tables),
           T_(n_tokens),
           tier_(T_ >= tuning_.coopmat_batch   ? Tier::Coopmat
                 : T_ >= tuning_.integer_batch ? Tier::Integer
                                               : Tier::Exact),
           workgroup_(tuning_.lanes * (T_ > 1 ? tuning_.batch_splits : tuning_.decode_splits)),
-          tokens_(std::bit_ceil(std::min(T_, tuning_.batch_tokens))),
+          tokens_(shared_tokens(T_)),
           token_groups_((T_ + tokens_ - 1) / tokens_),
           hidden_tiles_(tile_count(c_.hidden)),
           n_squares_(square_count(c_)) {}
@@ -139,18 +143,17 @@ class Recorder {
             experts_of_batch(layer, next_norm);
     }
 
-    // logits = norm(x of the last token)·lm_head; (vocab)
-    void logits() {
-        args::Input last = normed_input(1);
-        last.x += uint64_t{T_ - 1} * c_.hidden * 4;
-        last.squares += uint64_t{T_ - 1} * n_squares_ * 4;
+    // logits = norm(x)·lm_head of the first n tokens; (n, vocab)
+    void logits(uint32_t n) {
         const TiledMatrix& lm_head = network_.weights.lm_head;
+        const uint32_t splits = n > 1 ? tuning_.batch_splits : tuning_.decode_splits;
+        const uint32_t tokens = shared_tokens(n);
         for (const TiledMatrix::Part& part : lm_head.parts) {
-            const args::LinearArgs args{last,      part.address, 0, a_.logits.address() + uint64_t{part.first_row} * 4,
-                                        part.rows, c_.vocab,     0};
-            commands_.dispatch(
-                kernels_.linear({tuning_.lanes * tuning_.decode_splits, tuning_.lanes, 1, lm_head.weight}), args,
-                tile_count(part.rows));
+            const args::LinearArgs args{
+                normed_input(n), part.address,      0, a_.logits.address() + uint64_t{part.first_row} * 4,
+                part.rows,       logits_stride(c_), 0};
+            commands_.dispatch(kernels_.linear({tuning_.lanes * splits, tuning_.lanes, tokens, lm_head.weight}), args,
+                               tile_count(part.rows), (n + tokens - 1) / tokens);
         }
     }
 
@@ -167,7 +170,7 @@ class Recorder {
                                             layer.qkv_bias,
                                             rope,
                                             a_.tokens.address(),
-                                            cache_.table(i),
+                                            tables_.caches(i),
                                             a_.q.address(),
                                             c_.n_heads,
                                             c_.n_kv_heads,
@@ -177,7 +180,7 @@ class Recorder {
                                (T_ + tile - 1) / tile);
         } else {
             const args::QkvArgs args{normed_input(T_),    layer.qkv.address(), layer.qkv_bias, rope,
-                                     a_.tokens.address(), cache_.table(i),     a_.q.address(), c_.n_heads,
+                                     a_.tokens.address(), tables_.caches(i),   a_.q.address(), c_.n_heads,
                                      c_.n_kv_heads,       rope_coarse};
             commands_.dispatch(kernels_.qkv({product(layer.qkv.weight), kv_f16}), args, heads, token_groups_);
         }
@@ -186,10 +189,10 @@ class Recorder {
     // softmax(q·k, sink)·v; (T, n_heads, 64)
     void attention(uint32_t i, const LayerWeights& layer) {
         const uint32_t window = c_.sliding[i] ? c_.window : UINT32_MAX;
-        const uint32_t splits = T_ > 1 || c_.sliding[i] ? 1 : tuning_.attention_splits;
+        const uint32_t splits = T_ > a_.max_rows || c_.sliding[i] ? 1 : tuning_.attention_splits;
         const args::AttentionArgs args{
-            a_.q.address(),     a_.tokens.address(), cache_.table(i), layer.sinks, a_.attention.address(),
-            a_.parts.address(), c_.n_heads,          c_.n_kv_heads,   window,      splits};
+            a_.q.address(),     a_.tokens.address(), tables_.caches(i), layer.sinks, a_.attention.address(),
+            a_.parts.address(), c_.n_heads,          c_.n_kv_heads,     window,      splits};
         commands_.dispatch(kernels_.attention({tuning_.attention_workgroup, c_.n_heads / c_.n_kv_heads, is_f16(i),
                                                tuning_.attention_keys}),
                            args, splits, c_.n_kv_heads, T_);
@@ -369,6 +372,9 @@ class Recorder {
         commands_.barrier();
     }
 
+    // How many of n tokens share a weight read.
+    uint32_t shared_tokens(uint32_t n) const { return std::bit_ceil(std::min(n, tuning_.batch_tokens)); }
+
     ProductConstants product(uint32_t weight) const { return {workgroup_, tuning_.lanes, tokens_, weight}; }
     CoopmatConstants coopmat(uint32_t tile, uint32_t weight, uint32_t terms = 1, uint32_t kv = 0) const {
         const vk::CoopmatShape& shape = network_.device.info().coopmat;
@@ -393,7 +399,7 @@ class Recorder {
     const io::Config& c_;
     const Tuning& tuning_;
     const Activations& a_;
-    const KvCache& cache_;
+    const KvTables& tables_;
     const uint32_t T_;
     const Tier tier_;
     const uint32_t workgroup_;
@@ -406,15 +412,15 @@ class Recorder {
 }  // namespace
 
 void record_forward(vk::Commands& commands, const Network& network, const Activations& activations,
-                    const KvCache& cache, uint32_t n_tokens, uint32_t first_layer, uint32_t last_layer,
-                    bool want_logits) {
-    Recorder recorder(commands, network, activations, cache, n_tokens);
+                    const KvTables& tables, uint32_t n_tokens, uint32_t first_layer, uint32_t last_layer,
+                    uint32_t n_logits) {
+    Recorder recorder(commands, network, activations, tables, n_tokens);
     commands.barrier();  // after whatever was submitted before
     if (first_layer == 0) recorder.embed();
     for (uint32_t i = first_layer; i < last_layer; i++) recorder.layer(i);
-    if (want_logits) {
+    if (n_logits > 0) {
         commands.barrier();
-        recorder.logits();
+        recorder.logits(n_logits);
     }
 }
 

@@ -3,23 +3,24 @@
 
 #include <vector>
 
-#include "forward/kv_cache.h"
+#include "forward/kv_layout.h"
 #include "forward/network.h"
 
 namespace gptoss::model {
 
-// Buffers that one forward pass works in; T is the most tokens of a batch.
+// Buffers that one forward pass works in; T is the most tokens of a batch, R the most of them whose logits are wanted.
 struct Activations {
-    Activations(const Network& network, uint32_t max_batch);
+    Activations(const Network& network, uint32_t max_batch, uint32_t max_rows);
 
     uint32_t max_batch;
+    uint32_t max_rows;
     vk::Buffer tokens;         // (T) args::Token
     vk::Buffer x;              // (T, hidden) the residual
     vk::Buffer normed;         // (T, hidden)
     vk::Buffer squares;        // (T, n_squares)
     vk::Buffer q;              // (T, n_heads, 64)
     vk::Buffer attention;      // (T, n_heads, 64)
-    vk::Buffer parts;          // (n_heads, attention_splits, 66) of one token
+    vk::Buffer parts;          // (R, n_heads, attention_splits, 66) of batches of up to R tokens
     vk::Buffer router;         // (T, n_experts)
     vk::Buffer expert_choice;  // (T, n_active)
     vk::Buffer expert_weight;  // (T, n_active)
@@ -29,10 +30,10 @@ struct Activations {
     vk::Buffer rounded_scales;  // of their rows or blocks
     vk::Buffer hidden;          // (T * n_active, intermediate)
     vk::Buffer expert_out;      // (T * n_active, hidden)
-    vk::Buffer logits;          // (vocab) of the last token
+    vk::Buffer logits;          // (R, vocab rounded up to a multiple of 4) of the first tokens
 
     // The device memory that they take, bytes.
-    static uint64_t footprint(const io::Config& config, const Tuning& tuning, uint32_t max_batch);
+    static uint64_t footprint(const io::Config& config, const Tuning& tuning, uint32_t max_batch, uint32_t max_rows);
 
   private:
     struct Part {
@@ -40,7 +41,8 @@ struct Activations {
         uint64_t size;
         const char* what;
     };
-    static std::vector<Part> parts_of(const io::Config& config, const Tuning& tuning, uint32_t max_batch);
+    static std::vector<Part> parts_of(const io::Config& config, const Tuning& tuning, uint32_t max_batch,
+                                      uint32_t max_rows);
 };
 
 // The most workgroups in a dimension of a dispatch that a batch takes.
@@ -49,10 +51,11 @@ uint64_t workgroups_of_batch(const io::Config& config, const Tuning& tuning, uin
 // What the experts' activations of a batch are multiplied by where cooperative matrices take them as float16.
 float swiglu_half_scale(const io::Config& config);
 
-// Records layers [first_layer, last_layer) of the forward pass of n_tokens tokens that stand in activations.tokens;
-// the embedding comes before layer 0, the logits of the last token, if wanted, after the last layer.
+// Records layers [first_layer, last_layer) of the forward pass of n_tokens tokens, of any sequences and in any order,
+// that stand in activations.tokens; the embedding comes before layer 0, the logits of the first n_logits tokens after
+// the last layer. tables: of the sequences that the tokens name.
 void record_forward(vk::Commands& commands, const Network& network, const Activations& activations,
-                    const KvCache& cache, uint32_t n_tokens, uint32_t first_layer, uint32_t last_layer,
-                    bool want_logits);
+                    const KvTables& tables, uint32_t n_tokens, uint32_t first_layer, uint32_t last_layer,
+                    uint32_t n_logits);
 
 }  // namespace gptoss::model

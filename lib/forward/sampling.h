@@ -23,30 +23,45 @@ struct SamplerSettings {
     bool operator==(const SamplerSettings&) const = default;
 };
 
+// The tables in which kernels draw the next tokens of up to `rows` rows at once.
 class Sampler {
   public:
-    explicit Sampler(const Network& network);
+    Sampler(const Network& network, uint32_t rows);
 
-    // Counts the tokens for the penalties; the answer is what begins at answer_start. Waits for nothing: record it
-    // before the first draw.
-    void record_counts(vk::Commands& commands, std::span<const uint32_t> tokens, size_t answer_start);
-    // Draws from the logits that follow the token at address `token` (an args::Token), and replaces that token.
-    void record(vk::Commands& commands, const SamplerSettings& settings, uint64_t logits, uint64_t token) const;
-    // The token drawn for a position, once its commands are done.
-    uint32_t drawn(uint32_t position) const;
+    uint32_t rows() const { return rows_; }
+    // Numbers of a row's logits, the vocabulary rounded up to what kernels read at once.
+    static uint32_t stride(const io::Config& config) { return (config.vocab + 3) / 4 * 4; }
+    // Bytes of a table of counts.
+    static uint64_t counts_bytes(const io::Config& config) { return stride(config) * 4ull; }
+
+    // Sets how rows 0, 1, … are drawn. counts: the address of each one's table of counts, which those that penalize
+    // have.
+    struct Row {
+        SamplerSettings settings;
+        uint64_t counts = 0;
+    };
+    void record_rows(vk::Commands& commands, std::span<const Row> rows) const;
+    // Draws n rows from logits, (n, stride), that follow the tokens, (n) args::Token, and replaces those.
+    void record(vk::Commands& commands, uint32_t n, uint64_t logits, uint64_t tokens) const;
+    // The token drawn in a row for a position, once its commands are done.
+    uint32_t drawn(uint32_t row, uint32_t position) const;
 
     // The device memory that it takes, bytes.
-    static uint64_t footprint(const io::Config& config);
+    static uint64_t footprint(const io::Config& config, uint32_t rows);
 
   private:
     const Network& network_;
-    uint32_t n_blocks_;
-    vk::Buffer adjusted_;  // (vocab)
-    vk::Buffer blocks_;    // (n_blocks) args::SampleBlock
-    vk::Buffer state_;     // (1 + n_blocks)
-    vk::Buffer counts_;    // (vocab)
-    vk::Buffer ring_;      // (kRing) tokens by position, read by the host
-    vk::Buffer counts_staging_;
+    const uint32_t rows_;
+    const uint32_t n_blocks_;
+    vk::Buffer adjusted_;  // (rows, stride)
+    vk::Buffer blocks_;    // (rows, n_blocks) args::SampleBlock
+    vk::Buffer state_;     // (rows, 1 + n_blocks)
+    vk::Buffer settings_;  // (rows) args::SampleRow
+    vk::Buffer ring_;      // (rows, kRing) tokens by position, read by the host
 };
+
+// Fills a table of counts: how often each token stands in the answer, which begins at answer_start, and whether
+// anywhere in the context.
+void count_tokens(std::span<uint32_t> counts, std::span<const uint32_t> tokens, size_t answer_start);
 
 }  // namespace gptoss::model

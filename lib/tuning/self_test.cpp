@@ -26,6 +26,7 @@ using Floats = std::vector<float>;
 
 constexpr uint32_t kBatch = 141;  // tokens: more than the keys of the widest attention's block, and a group not full
 constexpr uint32_t kChecked[] = {0, 9, 18, 27, 36, 45, 54, 63, 127, 128, 136, 137, 138, 139, 140};
+constexpr uint32_t kSlots = kBatch + 1;  // of the ring
 constexpr uint64_t kStagingBytes = 8 << 20;
 
 // Of a row's root mean square. Float32 sums of these lengths are off by less than a tenth of the first, sums of
@@ -149,9 +150,12 @@ class SelfTest {
           coopmat_(tuning.coopmat()),
           integer_(tuning.integer()),
           network_(gpu, miniature_.checkpoint, needs.kv_f16, tuning, {}, {}),
-          activations_(network_, kBatch),
-          cache_(network_, kBatch + 1, kBatch),
-          sampler_(network_),
+          activations_(network_, kBatch, 1),
+          layout_(config_, needs.kv_f16),
+          tables_(network_.device, layout_, 1),
+          ring_(network_.device, layout_.ring_bytes(kSlots), vk::Memory::Device, "self-test"),
+          segment_(network_.device, layout_.segment_bytes(), vk::Memory::Device, "self-test"),
+          sampler_(network_, 1),
           commands_(network_.device, network_.pipelines),
           upload_(network_.device, kBatch * sizeof(args::Token), vk::Memory::Upload, "self-test"),
           staging_(network_.device, kStagingBytes, vk::Memory::Readback, "self-test"),
@@ -166,6 +170,7 @@ class SelfTest {
     void run() {
         commands_.begin();
         commands_.zero(activations_.squares);
+        tables_.record(commands_, 0, ring_.address(), kSlots, std::vector{segment_.address()});
         commands_.end();
         commands_.submit();
         for (const auto& [first, n] : {std::pair(0u, kBatch), std::pair(kBatch, 1u)}) {
@@ -211,7 +216,9 @@ class SelfTest {
     const bool coopmat_, integer_;  // what batches multiply
     const Network network_;
     Activations activations_;
-    KvCache cache_;
+    const KvLayout layout_;
+    const KvTables tables_;
+    const vk::Buffer ring_, segment_;  // keys and values
     Sampler sampler_;
     vk::Commands commands_;
     vk::Buffer upload_, staging_;
@@ -227,11 +234,9 @@ Left SelfTest::run_layer(uint32_t layer, uint32_t first, uint32_t n) {
     const uint32_t k = config_.n_active_experts;
     const bool last = layer + 1 == config_.n_layers, logits = last && n == 1;
     for (uint32_t t = 0; t < n; t++) upload_.as<args::Token>()[t] = {token(first + t), first + t, 0, 0};
-    cache_.reserve(first, first + n);
-    if (layer == 0) cache_.will_write(first, n);
     commands_.begin();
     if (layer == 0) commands_.copy(upload_, 0, activations_.tokens, 0, n * sizeof(args::Token));
-    record_forward(commands_, network_, activations_, cache_, n, layer, layer + 1, logits);
+    record_forward(commands_, network_, activations_, tables_, n, layer, layer + 1, logits);
     commands_.barrier();
 
     Left left;
@@ -260,11 +265,11 @@ Left SelfTest::run_layer(uint32_t layer, uint32_t first, uint32_t n) {
         read(left.hidden, activations_.hidden, n_hidden);
     read(left.x, activations_.x, uint64_t{n} * config_.hidden);
     if (logits) read(left.logits, activations_.logits, config_.vocab);
-    // of the sliding layer, then of the full one, keys and values
-    const std::vector<KvCache::Piece> cached_pieces = cache_.pieces(first + n, 0);
-    const KvCache::Piece &k_piece = cached_pieces[2 * layer], &v_piece = cached_pieces[2 * layer + 1];
-    read(keys, *k_piece.buffer, k_piece.size / 4, k_piece.offset);
-    read(values, *v_piece.buffer, v_piece.size / 4, v_piece.offset);
+    const bool sliding = config_.sliding[layer];
+    const uint64_t slot_bytes = sliding ? layout_.ring_slot_bytes : layout_.slot_bytes;
+    const uint64_t part_bytes = (sliding ? kSlots : kSegmentSlots) * slot_bytes;
+    read(keys, sliding ? ring_ : segment_, (first + n) * slot_bytes / 4);
+    read(values, sliding ? ring_ : segment_, (first + n) * slot_bytes / 4, part_bytes);
     if (staged > staging_.size()) throw Error(Status::InternalError, "the self-test reads more than it has room for");
     commands_.finish();
 
@@ -440,10 +445,11 @@ void SelfTest::check_draw(const SamplerSettings& settings, const Floats& logits)
     *upload_.as<args::Token>() = {0, position, 0, 0};
     commands_.begin();
     commands_.copy(upload_, 0, activations_.tokens, 0, sizeof(args::Token));
+    sampler_.record_rows(commands_, std::vector{Sampler::Row{settings}});
     commands_.barrier();
-    sampler_.record(commands_, settings, activations_.logits.address(), activations_.tokens.address());
+    sampler_.record(commands_, 1, activations_.logits.address(), activations_.tokens.address());
     commands_.finish();
-    const uint32_t drawn = sampler_.drawn(position + 1);
+    const uint32_t drawn = sampler_.drawn(0, position + 1);
 
     const auto vocab = static_cast<uint32_t>(logits.size());
     const std::vector<uint32_t> order = largest(logits.data(), vocab, vocab);

@@ -11,6 +11,12 @@ layout(local_size_x_id = 0) in;
 layout(constant_id = 0) const uint WORKGROUP = 128;
 layout(push_constant) uniform Push { SampleArgs a; };
 
+// This workgroup's row, and where it begins in what the rows share.
+uint row() { return gl_WorkGroupID.y; }
+uint first_block() { return row() * gl_NumWorkGroups.x; }
+uint first_vec4() { return row() * (a.stride / 4); }
+SampleRow settings() { return a.rows.v[row()]; }
+
 const float LOWEST = -3.0e38;   // the least adjusted logit
 const float PADDING = -3.3e38;  // of ids past the vocabulary: less than any token's
 const uint NONE = 0xffffffffu;
@@ -77,10 +83,10 @@ uvec4 philox(uvec4 counter, uvec2 key) {
     return counter;
 }
 
-// The noise of tokens 4 i … 4 i + 3 at a position: -log of an exponential variate, which is -log(1 - u). Near 0, where
+// The noise of tokens 4 i … 4 i + 3 at a position, from the row's seed: -log of an exponential variate, which is -log(1 - u). Near 0, where
 // the winners come from, the logarithm would lose the variate's digits.
 vec4 noise(uint i, uint position) {
-    uvec4 bits = philox(uvec4(i, position, 0, 0), uvec2(a.seed_low, a.seed_high));
+    uvec4 bits = philox(uvec4(i, position, 0, 0), uvec2(a.rows.v[row()].seed_low, a.rows.v[row()].seed_high));
     vec4 u = min((vec4(bits) + 0.5) * 2.3283064e-10, 0.99999994);
     vec4 series = u * (1 + u * (1.0 / 2 + u * (1.0 / 3 + u / 4)));
     return -log(mix(-log(1 - u), series, lessThan(u, vec4(0.015625))));

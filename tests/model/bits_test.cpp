@@ -32,7 +32,7 @@ void add(Hash& hash, const std::vector<T>& values) {
     hash.add(values.data(), values.size() * sizeof(T));
 }
 
-void add_run(Hash& hash, model::Context& context, const model::SamplerSettings& settings) {
+void add_run(Hash& hash, model::Sequence& context, const model::SamplerSettings& settings) {
     model::GenerateRequest request{.settings = settings, .max_tokens = 16};
     uint64_t n = 0;
     context.generate(request, &n);
@@ -44,7 +44,7 @@ void add_run(Hash& hash, model::Context& context, const model::SamplerSettings& 
 uint64_t bits_of(const std::string& name) {
     const std::string directory = name.substr(0, name.find("-q8"));
     const auto tokens = read_array<uint32_t>(golden(directory + "/tokens.u32"));
-    model::Context context(load(golden(name)), 0, 0);
+    model::Sequence context(load(golden(name)), 0, 0);
     Hash hash;
     context.append(tokens);
     add(hash, logits_of(context));

@@ -56,7 +56,7 @@ TEST_CASE("faults: each allocation of a context fails in turn") {
     int n = 0;
     {
         const Faults faults(model->device.vk);
-        model::Context context(model, 1000, 64);
+        model::Sequence context(model, 1000, 64);
         n = faults.allocations;
     }
     CHECK(n > 10);
@@ -64,7 +64,7 @@ TEST_CASE("faults: each allocation of a context fails in turn") {
         CAPTURE(i);
         Faults faults(model->device.vk);
         faults.allocations_left = i;
-        check_throws(Status::InsufficientMemory, [&] { model::Context(model, 1000, 64); });
+        check_throws(Status::InsufficientMemory, [&] { model::Sequence(model, 1000, 64); });
     }
     CHECK(fresh_logits(model, tokens).size() == model->config.vocab);
 }
@@ -75,7 +75,7 @@ TEST_CASE("faults: memory runs out while the cache grows") {
     const auto expected = fresh_logits(model, tokens);
     for (int i = 1; i <= 2; i++) {  // two segments more
         CAPTURE(i);
-        model::Context context(model, 0, 64);
+        model::Sequence context(model, 0, 64);
         context.append(std::span(tokens).first(400));
         const auto before = logits_of(context);
         context.append(std::span(tokens).subspan(400));
@@ -91,7 +91,7 @@ TEST_CASE("faults: memory runs out while the cache grows") {
         check_same(*model, logits_of(context), expected);
     }
     // a generation that must grow the cache keeps what it had
-    model::Context context(model, 0, 64);
+    model::Sequence context(model, 0, 64);
     context.append(std::span(tokens).first(480));
     context.process();
     model::GenerateRequest request{.max_tokens = 45};
@@ -109,7 +109,7 @@ TEST_CASE("faults: memory runs out while the cache grows") {
 TEST_CASE("faults: too little memory for a snapshot costs only the snapshot") {
     const auto& model = small_model();
     const auto tokens = random_tokens(120, model->config.vocab, 52);
-    model::Context context(model, 0, 64);
+    model::Sequence context(model, 0, 64);
     context.append(std::span(tokens).first(1));
     context.process();
     context.append(std::span(tokens).subspan(1));
@@ -126,7 +126,7 @@ TEST_CASE("faults: the device is lost while another context works on") {
     const auto& model = small_model();
     const auto tokens = random_tokens(100, model->config.vocab, 53);
     const auto expected = fresh_logits(model, tokens);
-    model::Context context(model, 0, 16), other(model, 0, 16);
+    model::Sequence context(model, 0, 16), other(model, 0, 16);
     other.append(tokens);
     for (int i = 1; i <= 4; i++) {
         CAPTURE(i);

@@ -20,7 +20,7 @@ struct Run {
     uint64_t n = 0;
 };
 
-Run generate(model::Context& context, const model::GenerateRequest& request) {
+Run generate(model::Sequence& context, const model::GenerateRequest& request) {
     Run run;
     const size_t before = context.tokens().size();
     run.reason = context.generate(request, &run.n);
@@ -47,7 +47,7 @@ std::vector<uint32_t> prompt() { return random_tokens(30, kVocab, 40); }
 
 TEST_CASE("greedy generation takes the likeliest token of every step") {
     const auto& model = small_model();
-    model::Context context(model, 0, 0), stepwise(model, 0, 0);
+    model::Sequence context(model, 0, 0), stepwise(model, 0, 0);
     context.append(prompt());
     const Run run = generate(context, greedy(25));
     CHECK(run.n == 25);
@@ -62,8 +62,8 @@ TEST_CASE("greedy generation takes the likeliest token of every step") {
 
 TEST_CASE("one call for many tokens is many calls for one") {
     const auto& model = small_model();
-    model::Context at_once(model, 0, 0), one_by_one(model, 0, 0), again(model, 0, 0);
-    for (model::Context* c : {&at_once, &one_by_one, &again}) c->append(prompt());
+    model::Sequence at_once(model, 0, 0), one_by_one(model, 0, 0), again(model, 0, 0);
+    for (model::Sequence* c : {&at_once, &one_by_one, &again}) c->append(prompt());
     const Run run = generate(at_once, sampled(20, 5));
     for (int i = 0; i < 20; i++) generate(one_by_one, sampled(1, 5));
     CHECK(one_by_one.tokens() == at_once.tokens());
@@ -74,7 +74,7 @@ TEST_CASE("one call for many tokens is many calls for one") {
 
 TEST_CASE("settings of the sampler reach the draw, and change between calls") {
     const auto& model = small_model();
-    model::Context context(model, 0, 0), likeliest(model, 0, 0);
+    model::Sequence context(model, 0, 0), likeliest(model, 0, 0);
     context.append(prompt());
     likeliest.append(prompt());
     const Run expected = generate(likeliest, greedy(12));
@@ -99,7 +99,7 @@ TEST_CASE("settings of the sampler reach the draw, and change between calls") {
 
 TEST_CASE("penalties count the answer and the context as they say") {
     const auto& model = small_model();
-    model::Context context(model, 0, 0);
+    model::Sequence context(model, 0, 0);
     // as strong as the API allows: the most penalized of tokens that were likeliest differ from the plain run
     const auto run_with = [&](float presence, float frequency, float repetition) {
         context.truncate(0);
@@ -140,7 +140,7 @@ TEST_CASE("penalties count the answer and the context as they say") {
 
 TEST_CASE("a stop token ends the generation and is kept") {
     const auto& model = small_model();
-    model::Context context(model, 0, 0);
+    model::Sequence context(model, 0, 0);
     context.append(prompt());
     const Run free = generate(context, sampled(20, 8));
     context.truncate(30);
@@ -159,7 +159,7 @@ TEST_CASE("a stop token ends the generation and is kept") {
 
 TEST_CASE("a callback sees every token once it is appended, and may stop") {
     const auto& model = small_model();
-    model::Context context(model, 0, 0);
+    model::Sequence context(model, 0, 0);
     context.append(prompt());
     model::GenerateRequest request = sampled(20, 8);
     std::vector<uint32_t> seen;
@@ -178,7 +178,7 @@ TEST_CASE("a callback sees every token once it is appended, and may stop") {
 
 TEST_CASE("an exception of the callback leaves what it was handed") {
     const auto& model = small_model();
-    model::Context context(model, 0, 0);
+    model::Sequence context(model, 0, 0);
     context.append(prompt());
     model::GenerateRequest request = sampled(20, 8);
     int calls = 0;
@@ -195,7 +195,7 @@ TEST_CASE("an exception of the callback leaves what it was handed") {
 
 TEST_CASE("generation ends where the context is full") {
     const auto& model = small_model();
-    model::Context context(model, 40, 40);
+    model::Sequence context(model, 40, 40);
     context.append(prompt());
     const Run run = generate(context, sampled(0, 8));
     CHECK(run.reason == model::StopReason::ContextFull);
@@ -210,7 +210,7 @@ TEST_CASE("generation ends where the context is full") {
 
 TEST_CASE("another thread cancels a generation and a prefill, and the context goes on") {
     const auto& model = small_model();
-    model::Context context(model, 0, 1);
+    model::Sequence context(model, 0, 1);
     context.append(prompt());
     model::GenerateRequest request = sampled(2000, 8);
     std::atomic<uint64_t> generated{0};

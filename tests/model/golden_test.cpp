@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "engine/memory.h"
+#include "forward/forward.h"
 #include "reference.h"
 #include "support.h"
 
@@ -33,7 +34,7 @@ struct Golden {
 };
 
 double error_of(const std::shared_ptr<const model::Model>& model, const Golden& g, uint64_t max_batch = 64) {
-    model::Context context(model, 0, max_batch);
+    model::Sequence context(model, 0, max_batch);
     return relative_l2(logits_at(context, g.tokens, g.positions), g.logits);
 }
 
@@ -101,7 +102,7 @@ TEST_CASE("golden: tiny, as GGUF with 8-bit weights") {
 // What a sampler sees: log-probabilities at every position kept, with the defaults.
 TEST_CASE("golden: the 20 likeliest tokens' log-probabilities") {
     const Golden g("tiny");
-    model::Context context(load(golden("tiny")), 0, 64);
+    model::Sequence context(load(golden("tiny")), 0, 64);
     const std::vector<float> logits = logits_at(context, g.tokens, g.positions);
     const size_t vocab = logits.size() / g.positions.size();
     double worst = 0;
@@ -174,7 +175,7 @@ TEST_CASE("golden: long's model in a full context" * doctest::skip(!std::getenv(
     const model::MemoryEstimate estimate = estimate_memory(checkpoint, options, length, 0);
     const auto model = load(golden("long"), options);
     const uint64_t weights = model->device.allocated();
-    model::Context context(model, length, 0);
+    model::Sequence context(model, length, 0);
     std::vector<float> got = logits_at(context, tokens, positions);
     // the last ones as decoded tokens, the very last of them sampled
     context.append(std::span(tokens).subspan(context.tokens().size()));
@@ -189,7 +190,7 @@ TEST_CASE("golden: long's model in a full context" * doctest::skip(!std::getenv(
     got.insert(got.end(), last.begin(), last.end());
     positions.push_back(length - 1);
 
-    const double cache = static_cast<double>(context.cache().bytes()),
+    const double cache = static_cast<double>(context.stats().page_bytes),
                  used = static_cast<double>(model->device.allocated() - weights);
     CHECK(std::abs(cache - static_cast<double>(estimate.context.cache)) <= 0.02 * cache);
     CHECK(std::abs(used - static_cast<double>(estimate.context.cache + estimate.context.activations)) <= 0.02 * used);
@@ -221,10 +222,12 @@ TEST_CASE("golden: the residual after every layer") {
         const auto n = static_cast<uint32_t>(tokens.size());
         const uint32_t hidden = model->config.hidden;
         REQUIRE(expected.size() == model->config.n_layers * hidden);
-        const model::Activations activations(*model, n);
-        model::KvCache cache(*model, n, n);
-        cache.reserve(0, n);
-        cache.will_write(0, n);
+        const model::Activations activations(*model, n, 1);
+        const model::KvLayout layout(model->config, model->kv_f16);
+        const model::KvTables tables(model->device, layout, 1);
+        REQUIRE(n <= model::kSegmentSlots);
+        const vk::Buffer ring(model->device, layout.ring_bytes(n), vk::Memory::Device, "ring"),
+            segment(model->device, layout.segment_bytes(), vk::Memory::Device, "segment");
         vk::Buffer staging(model->device, n * sizeof(args::Token), vk::Memory::Upload, "tokens");
         for (uint32_t i = 0; i < n; i++) staging.as<args::Token>()[i] = {tokens[i], i, 0, 0};
         vk::Buffer residual(model->device, hidden * 4, vk::Memory::Readback, "residual");
@@ -234,11 +237,12 @@ TEST_CASE("golden: the residual after every layer") {
             commands.begin();
             if (layer == 0) {
                 commands.zero(activations.squares);
+                tables.record(commands, 0, ring.address(), n, std::vector{segment.address()});
                 commands.barrier();
                 commands.copy(staging, 0, activations.tokens, 0, staging.size());
-                record_forward(commands, *model, activations, cache, n, 0, 0, false);
+                record_forward(commands, *model, activations, tables, n, 0, 0, 0);
             } else {
-                record_forward(commands, *model, activations, cache, n, layer - 1, layer, false);
+                record_forward(commands, *model, activations, tables, n, layer - 1, layer, 0);
             }
             commands.barrier();
             commands.copy(activations.x, uint64_t{n - 1} * hidden * 4, residual, 0, hidden * 4);

@@ -36,7 +36,7 @@ void check_golden(const std::string& name, const Limits& limits, model::Tier tie
     CHECK(model->device.info().subgroup_size == limits.subgroup_size);
     CHECK(model->device.info().max_workgroup == limits.max_workgroup);
     CHECK(model->device.info().max_allocation < limits.max_allocation);
-    model::Context context(model, 0, 64);
+    model::Sequence context(model, 0, 64);
     const double error =
         relative_l2(logits_at(context, tokens, positions), read_array<float>(golden(name + "/logits.f32")));
     MESSAGE(name << ", subgroups of " << limits.subgroup_size << ": relative L2 error " << error);
@@ -96,17 +96,17 @@ TEST_CASE("limits: matrices that are larger than an allocation may be") {
     const auto model = load(synthetic.path(), options);
     CHECK(model->weights.lm_head.parts.size() == 4);  // of 1.9 MB
     CHECK(model->weights.embedding.parts.size() == 4);
-    model::Context context(model, 64, 16);
+    model::Sequence context(model, 64, 16);
     CHECK(relative_l2(logits_at(context, tokens, positions), expected.logits) <= kTolerance);
     check_kept(simulated);
     // what cannot be parted is refused by name
-    check_refused(Status::InsufficientResources, "bytes", [&] { model::Context(model, 4096, 4096); });
+    check_refused(Status::InsufficientResources, "bytes", [&] { model::Sequence(model, 4096, 4096); });
 }
 
 TEST_CASE("limits: more tokens at once than a dispatch has workgroups") {
     const auto& model = small_model();
-    CHECK_THROWS_AS(model::Context(model, 4096, 4097), Error);
+    CHECK_THROWS_AS(model::Sequence(model, 4096, 4097), Error);
     const SyntheticCheckpoint synthetic({.max_context = 200000}, 42);
     const auto larger = load(synthetic.path());
-    check_refused(Status::InvalidArgument, "max_batch_tokens is 70000", [&] { model::Context(larger, 0, 70000); });
+    check_refused(Status::InvalidArgument, "max_batch_tokens is 70000", [&] { model::Sequence(larger, 0, 70000); });
 }

@@ -1,6 +1,7 @@
 // How much memory a model takes, known before; and models that have too little of it: the same results, from weights in
 // host memory.
 #include "engine/memory.h"
+#include "engine/engine.h"
 
 #include <algorithm>
 #include <thread>
@@ -38,12 +39,12 @@ void check_estimate(const std::string& path, bool kv_f16, uint32_t dense, uint32
     CHECK(within_2_percent(e.weights.device, model->device.allocated()));
     CHECK(e.weights.host == 0);
     const uint64_t weights = model->device.allocated();
-    model::Context context(model, n_tokens, 64);
-    CHECK(within_2_percent(e.context.first_cache + e.context.activations, model->device.allocated() - weights));
+    model::Sequence context(model, n_tokens, 64);
+    CHECK(within_2_percent(e.context.activations, model->device.allocated() - weights));
     context.append(random_tokens(n_tokens, model->config.vocab, 30));
     context.process();
-    CHECK(within_2_percent(e.context.cache, context.cache().bytes()));
-    CHECK(within_2_percent(e.context.activations, context.working_bytes()));
+    CHECK(within_2_percent(e.context.cache, context.stats().page_bytes));
+    CHECK(within_2_percent(e.context.activations, model->engine->working_bytes()));
     CHECK(within_2_percent(e.context.cache + e.context.activations, model->device.allocated() - weights));
     MESSAGE(path << ", KV " << (kv_f16 ? "f16" : "f32") << ", weights " << dense << ": estimated "
                  << e.weights.device + e.context.cache + e.context.activations << " bytes of device memory, taken "
@@ -83,7 +84,7 @@ struct Run {
 
 Run run(const std::shared_ptr<const model::Model>& model, uint32_t context_length, uint32_t n_prompt,
         uint32_t n_generated) {
-    model::Context context(model, context_length, 0);
+    model::Sequence context(model, context_length, 0);
     Run run;
     context.append(random_tokens(n_prompt, model->config.vocab, 31));
     run.logits = logits_of(context);
@@ -184,7 +185,7 @@ TEST_CASE("memory: 20b's shape under 4 GB" * doctest::skip(!std::getenv("GPTOSS_
         const auto model = load(path, options);
         CHECK(model->config.n_layers == 24);
         CHECK(model->config.n_experts == 32);
-        model::Context context(model, 100, 8);
+        model::Sequence context(model, 100, 8);
         context.append(random_tokens(8, model->config.vocab, 37));
         model::GenerateRequest request{.max_tokens = 4};
         request.settings.temperature = 0;
@@ -235,12 +236,12 @@ TEST_CASE("memory: a context that the budget has no room for") {
     const Sizes sizes = sizes_of(golden("tiny"), options);
     options.memory_budget = sizes.least;
     const auto model = load(golden("tiny"), options);
-    model::Context first(model, 300, 0);
+    model::Sequence first(model, 300, 0);
     first.append(random_tokens(280, 512, 33));
     first.process();
     const auto logits = logits_of(first);
     check_refused(Status::InsufficientMemory, std::to_string(options.memory_budget),
-                  [&] { model::Context second(model, 300, 0); });
+                  [&] { model::Sequence second(model, 300, 0); });
     first.append(random_tokens(20, 512, 34));
     first.process();
     first.truncate(280);
@@ -252,7 +253,7 @@ TEST_CASE("memory: two threads share a cache of experts") {
     options.context_length = 400;
     const Sizes sizes = sizes_of(golden("many-experts"), options);
     const auto generate = [](const std::shared_ptr<const model::Model>& model, uint64_t seed) {
-        model::Context context(model, 100, 16);
+        model::Sequence context(model, 100, 16);
         context.append(random_tokens(40, model->config.vocab, seed));
         model::GenerateRequest request{.max_tokens = 30};
         request.settings.seed = seed;

@@ -34,7 +34,7 @@ void check_shape(const Shape& shape, uint64_t seed, uint32_t n_tokens = 70) {
         model::ModelOptions options;
         options.kv_f16 = false;
         const auto model = load(synthetic.path(), options);
-        model::Context context(model, 0, 16);
+        model::Sequence context(model, 0, 16);
         const double error = relative_l2(logits_at(context, tokens, positions), expected.logits);
         MESSAGE(shape.text() << " seed " << seed << ": relative L2 error " << error);
         CHECK(error <= kTolerance);
@@ -123,7 +123,7 @@ TEST_CASE("a float16 cache is the float64 model with rounded keys and values") {
     const SyntheticCheckpoint synthetic(Shape{}, 11);
     const auto tokens = random_tokens(60, 96, 11), positions = every(7, 60);
     const Expected expected = reference_logits(io::Checkpoint(synthetic.path()), tokens, positions, {.kv_f16 = true});
-    model::Context context(load(synthetic.path()), 0, 16);
+    model::Sequence context(load(synthetic.path()), 0, 16);
     const double error = relative_l2(logits_at(context, tokens, positions), expected.logits);
     MESSAGE("relative L2 error " << error);
     // drivers may round a float32 down instead of to the nearest, and a last bit is 5e-4
@@ -150,7 +150,7 @@ TEST_CASE("weights of another type by option are the model with rounded weights"
         model::ModelOptions options;
         options.kv_f16 = false;
         options.load.dense = c.dense;
-        model::Context context(load(c.path, options), 0, 16);
+        model::Sequence context(load(c.path, options), 0, 16);
         const double error = relative_l2(logits_at(context, tokens, positions), expected.logits);
         MESSAGE("relative L2 error " << error);
         CHECK(error <= kTolerance);

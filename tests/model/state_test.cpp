@@ -11,13 +11,13 @@ using namespace gptoss::test;
 
 namespace {
 
-std::vector<std::byte> saved(const model::Context& context) {
+std::vector<std::byte> saved(const model::Sequence& context) {
     std::vector<std::byte> state(context.state_size());
     context.save(state);
     return state;
 }
 
-std::vector<uint32_t> generated(model::Context& context, uint64_t n, uint64_t seed = 5) {
+std::vector<uint32_t> generated(model::Sequence& context, uint64_t n, uint64_t seed = 5) {
     model::GenerateRequest request{.max_tokens = n};
     request.settings.seed = seed;
     request.settings.presence = 0.5f;  // so that it matters where the answer began
@@ -37,14 +37,14 @@ TEST_CASE("state: a restored context goes on as the saved one") {
         for (const uint32_t max_batch : {8u, 300u}) {  // a smaller ring than the saved one, and a larger one
             CAPTURE(length);
             CAPTURE(max_batch);
-            model::Context context(model, 0, 40);
+            model::Sequence context(model, 0, 40);
             context.append(std::span(tokens).first(length));
             context.process();
             generated(context, 5);
             const auto state = saved(context);
             CHECK(saved(context) == state);
 
-            model::Context restored(model, 0, max_batch);
+            model::Sequence restored(model, 0, max_batch);
             restored.append(std::span(tokens).last(50));  // of which nothing may remain
             generated(restored, 3);
             restored.restore(state);
@@ -59,11 +59,11 @@ TEST_CASE("state: a restored context goes on as the saved one") {
 TEST_CASE("state: nothing is computed again") {
     const auto& model = small_model();
     const auto tokens = random_tokens(300, model->config.vocab, 71);
-    model::Context context(model, 0, 64);
+    model::Sequence context(model, 0, 64);
     context.append(tokens);
     const auto logits = logits_of(context);
     const auto state = saved(context);
-    model::Context restored(model, 0, 64);
+    model::Sequence restored(model, 0, 64);
     restored.restore(state);
     {
         const Counter counter(*model);
@@ -74,7 +74,7 @@ TEST_CASE("state: nothing is computed again") {
     // going back too uses what was saved: the ring, and the snapshots
     for (const size_t keep : {290, 120}) {
         CAPTURE(keep);
-        for (model::Context* c : {&context, &restored}) {
+        for (model::Sequence* c : {&context, &restored}) {
             c->truncate(keep);
             check_same(*model, logits_of(*c), fresh_logits(model, std::span(tokens).first(keep)));
             c->append(std::span(tokens).subspan(keep));
@@ -88,7 +88,7 @@ TEST_CASE("state: nothing is computed again") {
     CHECK(restored.tokens() == context.tokens());
     if (exact(*model)) CHECK(generated(restored, 20) == generated(context, 20));
     // nothing at all
-    model::Context empty(model, 0, 0);
+    model::Sequence empty(model, 0, 0);
     restored.restore(saved(empty));
     CHECK(restored.tokens().empty());
     CHECK_THROWS_AS(restored.process(), Error);
@@ -99,7 +99,7 @@ TEST_CASE("state: nothing is computed again") {
 TEST_CASE("state: going back after going back, from a snapshot of the window alone") {
     const auto& model = small_model();
     const auto tokens = random_tokens(400, model->config.vocab, 72);
-    model::Context context(model, 0, 8);  // a ring of 16 + 8 + 32 slots
+    model::Sequence context(model, 0, 8);  // a ring of 16 + 8 + 32 slots
     for (const size_t end : {100, 200, 400}) {
         context.append(std::span(tokens).subspan(context.tokens().size(), end - context.tokens().size()));
         context.process();
@@ -114,7 +114,7 @@ TEST_CASE("state: going back after going back, from a snapshot of the window alo
 TEST_CASE("state: damage is refused, and the context stays as it was") {
     const auto& model = small_model();
     const auto tokens = random_tokens(90, model->config.vocab, 73);
-    model::Context context(model, 0, 0), other(model, 0, 0);
+    model::Sequence context(model, 0, 0), other(model, 0, 0);
     context.append(tokens);
     context.process();
     const auto state = saved(context);
@@ -145,7 +145,7 @@ TEST_CASE("state: damage is refused, and the context stays as it was") {
     const auto q8 = load(same.path(), {.load = {.dense = WEIGHT_Q8}});
     CHECK(load(same.path())->fingerprint == model->fingerprint);
     CHECK_MESSAGE(q8->fingerprint != model->fingerprint, "other weights");
-    model::Context of_f32(f32, 0, 0), of_another(different, 0, 0), small(model, 89, 0);
+    model::Sequence of_f32(f32, 0, 0), of_another(different, 0, 0), small(model, 89, 0);
     check_refused(Status::InvalidArgument, "16-bit", [&] { of_f32.restore(state); });
     check_refused(Status::InvalidArgument, "another model", [&] { of_another.restore(state); });
     check_refused(Status::ContextOverflow, "90 tokens; the context holds at most 89", [&] { small.restore(state); });
@@ -157,10 +157,10 @@ TEST_CASE("fork: both go on from where it was, and neither touches the other") {
                others = random_tokens(40, model->config.vocab, 75);
     for (const size_t length : {0, 3, 130, 511, 512, 1100}) {
         CAPTURE(length);
-        model::Context context(model, 0, 64);
+        model::Sequence context(model, 0, 64);
         context.append(std::span(tokens).first(length));
         if (length > 0) context.process();
-        model::Context fork(context);
+        model::Sequence fork(context);
         CHECK(fork.tokens() == context.tokens());
         fork.append(others);
         context.append(std::span(tokens).first(30));
@@ -171,7 +171,7 @@ TEST_CASE("fork: both go on from where it was, and neither touches the other") {
         check_same(*model, logits_of(fork), fresh_logits(model, expected_fork));
         check_same(*model, logits_of(context), fresh_logits(model, expected));
         // a fork of a fork that goes back into what all three share
-        model::Context third(fork);
+        model::Sequence third(fork);
         third.truncate(length / 2 + 1);
         third.append(others);
         check_same(*model, logits_of(third), fresh_logits(model, third.tokens()));
@@ -188,16 +188,16 @@ TEST_CASE("fork: both go on from where it was, and neither touches the other") {
 TEST_CASE("fork: it takes no memory for the tokens, and computes nothing") {
     const auto& model = small_model();
     const auto tokens = random_tokens(1500, model->config.vocab, 76);
-    auto context = std::make_unique<model::Context>(model, 0, 64);
+    auto context = std::make_unique<model::Sequence>(model, 0, 64);
     context->append(tokens);
     const auto logits = logits_of(*context);
     const Counter counter(*model);
-    const model::Context empty(model, 0, 64);
+    const model::Sequence empty(model, 0, 64);
     const uint64_t bytes_of_empty = counter.bytes;
     counter.bytes = 0;
-    model::Context fork(*context);
+    model::Sequence fork(*context);
     CHECK(counter.bytes == bytes_of_empty);
-    CHECK(fork.cache().bytes() == context->cache().bytes());
+    CHECK(fork.stats().page_bytes == context->stats().page_bytes);
     counter.submits = 0;
     fork.process();
     CHECK(counter.submits == 0);
@@ -213,18 +213,18 @@ TEST_CASE("fork: it takes no memory for the tokens, and computes nothing") {
 TEST_CASE("fork: forks on threads of their own") {
     const auto& model = small_model();
     const auto tokens = random_tokens(600, model->config.vocab, 77);
-    auto context = std::make_unique<model::Context>(model, 0, 64);
+    auto context = std::make_unique<model::Sequence>(model, 0, 64);
     context->append(tokens);
     context->process();
-    std::vector<std::unique_ptr<model::Context>> forks;
-    for (int i = 0; i < 3; i++) forks.push_back(std::make_unique<model::Context>(*context));
+    std::vector<std::unique_ptr<model::Sequence>> forks;
+    for (int i = 0; i < 3; i++) forks.push_back(std::make_unique<model::Sequence>(*context));
     std::vector<std::vector<uint32_t>> results(3);
     std::vector<std::thread> threads;
     for (size_t i = 0; i < 3; i++) threads.emplace_back([&, i] { results[i] = generated(*forks[i], 10, i); });
     context.reset();
     for (std::thread& thread : threads) thread.join();
     for (size_t i = 0; i < 3; i++) {
-        model::Context alone(model, 0, 64);
+        model::Sequence alone(model, 0, 64);
         alone.append(tokens);
         if (exact(*model)) CHECK(generated(alone, 10, i) == results[i]);
     }

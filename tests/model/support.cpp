@@ -34,7 +34,7 @@ std::vector<uint32_t> random_tokens(uint32_t count, uint32_t vocab, uint64_t see
     return tokens;
 }
 
-std::vector<float> logits_of(model::Context& context) {
+std::vector<float> logits_of(model::Sequence& context) {
     std::vector<float> logits(context.model().config.vocab);
     context.read_logits(logits);
     return logits;
@@ -42,12 +42,12 @@ std::vector<float> logits_of(model::Context& context) {
 
 std::vector<float> fresh_logits(const std::shared_ptr<const model::Model>& model, std::span<const uint32_t> tokens,
                                 uint64_t max_batch) {
-    model::Context context(model, 0, max_batch);
+    model::Sequence context(model, 0, max_batch);
     context.append(tokens);
     return logits_of(context);
 }
 
-std::vector<float> logits_at(model::Context& context, std::span<const uint32_t> tokens,
+std::vector<float> logits_at(model::Sequence& context, std::span<const uint32_t> tokens,
                              std::span<const uint32_t> positions) {
     std::vector<float> all;
     for (const uint32_t p : positions) {

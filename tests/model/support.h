@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "base/error.h"
-#include "engine/context.h"
 #include "engine/open.h"
+#include "engine/sequence.h"
 #include "synthetic.h"
 
 namespace gptoss::test {
@@ -39,12 +39,12 @@ const std::shared_ptr<const model::Model>& small_model();
 std::vector<uint32_t> random_tokens(uint32_t count, uint32_t vocab, uint64_t seed);
 
 // Of the token that would follow.
-std::vector<float> logits_of(model::Context& context);
+std::vector<float> logits_of(model::Sequence& context);
 // The same in a context of its own.
 std::vector<float> fresh_logits(const std::shared_ptr<const model::Model>& model, std::span<const uint32_t> tokens,
                                 uint64_t max_batch = 0);
 // After each of the positions, appending what is between: (positions, vocab).
-std::vector<float> logits_at(model::Context& context, std::span<const uint32_t> tokens,
+std::vector<float> logits_at(model::Sequence& context, std::span<const uint32_t> tokens,
                              std::span<const uint32_t> positions);
 
 uint32_t argmax(std::span<const float> logits);

@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "engine/engine.h"
 #include "support.h"
 
 using namespace gptoss;
@@ -14,7 +15,7 @@ std::span<const uint32_t> part(const std::vector<uint32_t>& tokens, size_t begin
     return std::span(tokens).subspan(begin, end - begin);
 }
 
-void append_in_chunks(model::Context& context, std::span<const uint32_t> tokens, size_t chunk) {
+void append_in_chunks(model::Sequence& context, std::span<const uint32_t> tokens, size_t chunk) {
     for (size_t i = 0; i < tokens.size(); i += chunk) {
         context.append(tokens.subspan(i, std::min(chunk, tokens.size() - i)));
         context.process();
@@ -30,7 +31,7 @@ TEST_CASE("prefill in chunks of 1, 7, 64 and all gives the same logits") {
     for (const uint32_t batch : {1, 7, 64}) {
         CAPTURE(batch);
         check_same(*model, fresh_logits(model, tokens, batch), all);
-        model::Context context(model, 0, 150);
+        model::Sequence context(model, 0, 150);
         append_in_chunks(context, tokens, batch);
         check_same(*model, logits_of(context), all);
     }
@@ -49,7 +50,7 @@ TEST_CASE("prefill in chunks: tiny, past its window") {
 TEST_CASE("truncating gives what a fresh run of the rest gives") {
     const auto& model = small_model();
     const auto tokens = random_tokens(200, model->config.vocab, 3), other = random_tokens(30, model->config.vocab, 4);
-    model::Context context(model, 0, 16);
+    model::Sequence context(model, 0, 16);
     context.append(tokens);
     context.process();
     for (const size_t keep : {199, 190, 120, 70, 1}) {
@@ -72,7 +73,7 @@ TEST_CASE("truncating gives what a fresh run of the rest gives") {
 TEST_CASE("what was computed before a reset is not computed again") {
     const auto& model = small_model();
     const auto tokens = random_tokens(150, model->config.vocab, 5);
-    model::Context context(model, 0, 32);
+    model::Sequence context(model, 0, 32);
     context.append(tokens);
     const auto logits = logits_of(context);
     context.truncate(0);
@@ -105,7 +106,7 @@ TEST_CASE("what was computed before a reset is not computed again") {
 TEST_CASE("going back beyond the ring starts from a snapshot, or from the beginning") {
     const auto& model = small_model();
     const auto tokens = random_tokens(400, model->config.vocab, 6);
-    model::Context context(model, 0, 8);  // a ring of 16 + 8 + 32 slots
+    model::Sequence context(model, 0, 8);  // a ring of 16 + 8 + 32 slots
     size_t done = 0;
     for (const size_t turn : {90, 200, 210, 330}) {  // 210 is too few more for a snapshot of its own
         context.append(part(tokens, done, turn));
@@ -124,7 +125,7 @@ TEST_CASE("going back beyond the ring starts from a snapshot, or from the beginn
 TEST_CASE("a profile leaves the timeline as it is, after going back too") {
     const auto& model = small_model();
     const auto tokens = random_tokens(250, model->config.vocab, 13);
-    model::Context context(model, 0, 30);
+    model::Sequence context(model, 0, 30);
     append_in_chunks(context, tokens, 100);
     context.truncate(201);  // the snapshot at 200 holds a window and no more
     context.process();
@@ -137,7 +138,8 @@ TEST_CASE("a profile leaves the timeline as it is, after going back too") {
 
 TEST_CASE("a cache says how far back it can go") {
     const auto& model = small_model();
-    model::KvCache cache(*model, 4096, 8);  // a ring of 16 + 8 + 32 slots
+    model::KvPages cache(model->engine->layout(), model->engine->pool(), 4096, 8);  // a ring of 16 + 8 + 32 slots
+    cache.reserve(0, 200);
     cache.will_write(0, 40);
     CHECK(cache.rewind(3) == 3);  // nothing is overwritten yet
     cache.will_write(3, 97);
@@ -155,7 +157,7 @@ TEST_CASE("contexts of one model do not touch each other") {
     const auto& model = small_model();
     const auto a_tokens = random_tokens(80, model->config.vocab, 7),
                b_tokens = random_tokens(90, model->config.vocab, 8);
-    model::Context a(model, 0, 16), b(model, 100, 5);
+    model::Sequence a(model, 0, 16), b(model, 100, 5);
     for (size_t i = 0; i < 80; i += 10) {
         a.append(part(a_tokens, i, i + 10));
         a.process();
@@ -169,7 +171,7 @@ TEST_CASE("contexts of one model do not touch each other") {
     model::GenerateRequest request{.max_tokens = 6};
     request.settings.seed = 9;
     uint64_t n = 0;
-    model::Context alone(model, 0, 0);
+    model::Sequence alone(model, 0, 0);
     alone.append(a_tokens);
     for (int i = 0; i < 3; i++) alone.generate(request, &n);
     for (int i = 0; i < 3; i++) {
@@ -183,7 +185,7 @@ TEST_CASE("two threads, each with a context of one model") {
     const auto& model = small_model();
     std::vector<uint32_t> results[2];
     const auto generate = [&](int which) {
-        model::Context context(model, 0, 8);
+        model::Sequence context(model, 0, 8);
         context.append(random_tokens(40, model->config.vocab, 20 + static_cast<uint64_t>(which)));
         model::GenerateRequest request{.max_tokens = 40};
         request.settings.seed = 3;
@@ -201,16 +203,16 @@ TEST_CASE("two threads, each with a context of one model") {
 TEST_CASE("the cache grows while a prompt is read and while tokens are generated") {
     const auto& model = small_model();
     const auto tokens = random_tokens(1040, model->config.vocab, 10);
-    model::Context context(model, 0, 64);
+    model::Sequence context(model, 0, 64);
     append_in_chunks(context, part(tokens, 0, 480), 240);
     check_same(*model, logits_of(context), fresh_logits(model, part(tokens, 0, 480)));
     model::GenerateRequest request{.max_tokens = 45};  // over the first 512 slots
     request.settings.temperature = 0;
     uint64_t n = 0;
-    const uint64_t held = context.cache().bytes();
+    const uint64_t held = context.stats().page_bytes;
     context.generate(request, &n);
     REQUIRE(n == 45);
-    CHECK(context.cache().bytes() > held);
+    CHECK(context.stats().page_bytes > held);
     check_same(*model, logits_of(context), fresh_logits(model, context.tokens()));
     context.truncate(480);
     context.append(part(tokens, 480, 1040));
@@ -219,7 +221,7 @@ TEST_CASE("the cache grows while a prompt is read and while tokens are generated
 
 TEST_CASE("a context refuses what it cannot hold, and appends nothing") {
     const auto& model = small_model();
-    model::Context context(model, 10, 4);
+    model::Sequence context(model, 10, 4);
     context.append(random_tokens(8, 96, 1));
     const auto refused = [&](std::vector<uint32_t> tokens, Status status, const char* names) {
         try {
@@ -236,7 +238,7 @@ TEST_CASE("a context refuses what it cannot hold, and appends nothing") {
     refused({UINT32_MAX}, Status::InvalidArgument, "4294967295");
     context.append(std::vector<uint32_t>{1, 2});
     check_same(*model, logits_of(context), fresh_logits(model, context.tokens()));
-    CHECK_THROWS_AS(model::Context(model, model->config.max_context + 1ull, 0), Error);
-    CHECK_THROWS_AS(model::Context(model, 10, 11), Error);
-    CHECK_THROWS_AS(model::Context(model, UINT64_MAX, UINT64_MAX), Error);
+    CHECK_THROWS_AS(model::Sequence(model, model->config.max_context + 1ull, 0), Error);
+    CHECK_THROWS_AS(model::Sequence(model, 10, 11), Error);
+    CHECK_THROWS_AS(model::Sequence(model, UINT64_MAX, UINT64_MAX), Error);
 }

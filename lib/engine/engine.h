@@ -1,0 +1,167 @@
+// What runs a model's sequences: one workspace for all, and batches of rows of whatever sequences have something to
+// compute.
+//
+// Callers wait in run(). One of them leads: it alone submits work and waits for the device, for all. When what it waits
+// for is done, or while its own callback runs, another one leads; a lone caller thus hands nothing over. Prompts, cut
+// into batches, take turns with decode steps. A decode step computes the last token of every row and draws the next;
+// steps are recorded once per number of rows, because all that varies lies in device memory, and follow each other on
+// the device without the host for as long as the rows stay the same.
+#pragma once
+
+#include <array>
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "engine/sequence.h"
+#include "forward/forward.h"
+
+namespace gptoss::model {
+
+// What a caller waits for: that a sequence is computed, and that tokens are sampled. Each has a sequence of its own.
+class Job {
+  public:
+    Sequence* sequence = nullptr;
+    const GenerateRequest* request = nullptr;  // NULL: the sequence is only computed
+    uint64_t limit = 0;                        // tokens to sample
+    // The outcome; before, the reason that the limit is one.
+    StopReason reason = StopReason::None;
+    uint64_t received = 0;
+    std::exception_ptr error = nullptr;
+
+    std::function<void()> alone = nullptr;  // instead of all that: is called while nothing runs on the device
+
+    // What follows is the engine's.
+    enum class Phase { New, Prompt, Draw, Decode };
+
+    // Behind the engine's mutex.
+    struct Caller* caller = nullptr;
+    std::deque<uint32_t> drawn{};  // tokens that the caller has not received yet
+    bool ended = false;            // no more tokens will be received
+    bool done = false;             // nothing on the device belongs to it any more
+
+    // The leader's.
+    Phase phase = Phase::New;
+    uint32_t first = 0;  // of the positions that are computed for it
+    uint32_t end = 0;    // of the prompt
+    uint64_t turn = 0;   // when it had its last one
+    uint32_t token = 0;  // the last of the sequence, which is not computed yet
+    uint32_t position = 0;
+    uint64_t submitted = 0;  // draws
+    Page counts{};           // of its tokens, for penalties
+};
+
+class Engine {
+  public:
+    explicit Engine(const Network& network);
+    ~Engine();
+
+    const KvLayout& layout() const { return layout_; }
+    KvPool& pool() { return pool_; }
+
+    // Makes room for batches of so many tokens. Throws InsufficientMemory.
+    void make_room(uint32_t max_batch);
+    // Returns once all are done; errors stand in the jobs. Callbacks come on the calling thread.
+    void run(std::span<Job> jobs);
+    // Computes the last n tokens of a sequence again and draws one, timed by kernel.
+    std::vector<vk::KernelTime> profile(Sequence& sequence, uint32_t n, const SamplerSettings& settings);
+    Sequence::Stats stats(const Sequence& sequence);
+
+    // Device memory that it works in now, bytes, and what it works in for batches of so many tokens, whose decode steps
+    // have so many rows.
+    uint64_t working_bytes();
+    static uint64_t footprint(const io::Config& config, const Tuning& tuning, bool kv_f16, uint32_t max_batch,
+                              uint32_t max_rows = 1);
+
+    static constexpr uint32_t kMaxRows = 32;  // of a decode step
+
+  private:
+    static constexpr uint32_t kAhead = 3;  // steps in flight: the device never waits for the host
+
+    // The buffers of a batch of any sequences.
+    struct Workspace {
+        Workspace(const Network& network, const KvLayout& layout, uint32_t max_batch, uint32_t max_rows);
+        Activations activations;
+        KvTables tables;
+        Sampler sampler;
+        vk::Buffer logits;  // (max_rows, stride) float32 for the host to read and write
+    };
+    // Tokens of one sequence in a batch.
+    struct Piece {
+        Sequence* sequence;
+        uint32_t first, n;
+        Job* job;   // NULL for a profile
+        bool last;  // of the prompt: the logits are wanted
+    };
+    struct Row {
+        Job* job;
+        uint64_t pages;  // their version
+        bool operator==(const Row&) const = default;
+    };
+    using Lock = std::unique_lock<std::mutex>;
+    using Steps = std::array<std::unique_ptr<vk::Commands>, kAhead>;
+
+    bool lead(Lock& lock) noexcept;
+    bool lead_turn(Lock& lock);
+    void receive(Lock& lock, Job& job);
+    void end(Job& job, std::exception_ptr error = nullptr);
+    void wake(Caller& caller);
+    void wake_another();
+    bool retire();
+    void start(Job& job);
+    void deliver(Job& job, uint32_t token);
+    void accept(Job& job, uint32_t token);
+
+    std::vector<Piece> choose_prompts();
+    void compute_prompts(Lock& lock, std::vector<Piece> pieces);
+    void run_batch(std::span<const Piece> pieces);
+    uint32_t record_tokens(vk::Commands& commands, std::span<const Piece> pieces);
+    void draw(Job& job);
+
+    std::vector<Row> choose_rows();
+    void load_rows(std::vector<Row> rows);
+    bool may_step() const;
+    void submit_step();
+    void receive_step(Lock& lock);
+
+    uint32_t go_back(Sequence& sequence, uint32_t position);
+    void set_room(uint32_t max_batch, uint32_t max_rows);
+    uint32_t table_of(vk::Commands& commands, const KvPages& pages);
+    Sampler::Row sampler_row(const Job& job) const;
+    void record_expert_counts(vk::Commands& commands, uint32_t index) const;
+    void hand_in_expert_counts(uint32_t index) const;
+    void abandon() noexcept;
+
+    const Network& network_;
+    const KvLayout layout_;
+    KvPool pool_;
+
+    std::mutex mutex_;
+    std::vector<Caller*> callers_;
+    std::vector<Job*> jobs_;  // that are not done, the oldest first
+    bool leading_ = false;    // someone does
+
+    // The leader's, or whose who has the mutex while nobody leads.
+    std::optional<Workspace> workspace_;
+    std::array<uint64_t, kMaxRows> table_pages_{};  // the version of the pages that each of the tables is of
+    std::array<uint64_t, kMaxRows> table_turns_{};  // when each was last used
+    uint64_t turn_ = 0;
+    bool rows_had_turn_ = false;
+    std::vector<Row> rows_;            // as they are loaded
+    uint32_t steps_of_rows_ = 0;       // since then
+    std::map<uint32_t, Steps> steps_;  // by the number of rows
+    std::deque<uint32_t> in_flight_;   // indices of steps
+    uint32_t next_step_ = 0;
+    vk::Buffer expert_counts_;  // (kAhead + 1, experts) after each step in flight, and after a batch; see ExpertCache
+    vk::Commands commands_;
+    std::array<vk::Commands, 2> batch_commands_;  // one is recorded while the other runs
+};
+
+}  // namespace gptoss::model

@@ -1,0 +1,79 @@
+// Device memory for what sequences hold, in pages of a few sizes that are cut from larger blocks: a driver allows only
+// a few thousand allocations.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "vk/commands.h"
+
+namespace gptoss::model {
+
+class KvPool {
+    struct Block;
+
+  public:
+    // Goes back to the pool when its last owner does. The device must be done with it by then.
+    class Page {
+      public:
+        ~Page();
+        const vk::Buffer& buffer() const;
+        uint64_t offset() const;
+        uint64_t size() const;
+        uint64_t address() const { return buffer().address() + offset(); }
+
+      private:
+        friend KvPool;
+        KvPool* pool_ = nullptr;
+        Block* block_ = nullptr;
+        uint32_t index_ = 0;
+    };
+    using PageRef = std::shared_ptr<const Page>;
+
+    KvPool(const vk::Device& device, const vk::Pipelines& pipelines);
+    ~KvPool();
+
+    // what names the page in the error when memory is short. Throws InsufficientMemory. From any thread, as are copies.
+    PageRef take(uint64_t bytes, const char* what);
+
+    // Runs what record(commands) records, after all that was submitted before, and waits for it.
+    template <typename F>
+    void copy(const F& record) {
+        const std::lock_guard lock(copy_mutex_);
+        copies_.begin();
+        copies_.barrier();
+        record(copies_);
+        copies_.finish();
+    }
+
+    // What a number of pages takes of an empty pool, bytes.
+    static uint64_t footprint(uint64_t page_bytes, uint64_t count);
+
+  private:
+    struct Block {
+        vk::Buffer buffer;
+        uint64_t page_bytes;
+        uint32_t n_pages;
+        std::vector<uint32_t> free;  // indices; has room for all
+    };
+    struct Kind {
+        std::vector<std::unique_ptr<Block>> blocks;
+        uint64_t n_pages = 0;  // of them together
+    };
+
+    Block& block_with_room(uint64_t page_bytes, const char* what);
+    void give_back(Block& block, uint32_t index) noexcept;
+
+    const vk::Device& device_;
+    std::mutex mutex_;
+    std::map<uint64_t, Kind> kinds_;  // by the bytes of a page
+    std::mutex copy_mutex_;
+    vk::Commands copies_;
+};
+
+using Page = KvPool::PageRef;
+
+}  // namespace gptoss::model

@@ -1,0 +1,124 @@
+// One timeline of tokens over a model: cheap, because the model's engine is what computes it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/kv_pages.h"
+#include "engine/model.h"
+#include "engine/state.h"
+#include "forward/sampling.h"
+
+namespace gptoss::model {
+
+enum class StopReason { None, MaxTokens, StopToken, Callback, ContextFull };
+
+struct GenerateRequest {
+    SamplerSettings settings;
+    uint64_t max_tokens = 0;                 // 0: as many as fit
+    std::vector<uint32_t> stop_tokens;       // a stop token is kept, and is the last
+    std::function<bool(uint32_t)> on_token;  // called once a token is appended; true stops; may be empty
+};
+
+// What a sequence is asked to hold, or the default where that is 0. Throw InvalidArgument.
+uint32_t checked_max_tokens(const io::Config& config, uint64_t wanted);
+uint32_t checked_max_batch(const io::Config& config, const Tuning& tuning, const vk::DeviceInfo& device,
+                           uint32_t max_tokens, uint64_t wanted);
+
+class Sequence {
+  public:
+    // max_tokens: the most tokens it can hold; max_batch: the most that are processed at once; 0 for the defaults.
+    // Throws InvalidArgument, or InsufficientMemory where the engine has no room for such batches.
+    Sequence(std::shared_ptr<const Model> model, uint64_t max_tokens, uint64_t max_batch);
+
+    const Model& model() const { return *model_; }
+    const std::vector<uint32_t>& tokens() const { return tokens_; }
+    uint32_t max_tokens() const { return max_tokens_; }
+
+    // Another timeline that begins as this one: the tokens, what is computed of them, and the logits. Pages are shared
+    // until one of both writes to them. No call may be running on the other.
+    Sequence(const Sequence& other);
+    Sequence& operator=(const Sequence&) = delete;
+
+    // Throws InvalidArgument or ContextOverflow, and nothing is appended.
+    void append(std::span<const uint32_t> tokens);
+    // Keeps the first n tokens.
+    void truncate(size_t n);
+    // Computes what is not computed yet; afterwards the logits of the next token are known.
+    void process();
+    // (vocab) float32 of the token that would follow.
+    void read_logits(std::span<float> out);
+
+    // Samples tokens and appends each. Tokens that were handed to on_token stay, also when this throws; n_tokens counts
+    // them.
+    StopReason generate(const GenerateRequest& request, uint64_t* n_tokens);
+
+    // The whole timeline as bytes (see state.h), and how many they are. Computes nothing.
+    uint64_t state_size() const;
+    void save(std::span<std::byte> state) const;
+    // Takes the place of what the sequence holds; that stays if this throws InvalidArgument, UnsupportedArgument,
+    // ContextOverflow, InsufficientMemory or DeviceLost.
+    void restore(std::span<const std::byte> state);
+
+    // Makes the running call throw Cancelled soon, or the next one that computes: none is lost. From any thread.
+    void cancel() { cancelled_ = true; }
+    // Takes back a cancel that nothing was thrown for.
+    void clear_cancel() { cancelled_ = false; }
+
+    // Computes the last n tokens again, timed by kernel.
+    std::vector<vk::KernelTime> profile(uint32_t n, const SamplerSettings& settings);
+
+    struct Stats {
+        uint64_t page_bytes;       // device memory of keys and values; what is shared counts in each
+        uint64_t bytes_per_token;  // keys and values that the next token reads
+        uint32_t step_dispatches;  // of the last decode step; 0 before the first
+        uint32_t step_barriers;
+        uint64_t prompt_tokens_computed;  // since the sequence was created
+    };
+    // From any thread that may read tokens().
+    Stats stats() const;
+
+  private:
+    friend class Engine;
+    friend void generate_together(std::span<struct Generation> generations);
+
+    using Logits = std::shared_ptr<const std::vector<float>>;
+
+    bool processed() const;
+    void require_tokens() const;
+    void check_cancelled();
+    StateShape state_shape() const;
+    StateHeader state_header(const StateShape& shape) const;
+
+    const std::shared_ptr<const Model> model_;
+    const uint32_t max_tokens_;
+    const uint32_t max_batch_;
+    std::vector<uint32_t> tokens_;
+    // The tokens whose keys and values the pages hold. After a reset they outlive tokens_: what is appended next and
+    // equals them is not computed again.
+    std::vector<uint32_t> computed_;
+    Logits logits_;            // (vocab) of what follows logits_of_ tokens of computed_
+    size_t logits_of_ = 0;     // all of them; or 0 if the logits are not known
+    size_t answer_start_ = 0;  // where in tokens_ the answer begins: after what was appended last
+    std::atomic<bool> cancelled_{false};
+    KvPages pages_;
+    uint32_t step_dispatches_ = 0, step_barriers_ = 0;
+    uint64_t prompt_tokens_computed_ = 0;
+};
+
+// A call of generate() that runs beside others, and what came of it.
+struct Generation {
+    Sequence* sequence;
+    const GenerateRequest* request;
+    uint64_t n_tokens = 0;
+    StopReason reason = StopReason::None;
+    std::exception_ptr error = nullptr;
+};
+// Runs all of them at once. The sequences are of one model and all different. Callbacks come on the calling thread.
+void generate_together(std::span<Generation> generations);
+
+}  // namespace gptoss::model
