@@ -253,7 +253,7 @@ bool Engine::lead_turn(Lock& lock) {
                 return true;
             }
         }
-        if (rows.empty()) return retired;
+        if (rows.empty()) return retire() || retired;  // choosing them may have ended some
         rows_had_turn_ = true;
         if (rows != rows_) load_rows(std::move(rows));
     }

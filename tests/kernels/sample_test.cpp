@@ -38,25 +38,20 @@ class Sampler {
 
     // The next n tokens, one step after the other without the host.
     std::vector<uint32_t> draw(const Settings& s, uint32_t n) {
-        const args::SampleArgs args{logits_.address(),
-                                    adjusted_.address(),
-                                    block_array_.address(),
-                                    state_.address(),
-                                    counts_.address(),
-                                    token_.address(),
-                                    token_.address(),
-                                    ring_.address(),
-                                    vocab,
-                                    ring_size_,
-                                    static_cast<uint32_t>(s.seed),
-                                    static_cast<uint32_t>(s.seed >> 32),
-                                    s.temperature,
-                                    s.top_k,
-                                    s.top_p,
-                                    s.min_p,
-                                    s.repetition,
-                                    s.presence,
-                                    s.frequency};
+        const args::SampleRow row{counts_.address(),
+                                  static_cast<uint32_t>(s.seed),
+                                  static_cast<uint32_t>(s.seed >> 32),
+                                  s.temperature,
+                                  s.top_k,
+                                  s.top_p,
+                                  s.min_p,
+                                  s.repetition,
+                                  s.presence,
+                                  s.frequency};
+        const Array<args::SampleRow> rows({row});
+        const args::SampleArgs args{logits_.address(),   adjusted_.address(), block_array_.address(), state_.address(),
+                                    rows.address(),      token_.address(),    ring_.address(),        vocab,
+                                    (vocab + 3) / 4 * 4, ring_size_};
         Gpu& g = gpu();
         g.commands.begin();
         for (uint32_t i = 0; i < n; i++) {

@@ -50,23 +50,26 @@ void check_throws(Status status, F&& f) {
 
 }  // namespace
 
-TEST_CASE("faults: each allocation of a context fails in turn") {
+TEST_CASE("faults: each allocation of the engine's workspace fails in turn") {
     const auto& model = small_model();
     const auto tokens = random_tokens(60, model->config.vocab, 50);
+    const auto expected = fresh_logits(model, tokens);
     int n = 0;
     {
         const Faults faults(model->device.vk);
-        model::Sequence context(model, 1000, 64);
+        model::Sequence sequence(model, 1000, 600);  // larger batches than before
         n = faults.allocations;
     }
     CHECK(n > 10);
+    model::Sequence other(model, 1000, 600);
+    other.append(tokens);
     for (int i = 1; i <= n; i++) {
         CAPTURE(i);
         Faults faults(model->device.vk);
         faults.allocations_left = i;
-        check_throws(Status::InsufficientMemory, [&] { model::Sequence(model, 1000, 64); });
+        check_throws(Status::InsufficientMemory, [&] { model::Sequence(model, 1000, 700); });
     }
-    CHECK(fresh_logits(model, tokens).size() == model->config.vocab);
+    check_same(*model, logits_of(other), expected);  // has the room that it had
 }
 
 TEST_CASE("faults: memory runs out while the cache grows") {
