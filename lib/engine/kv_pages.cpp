@@ -50,9 +50,10 @@ void KvPages::record_table(vk::Commands& commands, const KvTables& tables, uint3
 }
 
 uint64_t KvPages::bytes() const {
-    uint64_t sum = ring_ ? ring_->size() : 0;
-    for (const Page& s : segments_) sum += s->size();
-    for (const Snapshot& s : snapshots_) sum += s.ring->size();
+    const auto bytes_of = [](const Page& page) { return page ? KvPool::footprint(page->size(), 1) : 0; };
+    uint64_t sum = bytes_of(ring_);
+    for (const Page& segment : segments_) sum += bytes_of(segment);
+    for (const Snapshot& s : snapshots_) sum += bytes_of(s.ring);
     return sum;
 }
 

@@ -240,8 +240,11 @@ TEST_CASE("memory: a context that the budget has no room for") {
     first.append(random_tokens(280, 512, 33));
     first.process();
     const auto logits = logits_of(first);
-    check_refused(Status::InsufficientMemory, std::to_string(options.memory_budget),
-                  [&] { model::Sequence second(model, 300, 0); });
+    {
+        model::Sequence second(model, 300, 0);  // takes memory with its first token
+        second.append(random_tokens(280, 512, 35));
+        check_refused(Status::InsufficientMemory, std::to_string(options.memory_budget), [&] { second.process(); });
+    }
     first.append(random_tokens(20, 512, 34));
     first.process();
     first.truncate(280);
