@@ -6,8 +6,18 @@ include(CMakePackageConfigHelpers)
 set(cmake_dir ${CMAKE_INSTALL_LIBDIR}/cmake/gptoss)
 set(pkgconfig_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 
+# Debug information is 33 of 35 MB, and stays in the build folder.
+if(NOT CMAKE_BUILD_TYPE STREQUAL Debug)
+  install(CODE "set(CMAKE_INSTALL_DO_STRIP TRUE)" COMPONENT runtime)
+endif()
 install(TARGETS gptoss EXPORT gptoss
-  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime NAMELINK_COMPONENT development)
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime NAMELINK_COMPONENT development
+  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT development)
+get_target_property(gptoss_type gptoss TYPE)
+if(gptoss_type STREQUAL STATIC_LIBRARY AND NOT CMAKE_BUILD_TYPE STREQUAL Debug) # which CMake does not strip
+  install(CODE "execute_process(COMMAND ${CMAKE_STRIP} --strip-debug
+    \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_LIBDIR}/libgptoss.a\")" COMPONENT development)
+endif()
 install(FILES include/gptoss.h include/gptoss.hpp DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development)
 
 install(EXPORT gptoss NAMESPACE gptoss:: FILE gptoss-targets.cmake DESTINATION ${cmake_dir} COMPONENT development)
@@ -21,6 +31,13 @@ install(FILES ${PROJECT_BINARY_DIR}/gptoss-config.cmake ${PROJECT_BINARY_DIR}/gp
 # Paths relative to the file itself: an installed tree can be moved.
 file(RELATIVE_PATH pc_prefix /${pkgconfig_dir} /)
 string(REGEX REPLACE "/$" "" pc_prefix "${pc_prefix}")
+if(gptoss_type STREQUAL STATIC_LIBRARY)
+  list(TRANSFORM CMAKE_CXX_IMPLICIT_LINK_LIBRARIES PREPEND -l OUTPUT_VARIABLE cxx_libraries)
+  list(JOIN cxx_libraries " " cxx_libraries)
+  set(pc_dependencies "Requires: libpcre2-8 zlib\nLibs: -L\${libdir} -lgptoss ${CMAKE_THREAD_LIBS_INIT} ${cxx_libraries}")
+else()
+  set(pc_dependencies "Libs: -L\${libdir} -lgptoss")
+endif()
 configure_file(cmake/gptoss.pc.in ${PROJECT_BINARY_DIR}/gptoss.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/gptoss.pc DESTINATION ${pkgconfig_dir} COMPONENT development)
 

@@ -595,6 +595,17 @@ GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_get_content_type(gptoss_harm
 GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_get_delta(gptoss_harmony_parser_t parser, const char** text_out,
                                                               size_t* size_out);
 
+/* Where in a message the parser is, after the last token. */
+enum gptoss_harmony_state {
+    gptoss_harmony_state_expect_start = 0, /* between messages: <|start|> is next */
+    gptoss_harmony_state_header = 1,       /* in a header, as before the first token */
+    gptoss_harmony_state_content = 2,
+};
+
+/* Stores where in a message the parser is. Since 0.2. */
+GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_get_state(gptoss_harmony_parser_t parser,
+                                                              enum gptoss_harmony_state* state_out);
+
 /* Stores 1 if any message so far broke the format: its tokens are then kept in the JSON as "raw_tokens", else 0. */
 GPTOSS_ABI enum gptoss_status gptoss_harmony_parser_is_malformed(gptoss_harmony_parser_t parser, int* malformed_out);
 

@@ -10,6 +10,9 @@
 // moved from throws Error, invalid_argument, when it is used.
 //
 // Nothing here allocates between the tokens of a generation.
+//
+// In a program that is compiled without exceptions an error ends the program by std::abort; where errors are to be
+// handled, gptoss.h returns them.
 #ifndef GPTOSS_HPP
 #define GPTOSS_HPP
 
@@ -17,6 +20,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <exception>
 #include <optional>
 #include <stdexcept>
@@ -70,8 +74,12 @@ class Error : public std::runtime_error {
 
 inline void check(gptoss_status status) {
     if (status == gptoss_status_success) return;
+#if defined(__cpp_exceptions)
     const char* message = gptoss_last_error();
     throw Error(status, *message ? message : gptoss_status_string(status));
+#else
+    std::abort();
+#endif
 }
 
 inline std::vector<gptoss_device_info> devices() {
@@ -352,6 +360,15 @@ class Context {
         struct State {
             Callee* on_token;
             std::exception_ptr thrown;
+
+            int call(uint32_t token) {
+                if constexpr (std::is_void_v<std::invoke_result_t<Callee&, uint32_t>>) {
+                    (*on_token)(token);
+                    return 0;
+                } else {
+                    return (*on_token)(token) ? 1 : 0;
+                }
+            }
         } state{&on_token, nullptr};
         gptoss_generate_options in{};
         in.struct_size = sizeof(in);
@@ -365,17 +382,16 @@ class Context {
         // An exception must not cross the C code: it waits in the state until the call has returned.
         in.callback = [](void* user_data, uint32_t token) -> int {
             State& in_call = *static_cast<State*>(user_data);
+#if defined(__cpp_exceptions)
             try {
-                if constexpr (std::is_void_v<std::invoke_result_t<Callee&, uint32_t>>) {
-                    (*in_call.on_token)(token);
-                    return 0;
-                } else {
-                    return (*in_call.on_token)(token) ? 1 : 0;
-                }
+                return in_call.call(token);
             } catch (...) {
                 in_call.thrown = std::current_exception();
                 return 1;
             }
+#else
+            return in_call.call(token);
+#endif
         };
         Generated out;
         const gptoss_status status = gptoss_context_generate(get(), options.sampler ? options.sampler->get() : nullptr,
@@ -455,6 +471,11 @@ class HarmonyParser {
     std::string_view recipient() const { return text(gptoss_harmony_parser_get_recipient); }
     std::string_view content_type() const { return text(gptoss_harmony_parser_get_content_type); }
     std::string_view delta() const { return text(gptoss_harmony_parser_get_delta); }
+    gptoss_harmony_state state() const {
+        gptoss_harmony_state state = gptoss_harmony_state_expect_start;
+        check(gptoss_harmony_parser_get_state(get(), &state));
+        return state;
+    }
 
     bool is_malformed() const {
         int malformed = 0;

@@ -1,6 +1,10 @@
 """A PEP 517 build backend for this one package, of the standard library alone, so that no build needs a network.
 
-A libgptoss shared library that lies in the package folder goes into the wheel, which then fits this platform only.
+A libgptoss shared library goes into the wheel where it lies in the package folder, or where
+
+    pip wheel --config-settings=library=$PWD/build/libgptoss.so ./bindings/python
+
+names it: without its debug information. The wheel's name then has its platform.
 """
 
 import base64
@@ -9,8 +13,12 @@ import hashlib
 import io
 import os
 import re
+import shutil
+import struct
+import subprocess
 import sysconfig
 import tarfile
+import tempfile
 import zipfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -34,10 +42,45 @@ def _files():
     return [f"{PACKAGE}/{name}" for name in names if re.search(r"\.(py|typed|dylib|dll)$|\.so(\.|$)", name)]
 
 
+def _is_library(name):
+    return not name.endswith((".py", ".typed", ".pth"))
+
+
+def _stripped(data):
+    """A library without its debug information, which is most of it, where there is a strip that can tell."""
+    strip = shutil.which("strip")
+    if not strip or not data.startswith(b"\x7fELF"):
+        return data
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "library")
+        with open(path, "wb") as file:
+            file.write(data)
+        if subprocess.run([strip, "--strip-unneeded", path], stderr=subprocess.DEVNULL).returncode:
+            return data  # made for a machine that this strip does not know
+        with open(path, "rb") as file:
+            return file.read()
+
+
+def _platform(data):
+    """That which a library was made for, which need not be the one that makes the wheel."""
+    if data.startswith(b"\x7fELF"):
+        (machine,) = struct.unpack_from("<H", data, 18)
+        return "linux_" + {62: "x86_64", 183: "aarch64"}.get(machine, os.uname().machine)
+    if data.startswith(b"MZ"):
+        (offset,) = struct.unpack_from("<I", data, 60)
+        return "win_arm64" if struct.unpack_from("<H", data, offset + 4)[0] == 0xAA64 else "win_amd64"
+    return re.sub(r"\W", "_", sysconfig.get_platform())
+
+
+def _library_name(data):
+    return "gptoss.dll" if data.startswith(b"MZ") else "libgptoss.so" if data.startswith(b"\x7fELF") else "libgptoss.dylib"
+
+
 def _write_wheel(folder, contents):
     project = _project()
-    binary = any(not name.endswith((".py", ".typed", ".pth")) for name in contents)
-    platform = re.sub(r"\W", "_", sysconfig.get_platform()) if binary else "any"
+    libraries = [data for name, data in contents.items() if _is_library(name)]
+    binary = bool(libraries)
+    platform = _platform(libraries[0]) if binary else "any"
     info = f"{project['name']}-{project['version']}.dist-info"
     contents = {
         **contents,
@@ -68,7 +111,15 @@ def _read(name):
 
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
-    return _write_wheel(wheel_directory, {name: _read(name) for name in _files()})
+    contents = {name: _read(name) for name in _files()}
+    named = (config_settings or {}).get("library")
+    if named:
+        library = _read(named)
+        contents = {name: data for name, data in contents.items() if not _is_library(name)}
+        contents[f"{PACKAGE}/{_library_name(library)}"] = library
+    return _write_wheel(
+        wheel_directory, {name: _stripped(data) if _is_library(name) else data for name, data in contents.items()}
+    )
 
 
 def build_editable(wheel_directory, config_settings=None, metadata_directory=None):

@@ -96,6 +96,21 @@ enum gptoss_status gptoss_harmony_parser_get_delta(gptoss_harmony_parser_t parse
     return get_text(parser, &text::HarmonyParser::delta, text_out, size_out);
 }
 
+enum gptoss_status gptoss_harmony_parser_get_state(gptoss_harmony_parser_t parser,
+                                                   enum gptoss_harmony_state* state_out) {
+    using State = text::HarmonyParser::State;
+    static_assert(static_cast<int>(State::ExpectStart) == gptoss_harmony_state_expect_start);
+    static_assert(static_cast<int>(State::Header) == gptoss_harmony_state_header);
+    static_assert(static_cast<int>(State::Content) == gptoss_harmony_state_content);
+    return guard([&] {
+        require(state_out, "state_out");
+        *state_out = gptoss_harmony_state_expect_start;
+        require(parser, "parser");
+        const Turn turn(parser->turn);
+        *state_out = static_cast<enum gptoss_harmony_state>(parser->parser.state());
+    });
+}
+
 enum gptoss_status gptoss_harmony_parser_is_malformed(gptoss_harmony_parser_t parser, int* malformed_out) {
     return guard([&] {
         require(malformed_out, "malformed_out");

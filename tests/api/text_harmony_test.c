@@ -131,6 +131,38 @@ TEST(text_harmony_parser) {
     CHECK_OK(gptoss_harmony_parser_release(NULL));
 }
 
+TEST(text_harmony_parser_state) {
+    static const struct {
+        const char* text;
+        enum gptoss_harmony_state state;
+    } steps[] = {{"<|channel|>", gptoss_harmony_state_header},     {"final", gptoss_harmony_state_header},
+                 {"<|message|>", gptoss_harmony_state_content},    {"Hi", gptoss_harmony_state_content},
+                 {"<|end|>", gptoss_harmony_state_expect_start},   {"<|start|>", gptoss_harmony_state_header},
+                 {"assistant", gptoss_harmony_state_header},       {"<|message|>", gptoss_harmony_state_content},
+                 {"<|return|>", gptoss_harmony_state_expect_start}};
+    gptoss_tokenizer_t tokenizer = NULL;
+    gptoss_harmony_parser_t parser = NULL;
+    enum gptoss_harmony_state state = gptoss_harmony_state_expect_start;
+    CHECK_OK(gptoss_tokenizer_create(NULL, &tokenizer));
+    CHECK_OK(gptoss_harmony_parser_create(tokenizer, &parser));
+    CHECK_OK(gptoss_harmony_parser_get_state(parser, &state));
+    CHECK(state == gptoss_harmony_state_header); /* the prompt ends with a header's beginning */
+    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; ++i) {
+        uint32_t token;
+        size_t n = 0;
+        CHECK_OK(gptoss_tokenizer_encode(tokenizer, steps[i].text, strlen(steps[i].text), 1, &token, 1, &n));
+        CHECK(n == 1);
+        CHECK_OK(gptoss_harmony_parser_process(parser, token));
+        CHECK_OK(gptoss_harmony_parser_get_state(parser, &state));
+        CHECK(state == steps[i].state);
+    }
+    CHECK_FAILS(gptoss_status_invalid_argument, "state_out", gptoss_harmony_parser_get_state(parser, NULL));
+    CHECK_FAILS(gptoss_status_invalid_argument, "parser", gptoss_harmony_parser_get_state(NULL, &state));
+    CHECK(state == gptoss_harmony_state_expect_start);
+    CHECK_OK(gptoss_harmony_parser_release(parser));
+    CHECK_OK(gptoss_tokenizer_release(tokenizer));
+}
+
 enum { TURNS = 2000 };
 
 /* Each call gets its turn or is refused: returns how many had theirs. */

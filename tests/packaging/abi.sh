@@ -16,6 +16,10 @@ trap 'rm -rf "$work"' EXIT
 warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wundef -Werror -fsyntax-only"
 echo '#include <gptoss.h>' > "$work/header.c"
 echo '#include <gptoss.hpp>' > "$work/header.cpp"
+# A parent project's strictness, and one without exceptions.
+for flags in "-Wuseless-cast -Wsign-conversion -Wold-style-cast" "-Wuseless-cast -fno-exceptions -fno-rtti"; do
+    g++ -std=c++20 $warnings $flags -Iinclude "$work/header.cpp"
+done
 for c in "gcc -Wstrict-prototypes" "clang -Weverything -Wno-reserved-macro-identifier -Wno-padded"; do
     $c -std=c99 $warnings -Iinclude "$work/header.c"
 done

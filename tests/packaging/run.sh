@@ -42,10 +42,12 @@ if [ ! -d "$prefix/lib/pkgconfig" ]; then # a multiarch libdir
     export PKG_CONFIG_PATH="$libdir/pkgconfig" LD_LIBRARY_PATH="$libdir"
 fi
 export GPTOSS_INCLUDE_DIR="$prefix/include"
+test "$(stat -L -c %s "$LD_LIBRARY_PATH/libgptoss.so")" -lt 8000000 # without debug information
 test "$(readelf -d "$LD_LIBRARY_PATH/libgptoss.so" | sed -n 's/.*soname: \[\(.*\)\]/\1/p')" = libgptoss.so.0
 
 # Sources outside the tree, so that nothing of it is found by chance.
 cp -r tests/packaging/consumers bindings "$work"
+git check-ignore -q bindings/python/gptoss/libgptoss.so
 cd "$work"
 
 step "C by pkg-config"
@@ -57,10 +59,35 @@ cmake -S consumers/cpp -B cpp -G Ninja > /dev/null
 ninja -C cpp > /dev/null
 cpp/misuse "$tiny"
 
-step "C++ by add_subdirectory"
-cmake -S consumers/cpp -B sub -G Ninja -DGPTOSS_SOURCE_DIR="$source" -DGPTOSS_WERROR=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-    -DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache > /dev/null
-ninja -C sub > /dev/null
+step "C++ by add_subdirectory, a static library"
+sub() { # BUILD SOURCE OPTION...: a project that has the library's source as a part
+    folder=$1 project=$2
+    shift 2
+    cmake -S "$project" -B "$folder" -G Ninja -DGPTOSS_SOURCE_DIR="$source" -DCMAKE_C_COMPILER_LAUNCHER=ccache \
+        -DCMAKE_CXX_COMPILER_LAUNCHER=ccache "$@" > /dev/null
+    ninja -C "$folder" > "$folder.log" || { tail -n 40 "$folder.log"; exit 1; }
+}
+sub sub consumers/cpp -DBUILD_SHARED_LIBS=OFF -DGPTOSS_INSTALL=ON -DGPTOSS_WERROR=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
+test ! -e sub/gptoss/lib/libgptoss.so
+cmake --install sub --prefix "$work/static" > /dev/null
+archive=$(find static -name libgptoss.a)
+test "$(stat -c %s "$archive")" -lt 16000000
+# Exactly the interface is visible, except for what the standard library shares among all objects.
+nm --extern-only --defined-only "$archive" | sed -n 's/^[0-9a-f]* [TDBR] //p' | sort > visible
+nm -D --defined-only "$LD_LIBRARY_PATH/libgptoss.so" | sed -n 's/.* T //p' | sed 's/@.*//' | sort | diff - visible
+
+step "The static library by find_package and by pkg-config, beside another volk"
+CMAKE_PREFIX_PATH="$work/static" cmake -S consumers/strict -B strict-static -G Ninja -DWITH_VOLK=ON > /dev/null
+ninja -C strict-static > /dev/null
+strict-static/strict "$tiny"
+# shellcheck disable=SC2046
+cc -std=c99 -D_POSIX_C_SOURCE=200809L consumers/c/consumer.c -o c-static \
+    $(PKG_CONFIG_PATH="$(dirname "$archive")/pkgconfig" pkg-config --cflags --libs gptoss)
+! readelf -d c-static | grep -q libgptoss
+
+step "C++ by add_subdirectory, of a strict project"
+sub strict consumers/strict -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O0
+strict/strict "$tiny"
 
 export XDG_CACHE_HOME="$work/cache" # from here on nothing is compiled that ccache knows
 
@@ -68,6 +95,11 @@ step "Python from a wheel"
 python3 -m venv venv
 pip="venv/bin/pip --disable-pip-version-check --quiet"
 PIP_NO_INDEX=1 $pip wheel --wheel-dir wheels ./bindings/python
+PIP_NO_INDEX=1 $pip wheel --wheel-dir whole --config-settings=library="$build/libgptoss.so" ./bindings/python
+wheel=$(ls whole/gptoss-*-py3-none-linux_"$(uname -m)".whl)
+test "$(stat -c %s "$wheel")" -lt 4000000
+PIP_NO_INDEX=1 $pip install --target whole/installed "$wheel"
+env -u LD_LIBRARY_PATH PYTHONPATH=whole/installed python3 -c "import gptoss; gptoss.Model('$tiny').close()"
 PIP_NO_INDEX=1 $pip install wheels/gptoss-*.whl
 mypy --strict --python-version 3.9 bindings/python/gptoss
 # The loader's own search; the tests also look for a file by its name.
@@ -83,6 +115,8 @@ done
 step "Rust by pkg-config, offline"
 cargo test --quiet --offline --manifest-path bindings/rust/Cargo.toml
 cargo build --quiet --offline --release --manifest-path consumers/rust/Cargo.toml
+GPTOSS_LIB_DIR=/no/such/folder cargo check --offline --manifest-path bindings/rust/Cargo.toml > rust.log 2>&1 && exit 1
+grep -q "libgptoss was not found in /no/such/folder. Install it" rust.log
 
 program() { # NAME ARGUMENT...: a consumer
     name=$1
@@ -91,8 +125,9 @@ program() { # NAME ARGUMENT...: a consumer
         c) ./c "$@" ;;
         cpp) cpp/consumer "$@" ;;
         python) venv/bin/python consumers/python/consumer.py "$@" ;;
-        rust) consumers/rust/target/release/consumer "$@" ;;
-        subdirectory) env -u LD_LIBRARY_PATH sub/consumer "$@" ;;
+        rust) env -u LD_LIBRARY_PATH consumers/rust/target/release/consumer "$@" ;; # by its run path
+        subdirectory) sub/consumer "$@" ;;
+        static) ./c-static "$@" ;;
         packages) LD_LIBRARY_PATH="$libdir" ./c-deb "$@" ;;
     esac
 }
@@ -113,7 +148,7 @@ same_tokens() { # KIND NAMES MODEL PROMPTS
     done
 }
 step "The same 20 prompts give the same tokens: tiny"
-same_tokens tokens "c cpp python rust subdirectory" "$tiny" "$source/tests/packaging/tokens.txt"
+same_tokens tokens "c cpp python rust subdirectory static" "$tiny" "$source/tests/packaging/tokens.txt"
 step "The same 20 prompts give the same tokens: nano"
 same_tokens text "c cpp python rust" "$nano" "$source/tests/packaging/texts.txt"
 

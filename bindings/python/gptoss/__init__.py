@@ -11,7 +11,7 @@ load_library() or by the environment variable GPTOSS_LIBRARY, else one in this p
 """
 
 from ._library import library_version, load_library
-from .chat import Chat, Delta, HarmonyParser, Reply, ToolCall
+from .chat import Chat, Delta, HarmonyParser, Reply, StreamState, ToolCall
 from .context import Context, ContextStats, KernelTime
 from .errors import (
     CancelledError,
@@ -57,6 +57,7 @@ __all__ = [
     "ModelInfo",
     "Reply",
     "Sampler",
+    "StreamState",
     "Tokenizer",
     "ToolCall",
     "UnsupportedArgumentError",

@@ -96,6 +96,12 @@ class Handle:
                 copy._shared.owners += 1
             return copy
 
+    def __reduce_ex__(self, _: Any) -> Any:
+        raise TypeError(
+            f"a {type(self).__name__} cannot be pickled or sent to another process: it is memory of this one and of the "
+            "device. Send what it is made from, such as the path of the model or the bytes of Context.save()."
+        )
+
     def __enter__(self: H) -> H:
         return self
 

@@ -206,6 +206,7 @@ STATUS_FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "gptoss_harmony_parser_get_recipient": _text_getter,
     "gptoss_harmony_parser_get_content_type": _text_getter,
     "gptoss_harmony_parser_get_delta": _text_getter,
+    "gptoss_harmony_parser_get_state": (c_void_p, POINTER(c_int)),
     "gptoss_harmony_parser_is_malformed": (c_void_p, POINTER(c_int)),
     "gptoss_harmony_parser_get_messages": (c_void_p, c_char_p, c_size_t, _size_out),
     "gptoss_harmony_parser_retain": (c_void_p,),

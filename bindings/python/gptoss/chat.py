@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import enum
 import json
+import secrets
 from ctypes import byref, c_int, c_size_t, c_void_p
-from typing import Any, Iterable, Iterator, NamedTuple, Optional, Union
+from typing import Any, Generator, Iterable, Iterator, NamedTuple, Optional, Union
 
 from ._handle import Handle
 from ._library import lib
@@ -34,8 +36,20 @@ class ToolCall(NamedTuple):
     arguments: str  # JSON, if the model kept to the format
 
 
+class StreamState(enum.Enum):
+    """Where in a message a HarmonyParser is."""
+
+    EXPECT_START = 0
+    HEADER = 1
+    CONTENT = 2
+
+
 class HarmonyParser(Handle):
-    """What the assistant generates after Tokenizer.render(), as messages. Never fails on what a model generates."""
+    """What the assistant generates after Tokenizer.render(), as messages. Never fails on what a model generates.
+
+    The names current_role and the like are those of StreamableParser in OpenAI's openai_harmony: there and here they are
+    None where there is none, and the properties role, channel, recipient, content_type and delta are "".
+    """
 
     _exclusive = True
 
@@ -43,12 +57,16 @@ class HarmonyParser(Handle):
         handle = c_void_p()
         tokenizer._call(lib.gptoss_harmony_parser_create, byref(handle))
         self._own(handle, lib.gptoss_harmony_parser_release)
+        self._tokens: list[int] = []
 
-    def process(self, token: int) -> None:
+    def process(self, token: int) -> HarmonyParser:
         self._call(lib.gptoss_harmony_parser_process, token_array([token])[0])
+        self._tokens.append(token)
+        return self
 
     def reset(self) -> None:
         self._call(lib.gptoss_harmony_parser_reset)
+        self._tokens.clear()
 
     def _text(self, getter: Any) -> str:
         text, size = c_void_p(), c_size_t()
@@ -78,6 +96,40 @@ class HarmonyParser(Handle):
         return self._text(lib.gptoss_harmony_parser_get_delta)
 
     @property
+    def state(self) -> StreamState:
+        return StreamState(self._get(lib.gptoss_harmony_parser_get_state, c_int))
+
+    @property
+    def current_role(self) -> Optional[str]:
+        return self.role or None
+
+    @property
+    def current_channel(self) -> Optional[str]:
+        return self.channel or None
+
+    @property
+    def current_recipient(self) -> Optional[str]:
+        return self.recipient or None
+
+    @property
+    def current_content_type(self) -> Optional[str]:
+        return self.content_type or None
+
+    @property
+    def current_content(self) -> str:
+        """The text so far of the message being generated."""
+        return _text_of(self.messages[-1]) if self.state is StreamState.CONTENT else ""
+
+    @property
+    def last_content_delta(self) -> Optional[str]:
+        return self.delta or None
+
+    @property
+    def tokens(self) -> list[int]:
+        """All that were processed."""
+        return list(self._tokens)
+
+    @property
     def is_malformed(self) -> bool:
         return bool(self._get(lib.gptoss_harmony_parser_is_malformed, c_int))
 
@@ -94,12 +146,12 @@ class HarmonyParser(Handle):
 
 
 class Reply(Iterator[Delta]):
-    """The assistant's turn: iterate it for deltas as they come. At its end, or when it is closed, its messages join
-    the chat's."""
+    """The assistant's turn: iterate it for deltas as they come, by `for` or by `async for`; `await` alone waits for its end.
+    At its end, or when it is closed, its messages join the chat's. parser: the state after the last delta."""
 
     def __init__(self, chat: Chat, max_tokens: Optional[int]) -> None:
         self._chat = chat
-        self._parser = HarmonyParser(chat.tokenizer)
+        self.parser = HarmonyParser(chat.tokenizer)
         self._generation = chat.context.generate(chat.sampler, max_tokens=max_tokens)
         self._ended = False
         self.messages: list[Message] = []
@@ -108,27 +160,62 @@ class Reply(Iterator[Delta]):
         return self
 
     def __next__(self) -> Delta:
-        parser = self._parser
         if self._ended:
             raise StopIteration
         try:
             for token in self._generation:
-                parser.process(token)
-                text = parser.delta
-                if text:
-                    return Delta(text, parser.channel, parser.recipient)
+                delta = self._delta(token)
+                if delta is not None:
+                    return delta
         except BaseException:
             self.close()
             raise
         self.close()
         raise StopIteration
 
+    def _delta(self, token: int) -> Optional[Delta]:
+        parser = self.parser.process(token)
+        text = parser.delta
+        return Delta(text, parser.channel, parser.recipient) if text else None
+
+    def __aiter__(self) -> Reply:
+        return self
+
+    async def __anext__(self) -> Delta:
+        if self._ended:
+            raise StopAsyncIteration
+        try:
+            async for token in self._generation:
+                delta = self._delta(token)
+                if delta is not None:
+                    return delta
+        except BaseException:
+            await self.aclose()
+            raise
+        self.close()
+        raise StopAsyncIteration
+
+    def __await__(self) -> Generator[Any, None, Reply]:
+        return self._ended_later().__await__()
+
+    async def _ended_later(self) -> Reply:
+        async for _ in self:
+            pass
+        return self
+
+    async def aclose(self) -> None:
+        """close() for event loops: they go on while the device ends its work."""
+        try:
+            await self._generation.aclose()
+        finally:
+            self.close()
+
     def close(self) -> None:
         """Ends the turn here."""
         if not self._ended:
             self._ended = True
             self._generation.close()
-            self.messages = self._parser.messages
+            self.messages = self.parser.messages
             self._chat.messages += self.messages
 
     def __enter__(self) -> Reply:
@@ -136,6 +223,12 @@ class Reply(Iterator[Delta]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    async def __aenter__(self) -> Reply:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     def _finish(self) -> None:
         for _ in self:
@@ -178,10 +271,11 @@ def _text_of(message: Message) -> str:
 class Chat:
     """A conversation with a model.
 
-    tools: functions as {"name", "description", "parameters": JSON schema}, alone or as OpenAI's API wraps them.
-    reasoning_effort: "low", "medium" or "high". date: of the conversation, such as "2025-06-28". sampler: by default
-    temperature 1, which gpt-oss is made for. messages: what was said before, in Harmony's JSON; those of this chat,
-    without the system's, are in the attribute of that name.
+    tools: functions as {"name", "description", "parameters": JSON schema}, alone or as OpenAI's API wraps them; only the
+    name is required. reasoning_effort: "low", "medium" or "high". date: of the conversation, such as "2025-06-28".
+    sampler: by default temperature 1, which gpt-oss is made for, and the seed. seed: by default a random one, so that
+    every chat differs. messages: what was said before, in Harmony's JSON; those of this chat, without the system's, are
+    in the attribute of that name.
     """
 
     def __init__(
@@ -194,13 +288,16 @@ class Chat:
         reasoning_effort: str = "medium",
         date: Optional[str] = None,
         sampler: Optional[Sampler] = None,
+        seed: Optional[int] = None,
         context_length: int = 0,
     ) -> None:
+        if sampler is not None and seed is not None:
+            raise InvalidArgumentError("a Chat takes a sampler or a seed: a sampler has one of its own")
         if reasoning_effort not in ("low", "medium", "high"):
             raise InvalidArgumentError(f'reasoning_effort is {reasoning_effort!r}: none of "low", "medium", "high"')
         self.tokenizer = model.tokenizer
         self.context = Context(model, context_length)
-        self.sampler = sampler if sampler is not None else Sampler()
+        self.sampler = sampler or Sampler(seed=secrets.randbits(64) if seed is None else seed)
         self.messages = list(messages)
         system: dict[str, Any] = {
             "type": "system_content",
@@ -211,7 +308,7 @@ class Chat:
             "channel_config": {"valid_channels": CHANNELS, "channel_required": True},
         }
         self._preamble: list[Message] = [{"role": "system", "content": [system]}]
-        functions = [tool.get("function", tool) for tool in tools]
+        functions = [{"description": "", **tool.get("function", tool)} for tool in tools]
         if instructions is not None or functions:
             developer: dict[str, Any] = {"type": "developer_content", "instructions": instructions}
             if functions:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 
 class GptossError(Exception):
     """Base of all errors that the library reports."""
@@ -23,8 +26,26 @@ class InvalidStateError(GptossError, RuntimeError):
     status = 3
 
 
+def _errno_of(message: str) -> int:
+    """The number of the operating system's reason, with which the library's message then ends; EIO for a file that is
+    there and is not what it should be."""
+    return next((number for number in errno.errorcode if message.endswith(os.strerror(number))), errno.EIO)
+
+
 class FileError(GptossError, OSError):
+    """A file that is missing, unreadable, truncated or malformed. Its errno is the operating system's reason, such as
+    ENOENT, or EIO where the file's content is at fault."""
+
     status = 4
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_errno_of(message), message)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+    def __reduce__(self) -> tuple[type[FileError], tuple[str]]:
+        return type(self), (str(self),)
 
 
 class InsufficientMemoryError(GptossError, MemoryError):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import ctypes
 import threading
 import weakref
 from contextlib import ExitStack
 from ctypes import byref, c_int, c_size_t, c_void_p
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Optional
 
 from ._library import GenerateOptionsStruct, TokenCallback, lib
@@ -73,14 +74,21 @@ class _Run:
         for _ in range(AHEAD):
             self.room.put(None)
         self.left = threading.Event()  # the consumer takes no more
+        self.wake: Optional[Callable[[], None]] = None  # an event loop that waits for a token
         self.taken = 0
         self.reason = c_int()
         self.error: Optional[BaseException] = None
 
     def on_token(self, _: Any, token: int) -> int:
-        self.tokens.put(token)
+        self._put(token)
         self.room.get()
         return self.left.is_set()
+
+    def _put(self, token: Optional[int]) -> None:
+        self.tokens.put(token)
+        wake, self.wake = self.wake, None
+        if wake is not None:
+            wake()
 
     def run(self) -> None:
         start, size = c_size_t(), c_size_t()
@@ -92,7 +100,7 @@ class _Run:
                     lib.gptoss_context_generate(self.context, self.sampler, byref(self.options), None, byref(self.reason))
             except BaseException as error:
                 self.error = error
-            self.tokens.put(None)
+            self._put(None)
             self.left.wait()
             # What the consumer did not take was not generated.
             lib.gptoss_context_get_num_tokens(self.context, byref(size))
@@ -102,7 +110,8 @@ class _Run:
 
 
 class Generation(Iterator[int]):
-    """The tokens of Context.generate(). Also a context manager, which closes it."""
+    """The tokens of Context.generate(), for `for` and for `async for`. Also a context manager of both kinds, which closes
+    it. A task that is cancelled while it waits for a token closes it too."""
 
     def __init__(
         self,
@@ -144,14 +153,66 @@ class Generation(Iterator[int]):
             self.close()
             raise
         if token is not None:
-            run.taken += 1
-            run.room.put(None)
-            return token
+            return self._take(run, token)
+        self._finish(run)
+        raise StopIteration
+
+    def _take(self, run: _Run, token: int) -> int:
+        run.taken += 1
+        run.room.put(None)
+        return token
+
+    def _finish(self, run: _Run) -> None:
         run.tokens.put(None)
         self._end(run)
         if run.error is not None and not (isinstance(run.error, CancelledError) and self._reason == "closed"):
             raise run.error
-        raise StopIteration
+
+    def __aiter__(self) -> Generation:
+        return self
+
+    async def __anext__(self) -> int:
+        run = self._run
+        if run is None:
+            raise StopAsyncIteration
+        try:
+            token = await self._wait(run)
+        except BaseException:
+            await self.aclose()
+            raise
+        if token is not None:
+            return self._take(run, token)
+        self._finish(run)
+        raise StopAsyncIteration
+
+    @staticmethod
+    async def _wait(run: _Run) -> Optional[int]:
+        """The next token, without an event loop that stands still until it comes."""
+        loop = asyncio.get_running_loop()
+        while True:
+            come = asyncio.Event()
+
+            def wake() -> None:
+                try:
+                    loop.call_soon_threadsafe(come.set)
+                except RuntimeError:
+                    pass  # the loop is closed: nobody waits
+
+            run.wake = wake
+            try:
+                return run.tokens.get_nowait()
+            except Empty:
+                await come.wait()
+
+    async def aclose(self) -> None:
+        """close() for event loops: they go on while the device ends its work. A cancellation meanwhile is raised after
+        that."""
+        closing = asyncio.get_running_loop().run_in_executor(None, self.close)
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            await closing
+            raise
 
     @property
     def stop_reason(self) -> Optional[str]:
@@ -178,6 +239,12 @@ class Generation(Iterator[int]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    async def __aenter__(self) -> Generation:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     def __del__(self) -> None:
         self.close()

@@ -6,7 +6,7 @@ import re
 import unittest
 from ctypes import POINTER, c_char, c_char_p, c_double, c_float, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 
-from gptoss import _library, errors, generation, model
+from gptoss import StreamState, _library, errors, generation, model
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 HEADER = os.path.join(os.environ.get("GPTOSS_INCLUDE_DIR", os.path.join(HERE, "../../../include")), "gptoss.h")
@@ -87,6 +87,7 @@ class Declarations(unittest.TestCase):
         }.items():
             self.assertEqual(named(prefix), {name: value for value, name in enumerate(names)})
         self.assertEqual(named("log_level_"), {name: value for value, name in enumerate(model.LOG_LEVELS) if name})
+        self.assertEqual(named("harmony_state_"), {state.name.lower(): state.value for state in StreamState})
         reasons = {name.replace("closed", "callback"): value for value, name in enumerate(generation.STOP_REASONS)}
         self.assertEqual(named("stop_reason_"), reasons)
         self.assertEqual({value for value in named("status_").values() if value}, set(errors.BY_STATUS))

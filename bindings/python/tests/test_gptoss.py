@@ -1,7 +1,10 @@
 """Against the small random checkpoint tests/golden/tiny, whose vocabulary has 512 tokens."""
 
+import asyncio
 import copy
+import errno
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -139,6 +142,67 @@ class Idiomatic(WithModel):
         context.close()
         self.assertEqual(list(generation), [])
 
+    def test_async(self) -> None:
+        expected = self.context().sample(20, temperature=0.0)
+
+        async def all_of_it() -> None:
+            context = self.context()
+            turns = 0
+
+            async def turn() -> None:
+                nonlocal turns
+                while True:
+                    turns += 1
+                    await asyncio.sleep(0)
+
+            other = asyncio.create_task(turn())
+            async with context.generate(max_tokens=20, stop_tokens=[]) as generation:
+                self.assertEqual([token async for token in generation], expected)
+            self.assertEqual(generation.stop_reason, "max_tokens")
+            self.assertEqual([token async for token in generation], [])
+            self.assertGreater(turns, 20)  # the loop went on meanwhile
+            other.cancel()
+            with self.assertRaises(gptoss.InvalidStateError):
+                async for _ in Context(self.model).generate():
+                    pass
+
+        asyncio.run(all_of_it())
+
+    def test_a_cancelled_task_leaves_what_was_taken(self) -> None:
+        async def cancelled(context: Context, after: int) -> None:
+            taken: list = []
+
+            async def take() -> None:
+                async for token in context.generate(stop_tokens=[]):
+                    taken.append(token)
+                    if len(taken) == after:
+                        task.cancel()  # raised in the next wait
+
+            task = asyncio.create_task(take())
+            with self.assertRaises(asyncio.CancelledError):
+                await task
+            self.assertEqual(context.tokens, PROMPT + taken)  # it is free at once
+            self.assertGreaterEqual(len(taken), after)
+            self.assertEqual(len(context.sample(2)), 2)
+
+        for after in (1, 5):
+            asyncio.run(cancelled(self.context(), after))
+
+        async def timed_out() -> None:
+            context = self.context()
+            generation = context.generate(stop_tokens=[])
+
+            async def take() -> None:
+                async for _ in generation:
+                    pass
+
+            with self.assertRaises(asyncio.TimeoutError):
+                await asyncio.wait_for(take(), 0.2)
+            self.assertEqual(generation.stop_reason, "closed")
+            context.append(1)
+
+        asyncio.run(timed_out())
+
     def test_logits(self) -> None:
         context = self.context()
         logits = context.logits()
@@ -185,6 +249,27 @@ class Idiomatic(WithModel):
             self.assertEqual(parser.messages[0]["recipient"], "functions.f")
             self.assertFalse(parser.is_malformed)
 
+    def test_the_state_of_a_parser(self) -> None:
+        """The names of openai_harmony's StreamableParser."""
+        with Tokenizer() as tokenizer:
+            parser = HarmonyParser(tokenizer)
+            self.assertEqual((parser.state, parser.current_role), (gptoss.StreamState.HEADER, "assistant"))
+            self.assertIsNone(parser.current_channel)
+            header = "<|channel|>commentary to=functions.f <|constrain|>json<|message|>"
+            tokens = tokenizer.encode(header + '{"a": 1}', allow_special=True)
+            for token in tokens:
+                parser.process(token)
+            self.assertEqual(parser.state, gptoss.StreamState.CONTENT)
+            self.assertEqual((parser.current_channel, parser.current_recipient), ("commentary", "functions.f"))
+            self.assertEqual((parser.current_content_type, parser.current_content), ("<|constrain|>json", '{"a": 1}'))
+            self.assertTrue('{"a": 1}'.endswith(parser.last_content_delta or "?"))
+            self.assertEqual(parser.tokens, tokens)
+            parser.process(tokenizer.encode_special_token("<|call|>"))
+            self.assertEqual((parser.state, parser.current_content), (gptoss.StreamState.EXPECT_START, ""))
+            self.assertIsNone(parser.last_content_delta)
+            parser.reset()
+            self.assertEqual((parser.tokens, parser.messages), ([], []))
+
     def test_describing(self) -> None:
         info = self.model.info
         self.assertEqual((info.num_layers, info.vocabulary_size), (4, 512))
@@ -218,8 +303,14 @@ class Idiomatic(WithModel):
             Model(TINY, progress=fail)
         with self.assertRaises(gptoss.CancelledError):
             Model(TINY, progress=lambda *_: True)
-        with self.assertRaisesRegex(gptoss.FileError, "/no/such/model"):
+        with self.assertRaisesRegex(gptoss.FileError, "^/no/such/model") as raised:
             Model("/no/such/model")
+        self.assertIsInstance(raised.exception, OSError)
+        self.assertEqual(raised.exception.errno, errno.ENOENT)
+        self.assertEqual(str(pickle.loads(pickle.dumps(raised.exception))), str(raised.exception))
+        with self.assertRaises(gptoss.FileError) as raised:
+            Tokenizer(__file__)  # no vocabulary
+        self.assertEqual(raised.exception.errno, errno.EIO)
         with self.assertRaisesRegex(ValueError, "weights"):
             Model(TINY, weights="q3")
 
@@ -254,6 +345,37 @@ class Conversation(unittest.TestCase):
                 self.assertTrue(reply.messages)
             with self.assertRaisesRegex(ValueError, "reasoning_effort"):
                 gptoss.Chat(model, reasoning_effort="much")
+
+    def test_seeds(self) -> None:
+        with Model(NANO) as model:
+            seeds = {gptoss.Chat(model).sampler.seed for _ in range(3)}
+            self.assertEqual(len(seeds), 3)
+            self.assertEqual(gptoss.Chat(model, seed=7).sampler.seed, 7)
+            with self.assertRaises(gptoss.InvalidArgumentError):
+                gptoss.Chat(model, seed=7, sampler=Sampler())
+
+    def test_a_tool_without_a_description(self) -> None:
+        with Model(NANO) as model, gptoss.Chat(model, tools=[{"name": "get_time"}]) as chat:
+            self.assertTrue(chat.send("What time is it?", max_tokens=5).messages is not None)
+            self.assertIn(b"type get_time", chat.tokenizer.decode(chat.context.tokens))
+
+    def test_async_chat(self) -> None:
+        async def talk() -> None:
+            with Model(NANO) as model, gptoss.Chat(model, sampler=Sampler(temperature=0.0)) as chat:
+                deltas = [delta async for delta in chat.send("What is 12 plus 30?", max_tokens=200)]
+                said = "".join(delta.text for delta in deltas)
+                self.assertEqual(said, "".join(message["content"] for message in chat.messages[1:]))
+                reply = await chat.send("Hello", max_tokens=50)
+                self.assertTrue(reply.messages)
+                before = len(chat.messages)
+                async with chat.send("What is 2 plus 3?") as reply:
+                    async for delta in reply:
+                        self.assertEqual(reply.parser.channel, delta.channel)
+                        break
+                self.assertEqual(reply.stop_reason, "closed")
+                self.assertEqual(len(chat.messages), before + 2)
+
+        asyncio.run(talk())
 
     def test_the_calls_of_a_chat_program(self) -> None:
         """For gpt_oss.metal: headers by hand, special tokens by name, one token at a time."""
@@ -311,6 +433,12 @@ class Misuse(WithModel):
         context.append(PROMPT)
         self.assertEqual(len(context.sample(4)), 4)
         self.assertEqual(tokenizer.num_text_tokens, 199998)
+
+    def test_pickling(self) -> None:
+        for handle in (self.model, self.context(), Sampler(), Tokenizer()):
+            for use in (pickle.dumps, copy.deepcopy):
+                with self.assertRaisesRegex(TypeError, f"a {type(handle).__name__} cannot be pickled"):
+                    use(handle)
 
     def test_two_threads(self) -> None:
         context, sampler = self.context(), Sampler()

@@ -20,8 +20,13 @@ class HarmonyParser {
   public:
     explicit HarmonyParser(std::shared_ptr<const Tokenizer> tokenizer);
 
+    // Values equal enum gptoss_harmony_state of the public header.
+    enum class State { ExpectStart, Header, Content };
+
     void process(Token token);
     void reset();
+
+    State state() const { return now_.state; }
 
     // Of the message being generated; empty where there is none.
     const std::string& role() const { return now_.message.role; }
@@ -41,7 +46,6 @@ class HarmonyParser {
         bool malformed = false;
         std::vector<Token> tokens;  // all that came for it
     };
-    enum class State { ExpectStart, Header, Content };
     // The message being read.
     struct Reading {
         State state = State::ExpectStart;

@@ -103,6 +103,11 @@ enums! {
         gptoss_weight_type_bf16 = 1,
         gptoss_weight_type_q8 = 2,
     }
+    gptoss_harmony_state {
+        gptoss_harmony_state_expect_start = 0,
+        gptoss_harmony_state_header = 1,
+        gptoss_harmony_state_content = 2,
+    }
     gptoss_kv_type {
         gptoss_kv_type_default = 0,
         gptoss_kv_type_f16 = 1,
@@ -291,6 +296,7 @@ functions! {
     fn gptoss_harmony_parser_get_recipient(parser: gptoss_harmony_parser_t, text_out: *mut *const c_char, size_out: *mut usize) -> gptoss_status;
     fn gptoss_harmony_parser_get_content_type(parser: gptoss_harmony_parser_t, text_out: *mut *const c_char, size_out: *mut usize) -> gptoss_status;
     fn gptoss_harmony_parser_get_delta(parser: gptoss_harmony_parser_t, text_out: *mut *const c_char, size_out: *mut usize) -> gptoss_status;
+    fn gptoss_harmony_parser_get_state(parser: gptoss_harmony_parser_t, state_out: *mut gptoss_harmony_state) -> gptoss_status;
     fn gptoss_harmony_parser_is_malformed(parser: gptoss_harmony_parser_t, malformed_out: *mut c_int) -> gptoss_status;
     fn gptoss_harmony_parser_get_messages(parser: gptoss_harmony_parser_t, json_out: *mut c_char, max_size: usize, size_out: *mut usize) -> gptoss_status;
     fn gptoss_harmony_parser_retain(parser: gptoss_harmony_parser_t) -> gptoss_status;

@@ -3,13 +3,16 @@ use crate::error::{check, Result};
 use crate::sampler::{Sampler, SamplerHandle};
 use gptoss_sys as sys;
 use std::any::Any;
+use std::future::Future;
 use std::mem::size_of;
 use std::ops::ControlFlow;
 use std::os::raw::{c_int, c_void};
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
+use std::pin::Pin;
 use std::ptr;
 use std::sync::mpsc::{sync_channel, Receiver, TryRecvError};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::task::{self, Poll, Waker};
 use std::thread::{self, JoinHandle};
 
 /// Tokens that may wait for the consumer of an iterator: enough that the device does not.
@@ -87,10 +90,18 @@ pub(crate) fn generate<F: FnMut(u32) -> ControlFlow<()>>(
     Ok(Generated { num_tokens, stop_reason })
 }
 
+fn wake(waker: &Mutex<Option<Waker>>) {
+    let waker = waker.lock().unwrap().take();
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
 /// A generation in a thread of its own, so that the device goes on while the consumer uses a token.
 pub(crate) struct Run {
     context: Arc<Inner>,
     tokens: Receiver<u32>,
+    waker: Arc<Mutex<Option<Waker>>>, // a task that waits for a token or for the end
     thread: JoinHandle<Result<Generated>>,
     start: usize,
     taken: usize,
@@ -99,20 +110,27 @@ pub(crate) struct Run {
 impl Run {
     fn new(context: Arc<Inner>, start: usize, options: GenerateOptions) -> Run {
         let (sender, tokens) = sync_channel(AHEAD);
-        let inner = context.clone();
+        let waker = Arc::new(Mutex::new(None));
+        let (inner, waiting) = (context.clone(), waker.clone());
         let thread = thread::spawn(move || {
             // The consumer's end is gone once it takes no more.
-            generate(inner.handle, &options, |token| match sender.send(token) {
-                Ok(()) => ControlFlow::Continue(()),
+            let result = generate(inner.handle, &options, |token| match sender.send(token) {
+                Ok(()) => {
+                    wake(&waiting);
+                    ControlFlow::Continue(())
+                }
                 Err(_) => ControlFlow::Break(()),
-            })
+            });
+            drop(sender);
+            wake(&waiting);
+            result
         });
-        Run { context, tokens, thread, start, taken: 0 }
+        Run { context, tokens, waker, thread, start, taken: 0 }
     }
 
     /// Ends it; the context keeps what was taken.
     pub(crate) fn stop(self) -> Option<Result<Generated>> {
-        let Run { context, tokens, thread, start, taken } = self;
+        let Run { context, tokens, thread, start, taken, .. } = self;
         // A call that has handed over its last token is let return; any other is cancelled.
         let complete = matches!(tokens.try_recv(), Err(TryRecvError::Disconnected));
         drop(tokens);
@@ -152,6 +170,22 @@ impl<'a> Generation<'a> {
     pub fn stop_reason(&self) -> Option<StopReason> {
         self.stop_reason
     }
+
+    /// The same for asynchronous code, of any runtime.
+    pub fn into_stream(self) -> TokenStream<'a> {
+        TokenStream { generation: self }
+    }
+
+    /// What is left to say once the thread hands over no more tokens.
+    fn end(&mut self) -> Option<Result<u32>> {
+        match self.context.run.get_mut().take()?.stop()? {
+            Ok(generated) => {
+                self.stop_reason = Some(generated.stop_reason);
+                None
+            }
+            Err(error) => Some(Err(error)),
+        }
+    }
 }
 
 impl Iterator for Generation<'_> {
@@ -164,13 +198,62 @@ impl Iterator for Generation<'_> {
             run.taken += 1;
             return Some(Ok(token));
         }
-        match slot.take()?.stop()? {
-            Ok(generated) => {
-                self.stop_reason = Some(generated.stop_reason);
-                None
-            }
-            Err(error) => Some(Err(error)),
+        self.end()
+    }
+}
+
+/// A generation whose tokens a task awaits; made by [`Generation::into_stream`]. It needs no runtime of its own: a thread
+/// drives the device and wakes the task. Dropping it, or a task that holds it, ends the generation, and the context then
+/// holds the tokens that were taken.
+///
+/// [`poll_next`](TokenStream::poll_next) is that of the trait `Stream` of futures-core, which the standard library does
+/// not have yet: `futures::stream::poll_fn(move |cx| stream.poll_next(cx))` makes one of it.
+pub struct TokenStream<'a> {
+    generation: Generation<'a>,
+}
+
+impl<'a> TokenStream<'a> {
+    /// The next token, `Ready(None)` at the end; the task is woken when it is there.
+    pub fn poll_next(&mut self, cx: &mut task::Context<'_>) -> Poll<Option<Result<u32>>> {
+        let run = match self.generation.context.run.get_mut() {
+            Some(run) => run,
+            None => return Poll::Ready(None),
+        };
+        let mut received = run.tokens.try_recv();
+        if received == Err(TryRecvError::Empty) {
+            *run.waker.lock().unwrap() = Some(cx.waker().clone());
+            received = run.tokens.try_recv(); // one may have come before the waker was there
         }
+        match received {
+            Ok(token) => {
+                run.taken += 1;
+                Poll::Ready(Some(Ok(token)))
+            }
+            Err(TryRecvError::Empty) => Poll::Pending,
+            Err(TryRecvError::Disconnected) => Poll::Ready(self.generation.end()),
+        }
+    }
+
+    /// Awaits the next token; `None` at the end.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> NextToken<'_, 'a> {
+        NextToken(self)
+    }
+
+    /// Why it ended; `None` while it has not, or if it failed.
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        self.generation.stop_reason
+    }
+}
+
+/// The future of [`TokenStream::next`].
+pub struct NextToken<'s, 'a>(&'s mut TokenStream<'a>);
+
+impl Future for NextToken<'_, '_> {
+    type Output = Option<Result<u32>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        self.0.poll_next(cx)
     }
 }
 

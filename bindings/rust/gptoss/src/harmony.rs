@@ -12,6 +12,14 @@ pub struct HarmonyParser {
 // It belongs to one thread at a time: the methods that change it take &mut self, and it is not Sync.
 unsafe impl Send for HarmonyParser {}
 
+/// Where in a message a [`HarmonyParser`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HarmonyState {
+    ExpectStart,
+    Header,
+    Content,
+}
+
 type Getter = unsafe extern "C" fn(sys::gptoss_harmony_parser_t, *mut *const c_char, *mut usize) -> sys::gptoss_status;
 
 impl HarmonyParser {
@@ -55,6 +63,14 @@ impl HarmonyParser {
     /// The text that the last token added, whole characters only.
     pub fn delta(&self) -> Result<&str> {
         self.text(sys::gptoss_harmony_parser_get_delta)
+    }
+
+    pub fn state(&self) -> Result<HarmonyState> {
+        Ok(match get(|state| unsafe { sys::gptoss_harmony_parser_get_state(self.handle, state) })? {
+            sys::gptoss_harmony_state_header => HarmonyState::Header,
+            sys::gptoss_harmony_state_content => HarmonyState::Content,
+            _ => HarmonyState::ExpectStart,
+        })
     }
 
     pub fn is_malformed(&self) -> Result<bool> {

@@ -12,6 +12,20 @@
 //! # }
 //! ```
 //!
+//! # Finding the library
+//!
+//! A program that was linked to a `libgptoss.so` outside of the system's folders needs to be told where it is, by
+//! `LD_LIBRARY_PATH` or once and for all by a `build.rs`, since Cargo hands no run path from a library to a program:
+//!
+//! ```no_run
+//! // build.rs of a program that depends on the crate gptoss
+//! if let Ok(folder) = std::env::var("DEP_GPTOSS_RUST_LIB_DIR") {
+//!     println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
+//! }
+//! ```
+//!
+//! # Threads
+//!
 //! [`Model`] and [`Tokenizer`] are shared by threads and cheap to clone. A [`Context`] may move to another thread, and
 //! is used by one at a time, which the borrow checker sees to; a [`Canceller`] stops it from any other.
 
@@ -25,8 +39,8 @@ mod tokenizer;
 
 pub use context::{Canceller, Context, ContextStats, KernelTime};
 pub use error::{Error, Result, Status};
-pub use generation::{GenerateOptions, Generated, Generation, StopReason};
-pub use harmony::HarmonyParser;
+pub use generation::{GenerateOptions, Generated, Generation, NextToken, StopReason, TokenStream};
+pub use harmony::{HarmonyParser, HarmonyState};
 pub use model::{
     devices, measure_bandwidth, DeviceInfo, DeviceType, KernelTier, KvType, LogLevel, MemoryEstimate, Model, ModelInfo,
     ModelOptions, WeightType,

@@ -104,6 +104,69 @@ fn dropping_an_iterator_keeps_what_was_taken() {
     assert_eq!(c.num_tokens().unwrap(), PROMPT.len() + 5);
 }
 
+/// Runs a task on this thread.
+fn block_on<T>(task: impl std::future::Future<Output = T>) -> T {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+    let mut task = Box::pin(task);
+    loop {
+        match task.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+            std::task::Poll::Ready(value) => return value,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+#[test]
+fn a_stream_gives_the_iterators_tokens() {
+    let model = model();
+    let mut c = context(&model);
+    let iterated: Vec<u32> = c.generate(&options(40)).unwrap().map(|token| token.unwrap()).collect();
+    c.truncate(PROMPT.len()).unwrap();
+    block_on(async {
+        let mut stream = c.generate(&options(40)).unwrap().into_stream();
+        let mut streamed = vec![];
+        while let Some(token) = stream.next().await {
+            streamed.push(token.unwrap());
+        }
+        assert_eq!(streamed, iterated);
+        assert_eq!(stream.stop_reason(), Some(StopReason::MaxTokens));
+        assert!(stream.next().await.is_none());
+    });
+    // Dropped amid a generation; and a task that is dropped while it waits.
+    c.truncate(PROMPT.len()).unwrap();
+    block_on(async {
+        let mut stream = c.generate(&options(0)).unwrap().into_stream();
+        stream.next().await.unwrap().unwrap();
+        stream.next().await.unwrap().unwrap();
+    });
+    assert_eq!(c.tokens().unwrap(), [&PROMPT[..], &iterated[..2]].concat());
+    let empty = &mut Context::new(&model).unwrap();
+    let failed = block_on(async { empty.generate(&options(1)).unwrap().into_stream().next().await });
+    assert_eq!(failed.unwrap().unwrap_err().status(), Status::InvalidState);
+}
+
+#[test]
+fn a_parser_says_where_it_is() {
+    let tokenizer = Tokenizer::o200k_harmony().unwrap();
+    let mut parser = HarmonyParser::new(&tokenizer).unwrap();
+    assert_eq!(parser.state().unwrap(), HarmonyState::Header);
+    for token in tokenizer.encode("<|channel|>commentary to=functions.f <|constrain|>json<|message|>{", true).unwrap() {
+        parser.process(token).unwrap();
+    }
+    assert_eq!(parser.state().unwrap(), HarmonyState::Content);
+    assert_eq!((parser.role().unwrap(), parser.channel().unwrap()), ("assistant", "commentary"));
+    assert_eq!((parser.recipient().unwrap(), parser.delta().unwrap()), ("functions.f", "{"));
+    assert_eq!(parser.content_type().unwrap(), "<|constrain|>json");
+    parser.process(tokenizer.special_token("<|call|>").unwrap()).unwrap();
+    assert_eq!(parser.state().unwrap(), HarmonyState::ExpectStart);
+}
+
 #[test]
 fn a_forgotten_iterator_is_stopped_before_the_next_use() {
     let model = model();
