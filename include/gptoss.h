@@ -43,7 +43,7 @@
 
 /* The version of this header; gptoss_version() gives that of the library. */
 #define GPTOSS_VERSION_MAJOR 0
-#define GPTOSS_VERSION_MINOR 1
+#define GPTOSS_VERSION_MINOR 2
 #define GPTOSS_VERSION_PATCH 0
 
 #ifndef GPTOSS_ABI
@@ -221,11 +221,11 @@ struct gptoss_memory_estimate {
     size_t struct_size;
     uint64_t weight_bytes;      /* device memory of the weights */
     uint64_t host_weight_bytes; /* host memory of weights that the device reads from there */
-    uint64_t cache_bytes;       /* device memory of the keys and values of one context once it is full */
-    uint64_t activation_bytes;  /* device memory that the context works in */
-    uint64_t staging_bytes;     /* host memory to load through or, if more, of the context */
-    uint64_t available_bytes;   /* device memory: the budget, or what is free now */
-    uint32_t fits; /* 1 if there is room for all that; if not, the weights are those of a model that fits */
+    uint64_t cache_bytes; /* device memory of the keys and values of one context once it is full; empty, it has none */
+    uint64_t activation_bytes; /* device memory that the model's contexts work in, once for all of them */
+    uint64_t staging_bytes;    /* host memory to load through or, if more, of the context */
+    uint64_t available_bytes;  /* device memory: the budget, or what is free now */
+    uint32_t fits;             /* 1 if there is room for all that; if not, the weights are those of a model that fits */
 };
 
 /*
@@ -355,7 +355,9 @@ GPTOSS_ABI enum gptoss_status gptoss_tokenizer_release(gptoss_tokenizer_t tokeni
  * Creates an empty context.
  *
  * context_length: the most tokens it can hold; 0 for the model's maximum. max_batch_tokens: the most tokens of a prompt
- * that are processed at once; 0 for the default. Memory grows with the tokens, not with context_length.
+ * that are processed at once; 0 for the default. An empty context takes no device memory of its own; it grows with the
+ * tokens, not with context_length. All contexts of a model work in the same memory, which grows with the largest
+ * max_batch_tokens and with how many of them generate at once.
  */
 GPTOSS_ABI enum gptoss_status gptoss_context_create(gptoss_model_t model, size_t context_length,
                                                     size_t max_batch_tokens, gptoss_context_t* context_out);
@@ -440,6 +442,31 @@ GPTOSS_ABI enum gptoss_status gptoss_context_generate(gptoss_context_t context, 
                                                       const struct gptoss_generate_options* options,
                                                       size_t* num_tokens_out, enum gptoss_stop_reason* stop_reason_out);
 
+/* One of the generations of gptoss_generate_together. Since 0.2. */
+struct gptoss_generation {
+    size_t struct_size;                            /* the same in all of them: it says where the next one begins */
+    gptoss_context_t context;                      /* another one in each */
+    gptoss_sampler_t sampler;                      /* NULL: greedy */
+    const struct gptoss_generate_options* options; /* NULL: all defaults; the callback gets its own user_data */
+    size_t num_tokens;                             /* the outcome, as of gptoss_context_generate */
+    enum gptoss_stop_reason stop_reason;
+    enum gptoss_status status;
+};
+
+/*
+ * Generates in several contexts of one model at once, each as gptoss_context_generate does alone: with the same tokens
+ * on devices whose kernels compute a token alike in any batch, a CPU among them, and elsewhere but for rounding. A step
+ * takes little longer for many contexts than for one, so that all of them together get several times the tokens a
+ * second. Calls that threads make on different contexts at the same time share their steps too; this is for one thread.
+ *
+ * Returns once all have ended. Callbacks come on the calling thread. A generation that fails or is cancelled ends
+ * alone, with its own status; the result is success if all succeeded, else the status of the first that did not, which
+ * gptoss_last_error then describes. Errors before anything runs: invalid_argument for a context that is NULL, of
+ * another model or there twice, and for a struct_size that differs; invalid_state for one that another call is using.
+ * Since 0.2.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_generate_together(struct gptoss_generation* generations, size_t num_generations);
+
 /*
  * Makes the call that is running on this context return cancelled soon, or, if none is, the next one that computes:
  * _process, _get_logits, _sample, _generate or _profile. A cancel stays until a call returns cancelled for it, so that
@@ -455,9 +482,8 @@ GPTOSS_ABI enum gptoss_status gptoss_context_clear_cancel(gptoss_context_t conte
 
 /*
  * Stores in context_out a new context that begins as this one: its tokens, what is computed of them, the logits, and
- * its sizes. From there each goes its own way. The keys and values computed so far are shared, but for the sliding
- * windows, until one of both goes back and computes others: a fork takes the time and the device memory of an empty
- * context, and none for the tokens. Since 0.1.
+ * its sizes. From there each goes its own way. The keys and values computed so far are shared until one of both
+ * computes others in their place: a fork takes next to no time, and no device memory before it computes. Since 0.1.
  */
 GPTOSS_ABI enum gptoss_status gptoss_context_fork(gptoss_context_t context, gptoss_context_t* context_out);
 
@@ -485,7 +511,7 @@ GPTOSS_ABI enum gptoss_status gptoss_context_release(gptoss_context_t context);
 struct gptoss_context_stats {
     size_t struct_size;
     uint64_t cache_bytes;           /* device memory of the keys and values; what forks share counts in each */
-    uint64_t activation_bytes;      /* device memory that the context works in */
+    uint64_t activation_bytes;      /* device memory that the model's contexts work in, once for all of them */
     uint64_t cache_bytes_per_token; /* keys and values read to decode the next token */
     uint32_t step_dispatches;       /* of one decoded token, sampling included; 0 before the first */
     uint32_t step_barriers;

@@ -22,6 +22,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <exception>
+#include <functional>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -450,6 +451,63 @@ class Context {
 
     Handle<gptoss_context_t, gptoss_context_retain, gptoss_context_release> handle_;
 };
+
+// One of the generations of generate_together(), and what came of it.
+struct Generation {
+    Context* context = nullptr;                // another one in each
+    std::function<bool(uint32_t)> on_token{};  // gets each token, and may return true to stop, or throw; may be empty
+    GenerateOptions options{};
+    Generated result{};
+    std::exception_ptr error{};  // an Error, or what on_token threw; NULL if it succeeded
+};
+
+// Generates in several contexts of one model at once, which takes little longer than for one of them. Each has its own
+// error; throws Error only for what is refused before anything runs. generations: a vector, an array or a span of
+// Generation.
+template <typename Generations>
+void generate_together(Generations&& generations) {
+    std::vector<gptoss_generate_options> options(generations.size());
+    std::vector<gptoss_generation> all(generations.size());
+    static constexpr uint32_t none = 0;
+    for (std::size_t i = 0; i < generations.size(); i++) {
+        Generation& g = generations[i];
+        options[i].struct_size = sizeof(options[i]);
+        options[i].max_tokens = g.options.max_tokens;
+        if (g.options.stop_tokens) {
+            options[i].stop_tokens = g.options.stop_tokens->size() ? g.options.stop_tokens->data() : &none;
+            options[i].num_stop_tokens = g.options.stop_tokens->size();
+        }
+        g.error = nullptr;
+        if (g.on_token) {
+            options[i].user_data = &g;
+            options[i].callback = [](void* user_data, uint32_t token) -> int {
+                Generation& in_call = *static_cast<Generation*>(user_data);
+                try {
+                    return in_call.on_token(token) ? 1 : 0;
+                } catch (...) {
+                    in_call.error = std::current_exception();
+                    return 1;
+                }
+            };
+        }
+        all[i].struct_size = sizeof(all[i]);
+        all[i].context = g.context ? g.context->get() : nullptr;
+        all[i].sampler = g.options.sampler ? g.options.sampler->get() : nullptr;
+        all[i].options = &options[i];
+        all[i].status = gptoss_status_internal_error;
+    }
+    const gptoss_status status = gptoss_generate_together(all.data(), all.size());
+    bool ran = false;
+    for (std::size_t i = 0; i < generations.size(); i++) {
+        Generation& g = generations[i];
+        ran = ran || all[i].status != gptoss_status_internal_error;
+        g.result = {all[i].num_tokens, all[i].stop_reason};
+        if (!g.error && all[i].status != gptoss_status_success)
+            g.error = std::make_exception_ptr(Error(
+                all[i].status, all[i].status == status ? gptoss_last_error() : gptoss_status_string(all[i].status)));
+    }
+    if (!ran) check(status);
+}
 
 // What the assistant generates after Tokenizer::render, as messages.
 class HarmonyParser {

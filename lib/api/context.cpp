@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <deque>
+#include <vector>
 
 #include "api/common.h"
 #include "api/model.h"
@@ -44,6 +46,24 @@ model::SamplerSettings settings_of(gptoss_sampler_t sampler) {
     model::SamplerSettings greedy;
     greedy.temperature = 0;
     return greedy;
+}
+
+model::GenerateRequest request_of(gptoss_context_t context, gptoss_sampler_t sampler,
+                                  const gptoss_generate_options* options) {
+    const gptoss_generate_options in = read_struct(options, "options");
+    model::GenerateRequest request;
+    request.settings = settings_of(sampler);
+    request.max_tokens = in.max_tokens;
+    if (in.num_stop_tokens) require(in.stop_tokens, "options.stop_tokens");
+    if (in.stop_tokens) {
+        request.stop_tokens.assign(in.stop_tokens, in.stop_tokens + in.num_stop_tokens);
+    } else {
+        for (const char* name : {"<|return|>", "<|call|>", "<|endoftext|>"})
+            if (const auto token = context->tokenizer->find_special(name)) request.stop_tokens.push_back(*token);
+    }
+    if (in.callback)
+        request.on_token = [call = in.callback, data = in.user_data](uint32_t token) { return call(data, token) != 0; };
+    return request;
 }
 
 }  // namespace
@@ -153,12 +173,19 @@ gptoss_status gptoss_context_sample(gptoss_context_t context, float temperature,
         request.settings.temperature = temperature;
         request.settings.seed = seed;
         request.max_tokens = max_tokens;
-        request.on_token = [&](uint32_t token) {
-            tokens_out[(*num_tokens_out)++] = token;
-            return false;
+        const size_t before = use->tokens().size();
+        uint64_t n = 0;
+        const auto store = [&] {
+            std::copy(use->tokens().begin() + static_cast<ptrdiff_t>(before), use->tokens().end(), tokens_out);
+            *num_tokens_out = n;
         };
-        uint64_t n;
-        use->generate(request, &n);
+        try {
+            use->generate(request, &n);
+        } catch (...) {
+            store();
+            throw;
+        }
+        store();
     });
 }
 
@@ -170,23 +197,56 @@ gptoss_status gptoss_context_generate(gptoss_context_t context, gptoss_sampler_t
     uint64_t n = 0;
     const gptoss_status status = guard([&] {
         const Use use(context);
-        const gptoss_generate_options in = read_struct(options, "options");
-        model::GenerateRequest request;
-        request.settings = settings_of(sampler);
-        request.max_tokens = in.max_tokens;
-        if (in.num_stop_tokens) require(in.stop_tokens, "options.stop_tokens");
-        if (in.stop_tokens) {
-            request.stop_tokens.assign(in.stop_tokens, in.stop_tokens + in.num_stop_tokens);
-        } else {
-            for (const char* name : {"<|return|>", "<|call|>", "<|endoftext|>"})
-                if (const auto token = context->tokenizer->find_special(name)) request.stop_tokens.push_back(*token);
-        }
-        if (in.callback) request.on_token = [&](uint32_t token) { return in.callback(in.user_data, token) != 0; };
+        const model::GenerateRequest request = request_of(context, sampler, options);
         const model::StopReason reason = use->generate(request, &n);
         if (stop_reason_out) *stop_reason_out = static_cast<gptoss_stop_reason>(reason);
     });
     if (num_tokens_out) *num_tokens_out = n;
     return status;
+}
+
+gptoss_status gptoss_generate_together(gptoss_generation* generations, size_t num_generations) {
+    gptoss_status status = gptoss_status_success;
+    const gptoss_status refused = guard([&] {
+        if (num_generations == 0) return;
+        require(generations, "generations");
+        const size_t size = generations->struct_size;
+        const auto at = [&](size_t i) {
+            return reinterpret_cast<gptoss_generation*>(reinterpret_cast<char*>(generations) + i * size);
+        };
+        std::vector<gptoss_context_t> contexts;
+        for (size_t i = 0; i < num_generations; i++) {
+            const std::string name = "generations[" + std::to_string(i) + "]";
+            if (size < sizeof(gptoss_generation) || at(i)->struct_size != size)
+                throw Error(Status::InvalidArgument, name + ".struct_size is " + std::to_string(at(i)->struct_size) +
+                                                         ": set it to sizeof of the struct in all of them");
+            require(at(i)->context, (name + ".context").c_str());
+            if (std::find(contexts.begin(), contexts.end(), at(i)->context) != contexts.end())
+                throw Error(Status::InvalidArgument, name + ".context is the context of another one as well");
+            if (&at(i)->context->sequence.model() != &at(0)->context->sequence.model())
+                throw Error(Status::InvalidArgument, name + ".context is of another model than generations[0].context");
+            contexts.push_back(at(i)->context);
+        }
+        std::deque<Use> uses;
+        std::vector<model::GenerateRequest> requests;
+        std::vector<model::Generation> all;
+        for (size_t i = 0; i < num_generations; i++) {
+            uses.emplace_back(contexts[i]);
+            requests.push_back(request_of(contexts[i], at(i)->sampler, at(i)->options));
+        }
+        for (size_t i = 0; i < num_generations; i++) all.push_back({&contexts[i]->sequence, &requests[i]});
+        generate_together(all);
+        for (size_t i = num_generations; i-- > 0;) {
+            const auto outcome = guard([&] {
+                if (all[i].error) std::rethrow_exception(all[i].error);
+            });
+            if (outcome != gptoss_status_success) status = outcome;
+            at(i)->num_tokens = all[i].n_tokens;
+            at(i)->stop_reason = static_cast<gptoss_stop_reason>(all[i].reason);
+            at(i)->status = outcome;
+        }
+    });
+    return refused != gptoss_status_success ? refused : status;
 }
 
 gptoss_status gptoss_context_cancel(gptoss_context_t context) {

@@ -275,15 +275,7 @@ void Engine::start(Job& job) {
         const auto [mine, cached] =
             std::mismatch(s.tokens_.begin(), s.tokens_.end(), s.computed_.begin(), s.computed_.end());
         auto same = static_cast<uint32_t>(mine - s.tokens_.begin());
-        if (job.request && job.request->settings.penalizes()) {
-            const uint64_t bytes = Sampler::counts_bytes(network_.config);
-            job.counts = pool_.take(bytes, "token counts");
-            vk::Buffer staging(network_.device, bytes, vk::Memory::Upload, "token counts");
-            count_tokens({staging.as<uint32_t>(), bytes / 4}, s.tokens_, s.answer_start_);
-            pool_.copy([&](vk::Commands& commands) {
-                commands.copy(staging, 0, job.counts->buffer(), job.counts->offset(), bytes);
-            });
-        }
+        if (job.request) job.counts = counts_of(s, job.request->settings);
         job.end = end_of_prompt;
         job.token = s.tokens_.back();
         job.position = end_of_prompt - 1;
@@ -501,7 +493,8 @@ std::vector<vk::KernelTime> Engine::profile(Sequence& s, uint32_t n, const Sampl
         }
         const Activations& a = workspace_->activations;
         const Piece piece = take(end - n, n);
-        const Sampler::Row row{settings, 0};
+        const Page counts = counts_of(s, settings);
+        const Sampler::Row row{settings, counts ? counts->address() : 0};
         vk::Commands commands(network_.device, network_.pipelines);
         commands.enable_profile();
         rows_.clear();
@@ -667,6 +660,17 @@ uint32_t Engine::table_of(vk::Commands& commands, const KvPages& pages) {
     }
     table_turns_[static_cast<size_t>(at)] = turn_;
     return static_cast<uint32_t>(at);
+}
+
+// How often the sequence has each token, if the settings ask for it; else NULL.
+Page Engine::counts_of(const Sequence& sequence, const SamplerSettings& settings) {
+    if (!settings.penalizes()) return nullptr;
+    const uint64_t bytes = Sampler::counts_bytes(network_.config);
+    Page counts = pool_.take(bytes, "token counts");
+    const vk::Buffer staging(network_.device, bytes, vk::Memory::Upload, "token counts");
+    count_tokens({staging.as<uint32_t>(), bytes / 4}, sequence.tokens_, sequence.answer_start_);
+    pool_.copy([&](vk::Commands& commands) { commands.copy(staging, 0, counts->buffer(), counts->offset(), bytes); });
+    return counts;
 }
 
 Sampler::Row Engine::sampler_row(const Job& job) const {

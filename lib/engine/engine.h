@@ -134,6 +134,7 @@ class Engine {
     uint32_t go_back(Sequence& sequence, uint32_t position);
     void set_room(uint32_t max_batch, uint32_t max_rows);
     uint32_t table_of(vk::Commands& commands, const KvPages& pages);
+    Page counts_of(const Sequence& sequence, const SamplerSettings& settings);
     Sampler::Row sampler_row(const Job& job) const;
     void record_expert_counts(vk::Commands& commands, uint32_t index) const;
     void hand_in_expert_counts(uint32_t index) const;

@@ -102,6 +102,18 @@ class GenerateOptionsStruct(ctypes.Structure):
     ]
 
 
+class GenerationStruct(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("context", c_void_p),
+        ("sampler", c_void_p),
+        ("options", POINTER(GenerateOptionsStruct)),
+        ("num_tokens", c_size_t),
+        ("stop_reason", c_int),
+        ("status", c_int),
+    ]
+
+
 class ContextStatsStruct(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -128,6 +140,7 @@ STRUCTS = {
     "gptoss_model_info": ModelInfoStruct,
     "gptoss_memory_estimate": MemoryEstimateStruct,
     "gptoss_generate_options": GenerateOptionsStruct,
+    "gptoss_generation": GenerationStruct,
     "gptoss_context_stats": ContextStatsStruct,
     "gptoss_kernel_time": KernelTimeStruct,
 }
@@ -177,6 +190,7 @@ STATUS_FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "gptoss_context_get_logits": (c_void_p, POINTER(c_float), c_size_t, _size_out),
     "gptoss_context_sample": (c_void_p, c_float, c_uint64, c_size_t, _u32_out, _size_out),
     "gptoss_context_generate": (c_void_p, c_void_p, POINTER(GenerateOptionsStruct), _size_out, POINTER(c_int)),
+    "gptoss_generate_together": (POINTER(GenerationStruct), c_size_t),
     "gptoss_context_cancel": (c_void_p,),
     "gptoss_context_clear_cancel": (c_void_p,),
     "gptoss_context_fork": (c_void_p, _handle_out),

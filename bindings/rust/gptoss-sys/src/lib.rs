@@ -220,6 +220,15 @@ structs! {
         callback: gptoss_token_callback_t,
         user_data: *mut c_void,
     }
+    gptoss_generation {
+        struct_size: usize,
+        context: gptoss_context_t,
+        sampler: gptoss_sampler_t,
+        options: *const gptoss_generate_options,
+        num_tokens: usize,
+        stop_reason: gptoss_stop_reason,
+        status: gptoss_status,
+    }
 }
 
 functions! {
@@ -265,6 +274,7 @@ functions! {
     fn gptoss_context_get_logits(context: gptoss_context_t, logits_out: *mut f32, max_logits: usize, num_logits_out: *mut usize) -> gptoss_status;
     fn gptoss_context_sample(context: gptoss_context_t, temperature: f32, seed: u64, max_tokens: usize, tokens_out: *mut u32, num_tokens_out: *mut usize) -> gptoss_status;
     fn gptoss_context_generate(context: gptoss_context_t, sampler: gptoss_sampler_t, options: *const gptoss_generate_options, num_tokens_out: *mut usize, stop_reason_out: *mut gptoss_stop_reason) -> gptoss_status;
+    fn gptoss_generate_together(generations: *mut gptoss_generation, num_generations: usize) -> gptoss_status;
     fn gptoss_context_cancel(context: gptoss_context_t) -> gptoss_status;
     fn gptoss_context_clear_cancel(context: gptoss_context_t) -> gptoss_status;
     fn gptoss_context_fork(context: gptoss_context_t, context_out: *mut gptoss_context_t) -> gptoss_status;

@@ -1,0 +1,225 @@
+// Many sequences at once: each gets the tokens that it gets alone.
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <atomic>
+#include <thread>
+
+#include "base/error.h"
+#include "support.h"
+
+using namespace gptoss;
+using namespace gptoss::test;
+
+namespace {
+
+using Tokens = std::vector<uint32_t>;
+
+// A prompt, and how it is answered: greedy, sampled, with filters and with penalties in turn.
+struct Request {
+    explicit Request(uint32_t i) : prompt(random_tokens(1 + i * 7 % 90, 96, 100 + i)) {
+        generate.max_tokens = 6 + i % 5;
+        generate.settings.seed = i;
+        if (i % 4 == 0) generate.settings.temperature = 0;
+        if (i % 4 == 2) generate.settings.top_p = 0.8f, generate.settings.top_k = 20;
+        if (i % 4 == 3) generate.settings.presence = 0.7f, generate.settings.repetition = 1.2f;
+    }
+    Tokens prompt;
+    model::GenerateRequest generate;
+};
+
+Tokens alone(const Request& request) {
+    model::Sequence sequence(small_model(), 300, 32);
+    sequence.append(request.prompt);
+    uint64_t n = 0;
+    sequence.generate(request.generate, &n);
+    return sequence.tokens();
+}
+
+// Sequences with their prompts, and what they are to become.
+struct Company {
+    explicit Company(uint32_t n) {
+        for (uint32_t i = 0; i < n; i++) {
+            requests.emplace_back(i);
+            expected.push_back(alone(requests.back()));
+            sequences.push_back(std::make_unique<model::Sequence>(small_model(), 300, 32));
+            sequences.back()->append(requests.back().prompt);
+        }
+    }
+    std::vector<model::Generation> generations() const {
+        std::vector<model::Generation> all;
+        for (size_t i = 0; i < requests.size(); i++) all.push_back({sequences[i].get(), &requests[i].generate});
+        return all;
+    }
+    void check() const {
+        if (!exact(*small_model())) return;
+        for (size_t i = 0; i < requests.size(); i++) {
+            CAPTURE(i);
+            CHECK(sequences[i]->tokens() == expected[i]);
+        }
+    }
+    std::vector<Request> requests;
+    std::vector<Tokens> expected;
+    std::vector<std::unique_ptr<model::Sequence>> sequences;
+};
+
+}  // namespace
+
+TEST_CASE("engine: any number of sequences at once, each as alone") {
+    for (const uint32_t n : {1, 2, 3, 4, 6, 8, 9, 12, 16, 32, 40}) {  // 40 are more than one step takes
+        CAPTURE(n);
+        Company company(n);
+        std::vector<model::Generation> all = company.generations();
+        generate_together(all);
+        for (const model::Generation& g : all) {
+            CHECK(!g.error);
+            CHECK(g.n_tokens == g.request->max_tokens);
+            CHECK(g.reason == model::StopReason::MaxTokens);
+        }
+        company.check();
+    }
+}
+
+TEST_CASE("engine: one thread a sequence, some with callbacks") {
+    Company company(12);
+    std::vector<std::thread> threads;
+    std::atomic<int> wrong_threads{0};
+    for (size_t i = 0; i < 12; i++)
+        threads.emplace_back([&, i] {
+            model::GenerateRequest request = company.requests[i].generate;
+            const auto me = std::this_thread::get_id();
+            if (i % 2)
+                request.on_token = [&, me](uint32_t) {
+                    wrong_threads += std::this_thread::get_id() != me;
+                    return false;
+                };
+            // in calls of one token too
+            const uint64_t total = request.max_tokens;
+            if (i % 3 == 0 && !request.settings.penalizes()) request.max_tokens = 1;
+            for (uint64_t done = 0, n = 0; done < total; done += n) company.sequences[i]->generate(request, &n);
+        });
+    for (std::thread& thread : threads) thread.join();
+    CHECK(wrong_threads == 0);
+    company.check();
+}
+
+TEST_CASE("engine: a short prompt does not wait for a long one") {
+    constexpr uint32_t kChunk = 64;
+    const auto& model = small_model();
+    model::Sequence slow(model, 0, kChunk), quick(model, 0, kChunk);
+    slow.append(random_tokens(40 * kChunk, 96, 5));
+    quick.append(random_tokens(10, 96, 6));
+    uint64_t computed = UINT64_MAX;  // of the long one, when the short one has its first token
+    model::GenerateRequest one{.max_tokens = 1}, first{.max_tokens = 1};
+    first.on_token = [&](uint32_t) {
+        computed = slow.stats().prompt_tokens_computed;
+        return false;
+    };
+    model::Generation all[] = {{&slow, &one}, {&quick, &first}};
+    generate_together(all);
+    CHECK(computed <= 3 * kChunk);
+    check_same(*model, logits_of(slow), fresh_logits(model, slow.tokens()));
+    check_same(*model, logits_of(quick), fresh_logits(model, quick.tokens()));
+}
+
+TEST_CASE("engine: a sequence that fails, stops or is cancelled leaves the others alone") {
+    Company company(6);
+    company.sequences[1]->truncate(0);  // nothing to answer
+    company.requests[2].generate.on_token = [&](uint32_t) -> bool { throw std::runtime_error("the callback's own"); };
+    company.requests[3].generate.on_token = [&](uint32_t) {
+        company.sequences[4]->cancel();
+        return true;
+    };
+    std::vector<model::Generation> all = company.generations();
+    generate_together(all);
+    const auto status_of = [&](const model::Generation& g) {
+        try {
+            if (g.error) std::rethrow_exception(g.error);
+        } catch (const Error& e) {
+            return e.status();
+        } catch (const std::runtime_error&) {
+            return Status::InternalError;
+        }
+        return Status::Success;
+    };
+    CHECK(status_of(all[0]) == Status::Success);
+    CHECK(status_of(all[1]) == Status::InvalidState);
+    CHECK(status_of(all[2]) == Status::InternalError);
+    CHECK(all[2].n_tokens == 1);
+    CHECK(status_of(all[3]) == Status::Success);
+    CHECK(all[3].reason == model::StopReason::Callback);
+    CHECK(status_of(all[4]) == Status::Cancelled);
+    CHECK(all[5].n_tokens == all[5].request->max_tokens);
+    if (exact(*small_model()))
+        for (const size_t i : {0, 5}) CHECK(company.sequences[i]->tokens() == company.expected[i]);
+    // and they go on
+    for (const size_t i : {2, 3, 4})
+        check_same(*small_model(), logits_of(*company.sequences[i]),
+                   fresh_logits(small_model(), company.sequences[i]->tokens()));
+}
+
+TEST_CASE("engine: forks of one prompt decode together and share its pages") {
+    const auto& model = small_model();
+    const auto prompt = random_tokens(600, 96, 9);
+    model::Sequence first(model, 0, 64);
+    first.append(prompt);
+    first.process();
+    std::vector<std::unique_ptr<model::Sequence>> forks;
+    std::vector<model::GenerateRequest> requests(5);
+    std::vector<model::Generation> all;
+    for (size_t i = 0; i < requests.size(); i++) {
+        forks.push_back(std::make_unique<model::Sequence>(first));
+        requests[i].max_tokens = 8;
+        requests[i].settings.seed = i;
+        all.push_back({forks[i].get(), &requests[i]});
+    }
+    generate_together(all);
+    for (size_t i = 0; i < requests.size(); i++) {
+        CHECK(!all[i].error);
+        model::Sequence fresh(model, 0, 64);
+        fresh.append(prompt);
+        uint64_t n = 0;
+        fresh.generate(requests[i], &n);
+        if (exact(*model)) CHECK(forks[i]->tokens() == fresh.tokens());
+    }
+}
+
+TEST_CASE("engine: an empty sequence takes no device memory; a thousand of them work") {
+    const auto& model = small_model();
+    model::Sequence first(model, 0, 0);
+    const uint64_t before = model->device.allocated();
+    std::vector<std::unique_ptr<model::Sequence>> many;
+    for (uint32_t i = 0; i < 1000; i++) many.push_back(std::make_unique<model::Sequence>(model, 100, 16));
+    CHECK(model->device.allocated() == before);
+    static int allocations;
+    static PFN_vkAllocateMemory allocate;
+    auto& vk = const_cast<VolkDeviceTable&>(model->device.vk);
+    allocations = 0;
+    allocate = std::exchange(vk.vkAllocateMemory, [](VkDevice device, const VkMemoryAllocateInfo* info,
+                                                     const VkAllocationCallbacks* callbacks, VkDeviceMemory* memory) {
+        allocations++;
+        return allocate(device, info, callbacks, memory);
+    });
+    std::vector<model::GenerateRequest> requests(1000);
+    std::vector<model::Generation> all;
+    for (uint32_t i = 0; i < 1000; i++) {
+        many[i]->append(random_tokens(3, 96, i));
+        requests[i].max_tokens = 2;
+        requests[i].settings.temperature = 0;
+        all.push_back({many[i].get(), &requests[i]});
+    }
+    generate_together(all);
+    vk.vkAllocateMemory = allocate;
+    CHECK(allocations < 1000);  // a driver may stop at 4,096
+    for (const uint32_t i : {0u, 499u, 999u}) {
+        CHECK(!all[i].error);
+        model::Sequence solo(model, 100, 16);
+        solo.append(random_tokens(3, 96, i));
+        uint64_t n = 0;
+        solo.generate(requests[i], &n);
+        if (exact(*model)) CHECK(many[i]->tokens() == solo.tokens());
+    }
+    many.clear();
+    all.clear();
+    CHECK(model->device.allocated() <= before + (1 << 20));  // steps of more rows may have made the workspace grow
+}
