@@ -43,7 +43,7 @@
 
 /* The version of this header; gptoss_version() gives that of the library. */
 #define GPTOSS_VERSION_MAJOR 0
-#define GPTOSS_VERSION_MINOR 1
+#define GPTOSS_VERSION_MINOR 2
 #define GPTOSS_VERSION_PATCH 0
 
 #ifndef GPTOSS_ABI
@@ -131,6 +131,11 @@ struct gptoss_device_info {
     uint32_t supported;           /* 1 if gpt-oss can run on it */
     uint32_t subgroup_size;
     uint64_t max_allocation_size; /* largest single allocation, bytes */
+    /*
+     * The device's UUID as 8-4-4-4-12 hexadecimal digits, lower case: the same in every process and after a restart,
+     * where indices may change. "" if the driver has none to tell. Since 0.2.
+     */
+    char uuid[40];
 };
 
 /*
@@ -174,7 +179,7 @@ typedef int (*gptoss_progress_callback_t)(void* user_data, uint64_t bytes_done, 
 
 struct gptoss_model_options {
     size_t struct_size;
-    const char* device; /* an index ("0") or a part of a name ("RTX"); NULL: the most capable device */
+    const char* device; /* an index ("0"), a UUID or a part of a name ("RTX"); NULL: the most capable device */
     enum gptoss_weight_type weights;
     enum gptoss_kv_type kv;
     enum gptoss_kernel_tier tier;

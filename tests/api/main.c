@@ -37,6 +37,8 @@ void check_status(enum gptoss_status expected, enum gptoss_status got, const cha
            gptoss_status_string(got), message, gptoss_status_string(expected), names);
 }
 
+int num_failed_checks(void) { return failed_checks; }
+
 void run_alone(const char* name, const char* variable, const char* value) {
     char whole[100];
     fflush(stdout);
