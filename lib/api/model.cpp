@@ -1,6 +1,7 @@
 #include "api/model.h"
 
 #include "api/tokenizer.h"
+#include "base/utf8.h"
 #include "engine/memory.h"
 
 using namespace gptoss;
@@ -60,7 +61,7 @@ model::ModelOptions read_options(const gptoss_model_options* given) {
         };
     if (in.log)
         out.log = [call = in.log, data = in.log_user_data](int level, const std::string& message) {
-            call_back(call, data, static_cast<gptoss_log_level>(level), message.c_str());
+            call_back(call, data, static_cast<gptoss_log_level>(level), printable_line(message).c_str());
         };
     if (in.cache_directory) out.cache_directory = in.cache_directory;
     return out;

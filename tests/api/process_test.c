@@ -283,8 +283,7 @@ TEST_ALONE(caching_under_limits) {
     CHECK_OK(created);
 
     umask(0);
-    CHECK(rmdir(nested) == 0); /* made, and empty */
-    CHECK(rmdir(temporary("cache")) == 0);
+    CHECK(access(nested, F_OK) != 0);
     CHECK_OK(gptoss_model_create(golden("tiny"), &options, &model));
     CHECK_OK(gptoss_model_release(model));
     CHECK(is_private_directory(temporary("cache")) && is_private_directory(nested));
@@ -300,11 +299,17 @@ static void* load_on_a_small_stack(void* nothing) {
     return NULL;
 }
 
+#if defined(__SANITIZE_ADDRESS__) /* with larger frames */
+enum { SMALL_STACK = 4 << 20 };
+#else
+enum { SMALL_STACK = 512 << 10 };
+#endif
+
 TEST(a_thread_with_a_small_stack) {
     pthread_attr_t attributes;
     pthread_t thread;
     pthread_attr_init(&attributes);
-    CHECK(pthread_attr_setstacksize(&attributes, 256 << 10) == 0);
+    CHECK(pthread_attr_setstacksize(&attributes, SMALL_STACK) == 0);
     CHECK(pthread_create(&thread, &attributes, load_on_a_small_stack, NULL) == 0);
     CHECK(pthread_join(thread, NULL) == 0);
     pthread_attr_destroy(&attributes);

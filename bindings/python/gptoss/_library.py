@@ -30,6 +30,7 @@ class DeviceInfoStruct(ctypes.Structure):
         ("supported", c_uint32),
         ("subgroup_size", c_uint32),
         ("max_allocation_size", c_uint64),
+        ("uuid", c_char * 40),
     ]
 
 

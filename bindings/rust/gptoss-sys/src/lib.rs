@@ -148,6 +148,7 @@ structs! {
         supported: u32,
         subgroup_size: u32,
         max_allocation_size: u64,
+        uuid: [c_char; 40],
     }
     gptoss_model_options {
         struct_size: usize,
