@@ -1,7 +1,6 @@
 #include "base/cache.h"
 
 #include <fcntl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/file_size_signal.h"
 #include "base/hash.h"
 
 namespace gptoss {
@@ -58,12 +58,6 @@ void make_private_directories(const fs::path& directory) {
     if (directory.empty() || fs::exists(directory, ignored)) return;
     make_private_directories(directory.parent_path());
     ::mkdir(directory.c_str(), 0700);
-}
-
-// A file past the limit of the process is a signal that ends it.
-bool may_write(size_t size) {
-    rlimit limit{};
-    return ::getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || size <= limit.rlim_cur;
 }
 
 constexpr char kPart[] = ".part";
@@ -129,7 +123,7 @@ std::optional<std::string> Cache::read(std::string_view key) const {
 
 void Cache::write(std::string_view key, std::string_view value) const {
     const std::string entry = make_cache_entry(key, value);
-    if (directory_.empty() || entry.size() > kMaxFile || !may_write(entry.size())) return;
+    if (directory_.empty() || entry.size() > kMaxFile) return;
     make_private_directories(directory_);
     remove_old_parts(directory_);
     // Beside its place under a name that nobody else uses, then moved there at once: readers see the old file or the
@@ -137,6 +131,7 @@ void Cache::write(std::string_view key, std::string_view value) const {
     static std::atomic<unsigned> counter{0};
     const std::string path = path_of(key);
     const std::string part = path + "." + std::to_string(::getpid()) + "-" + std::to_string(counter++) + kPart;
+    const NoFileSizeSignal none;
     const int file = ::open(part.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (file < 0) return;
     const bool written = write_all(file, entry);

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <span>
 
+#include "base/file_size_signal.h"
 #include "base/process.h"
 
 namespace gptoss::vk {
@@ -374,6 +375,7 @@ void query_memory(DeviceInfo& device) {
 }
 
 std::vector<DeviceInfo> enumerate_devices(bool memory) {
+    const NoFileSizeSignal none;  // drivers open caches of their own
     const std::shared_ptr<const void> instance = use_instance();
     if (!instance) return {};
     const auto handles = list_of<VkPhysicalDevice>(
@@ -403,6 +405,7 @@ DeviceInfo choose_device(const char* wanted) {
 }
 
 Device::Device(const DeviceInfo& info) : info_(info) {
+    const NoFileSizeSignal none;  // drivers open caches of their own
     const float priority = 1;
     VkDeviceQueueCreateInfo queue{VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO};
     queue.queueFamilyIndex = info.queue_family;

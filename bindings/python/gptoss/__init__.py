@@ -31,7 +31,7 @@ from .generation import Generation
 from .model import DeviceInfo, MemoryEstimate, Model, ModelInfo, Tokenizer, devices, measure_bandwidth
 from .sampler import Sampler
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "CancelledError",

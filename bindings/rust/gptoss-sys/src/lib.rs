@@ -51,7 +51,7 @@ macro_rules! handles {
 }
 
 pub const GPTOSS_VERSION_MAJOR: u32 = 0;
-pub const GPTOSS_VERSION_MINOR: u32 = 1;
+pub const GPTOSS_VERSION_MINOR: u32 = 2;
 
 handles! {
     gptoss_model_t = gptoss_model;
