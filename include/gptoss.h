@@ -28,7 +28,8 @@
  *
  * Options. An options struct begins with struct_size, which the caller sets to sizeof of the struct it was compiled
  * with; a zero field means the default, and NULL in place of the struct means all defaults. Structs grow only at
- * their end; a struct_size smaller than the struct's in its first version is invalid_argument. Structs that a call fills in follow the same rule, but for gptoss_kernel_time, which never grows.
+ * their end; a struct_size smaller than the struct's in its first version is invalid_argument. Structs that a call
+ * fills in follow the same rule, but for gptoss_kernel_time, which never grows.
  *
  * Versions. Enum values and function signatures never change within a major version; new ones may be added at the
  * end. A program compiled for version x.y runs with every x.z where z >= y.
@@ -37,9 +38,9 @@
  *
  * Threads and Process.
  *
- * - Releasing. A running call holds what it uses: a callback, or another thread, may release the context that generates,
- *   its model or its sampler, and the handle goes when the call ends. A call must not begin on a handle whose last
- *   reference another thread may be dropping: give each thread a reference of its own.
+ * - Releasing. A running call holds what it uses: a callback, or another thread, may release the context that
+ * generates, its model or its sampler, and the handle goes when the call ends. A call must not begin on a handle whose
+ * last reference another thread may be dropping: give each thread a reference of its own.
  * - Callbacks run on a thread that is within a call and should be quick, since the call waits for them. They may call
  *   any function; one that does not fit what their context does gives invalid_state. They must return: a longjmp, a C++
  *   exception or pthread_exit out of a callback leaves the context busy for good, and its memory is never freed.
@@ -48,13 +49,14 @@
  *   so that the child's destructors and exit() are safe. Tokenizers, samplers, parsers and gptoss_harmony_render work
  *   there. A child that was forked before the first handle or after the last was released may load models itself. A
  *   callback may fork only to exec.
- * - Floating point. Calls compute in the default environment, whatever the caller's: rounding, flush-to-zero as programs
- *   built with -ffast-math set it, unmasked exceptions. Callbacks get the caller's, and it is back when the call returns.
+ * - Floating point. Calls compute in the default environment, whatever the caller's: rounding, flush-to-zero as
+ * programs built with -ffast-math set it, unmasked exceptions. Callbacks get the caller's, and it is back when the call
+ * returns.
  * - Signals. The library installs no handler, changes no signal's action and raises none: no SIGPIPE, no SIGFPE, no
  *   SIGXFSZ at a file size limit. Interrupted system calls go on. None of its functions may be called from a handler:
  *   set a flag there that a callback looks at.
- * - Threads of its own. A model's loading uses up to four, which end with the call. The Vulkan driver has its own, which
- *   end with the last handle of the process: after the last release none is left. Libraries that were loaded stay
+ * - Threads of its own. A model's loading uses up to four, which end with the call. The Vulkan driver has its own,
+ * which end with the last handle of the process: after the last release none is left. Libraries that were loaded stay
  *   loaded, this one too, after dlclose.
  * - Stacks. A calling thread needs 512 KB of stack; the driver's compiler takes the most of it.
  * - The end. At exit() or the return of main handles may still be alive, and may be released in static destructors and
@@ -406,9 +408,9 @@ GPTOSS_ABI enum gptoss_status gptoss_context_get_tokens(gptoss_context_t context
 
 /*
  * Tokenizes text and appends it; num_tokens_out (may be NULL) gets the tokens appended.
- * Warning: "<|start|>", "<|end|>" and the like in the text become special tokens, so that whoever wrote the text can end
- * a turn and begin another in any role. Never append text of a user, a file or a tool by it: make the conversation with
- * gptoss_harmony_render, or encode the text with gptoss_tokenizer_encode, allow_special 0, and append the tokens.
+ * Warning: "<|start|>", "<|end|>" and the like in the text become special tokens, so that whoever wrote the text can
+ * end a turn and begin another in any role. Never append text of a user, a file or a tool by it: make the conversation
+ * with gptoss_harmony_render, or encode the text with gptoss_tokenizer_encode, allow_special 0, and append the tokens.
  * Error: context_overflow, and nothing is appended.
  */
 GPTOSS_ABI enum gptoss_status gptoss_context_append_chars(gptoss_context_t context, const char* text,
