@@ -24,16 +24,46 @@
  * Threads. Models, tokenizers and devices may be used from any number of threads at once; contexts, samplers and
  * parsers by one thread at a time, except gptoss_context_cancel and _clear_cancel, which any thread may call. Different
  * contexts of one model may run on different threads, forks too. A call on a context or a parser that another thread's
- * call is using fails with invalid_state.
+ * call is using fails with invalid_state. More below, under Threads and Process.
  *
  * Options. An options struct begins with struct_size, which the caller sets to sizeof of the struct it was compiled
  * with; a zero field means the default, and NULL in place of the struct means all defaults. Structs grow only at
- * their end. Structs that a call fills in follow the same rule, but for gptoss_kernel_time, which never grows.
+ * their end; a struct_size smaller than the struct's in its first version is invalid_argument. Structs that a call
+ * fills in follow the same rule, but for gptoss_kernel_time, which never grows.
  *
  * Versions. Enum values and function signatures never change within a major version; new ones may be added at the
  * end. A program compiled for version x.y runs with every x.z where z >= y.
  *
  * The core of the interface is source compatible with the C interface of OpenAI's own Metal implementation.
+ *
+ * Threads and Process.
+ *
+ * - Releasing. A running call holds what it uses: a callback, or another thread, may release the context that
+ * generates, its model or its sampler, and the handle goes when the call ends. A call must not begin on a handle whose
+ * last reference another thread may be dropping: give each thread a reference of its own.
+ * - Callbacks run on a thread that is within a call and should be quick, since the call waits for them. They may call
+ *   any function; one that does not fit what their context does gives invalid_state. They must return: a longjmp, a C++
+ *   exception or pthread_exit out of a callback leaves the context busy for good, and its memory is never freed.
+ * - Forks. A device does not survive fork(). In a child that was forked while the parent had any device, model or
+ *   context, every call that needs a device fails with invalid_state, and releasing a model or a context does nothing,
+ *   so that the child's destructors and exit() are safe. Tokenizers, samplers, parsers and gptoss_harmony_render work
+ *   there. A child that was forked before the first handle or after the last was released may load models itself. A
+ *   callback may fork only to exec.
+ * - Floating point. Calls compute in the default environment, whatever the caller's: rounding, flush-to-zero as
+ * programs built with -ffast-math set it, unmasked exceptions. Callbacks get the caller's, and it is back when the call
+ * returns.
+ * - Signals. The library installs no handler, changes no signal's action and raises none: no SIGPIPE, no SIGFPE, no
+ *   SIGXFSZ at a file size limit. Interrupted system calls go on. None of its functions may be called from a handler:
+ *   set a flag there that a callback looks at.
+ * - Threads of its own. A model's loading uses up to four, which end with the call. The Vulkan driver has its own,
+ * which end with the last handle of the process: after the last release none is left. Libraries that were loaded stay
+ *   loaded, this one too, after dlclose.
+ * - Stacks. A calling thread needs 512 KB of stack; the driver's compiler takes the most of it.
+ * - The end. At exit() or the return of main handles may still be alive, and may be released in static destructors and
+ *   atexit handlers, as long as no other thread is in a call by then.
+ * - The library keeps no other state for the process, reads only the environment variables that name the user's cache
+ *   directory, and prints nothing. It writes to the cache directory only, where folders that it makes are the user's
+ *   alone.
  */
 #ifndef GPTOSS_H
 #define GPTOSS_H
@@ -94,7 +124,10 @@ enum gptoss_log_level {
     gptoss_log_level_info = 3,
 };
 
-/* Receives one line without its newline. May be called from any thread that uses the model. */
+/*
+ * Receives one line without its newline; control characters and what is not UTF-8 in it are U+FFFD. May be called from
+ * any thread that uses the model.
+ */
 typedef void (*gptoss_log_callback_t)(void* user_data, enum gptoss_log_level level, const char* message);
 
 /* ---------------------------------------------------------------------------------------------------------- devices */
@@ -131,6 +164,11 @@ struct gptoss_device_info {
     uint32_t supported;           /* 1 if gpt-oss can run on it */
     uint32_t subgroup_size;
     uint64_t max_allocation_size; /* largest single allocation, bytes */
+    /*
+     * The device's UUID as 8-4-4-4-12 hexadecimal digits, lower case: the same in every process and after a restart,
+     * where indices may change. "" if the driver has none to tell. Since 0.2.
+     */
+    char uuid[40];
 };
 
 /*
@@ -174,7 +212,7 @@ typedef int (*gptoss_progress_callback_t)(void* user_data, uint64_t bytes_done, 
 
 struct gptoss_model_options {
     size_t struct_size;
-    const char* device; /* an index ("0") or a part of a name ("RTX"); NULL: the most capable device */
+    const char* device; /* an index ("0"), a UUID or a part of a name ("RTX"); NULL: the most capable device */
     enum gptoss_weight_type weights;
     enum gptoss_kv_type kv;
     enum gptoss_kernel_tier tier;
@@ -371,7 +409,10 @@ GPTOSS_ABI enum gptoss_status gptoss_context_get_tokens(gptoss_context_t context
                                                         size_t max_tokens, size_t* num_tokens_out);
 
 /*
- * Tokenizes text, special tokens included, and appends it; num_tokens_out (may be NULL) gets the tokens appended.
+ * Tokenizes text and appends it; num_tokens_out (may be NULL) gets the tokens appended.
+ * Warning: "<|start|>", "<|end|>" and the like in the text become special tokens, so that whoever wrote the text can
+ * end a turn and begin another in any role. Never append text of a user, a file or a tool by it: make the conversation
+ * with gptoss_harmony_render, or encode the text with gptoss_tokenizer_encode, allow_special 0, and append the tokens.
  * Error: context_overflow, and nothing is appended.
  */
 GPTOSS_ABI enum gptoss_status gptoss_context_append_chars(gptoss_context_t context, const char* text,

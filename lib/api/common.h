@@ -5,12 +5,15 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstring>
 #include <string>
 #include <thread>
 #include <type_traits>
 
 #include "base/error.h"
+#include "base/floating_point.h"
+#include "base/process.h"
 
 namespace gptoss::api {
 
@@ -22,15 +25,23 @@ gptoss_status fail(gptoss_status status, const char* message) noexcept;
 // The status and message of the exception in flight.
 gptoss_status fail_with_current_exception() noexcept;
 
-// Runs f; whatever it throws becomes a status.
+// Runs f in the default floating-point environment; whatever it throws becomes a status.
 template <typename F>
 gptoss_status guard(F&& f) noexcept {
+    const DefaultFloatingPoint ours;
     try {
         f();
         return gptoss_status_success;
     } catch (...) {
         return fail_with_current_exception();
     }
+}
+
+// Runs a callback of the caller's, in the floating-point environment that the call came with.
+template <typename R, typename... P, typename... A>
+R call_back(R (*callback)(P...), A... arguments) {
+    const CallersFloatingPoint theirs;
+    return callback(arguments...);
 }
 
 // Throws InvalidArgument "<name> must not be NULL".
@@ -45,10 +56,12 @@ int enum_value(const E& given) {
     return value;
 }
 
-// A reference-counted handle: struct gptoss_x : Handle<gptoss_x>.
+// A reference-counted handle: struct gptoss_x : Handle<gptoss_x>. T::kOnDevice tells whether it needs an open device:
+// in a process that was forked after it was made, it cannot be used then, and releasing it does nothing.
 template <typename T>
 struct Handle {
     std::atomic<size_t> references{1};
+    const unsigned forks = fork_count();
 
     static gptoss_status retain(T* handle) noexcept {
         if (!handle) return fail(gptoss_status_invalid_argument, "the handle to retain must not be NULL");
@@ -56,9 +69,34 @@ struct Handle {
         return gptoss_status_success;
     }
     static gptoss_status release(T* handle) noexcept {
-        if (handle && handle->references.fetch_sub(1, std::memory_order_acq_rel) == 1) delete handle;
+        if (!handle || (T::kOnDevice && handle->forks != fork_count())) return gptoss_status_success;
+        if (handle->references.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+            const DefaultFloatingPoint ours;
+            delete handle;
+        }
         return gptoss_status_success;
     }
+};
+
+// A handle that a call uses: it lives until the call ends, also if a callback or another thread releases it meanwhile.
+template <typename T>
+class Held {
+  public:
+    // Throws InvalidArgument where handle is NULL, InvalidState where a fork took its device.
+    Held(T* handle, const char* name) : handle_(handle) {
+        require(handle, name);
+        if (T::kOnDevice && handle->forks != fork_count()) refuse_after_fork();
+        T::retain(handle);
+    }
+    ~Held() { T::release(handle_); }
+    Held(const Held&) = delete;
+    Held& operator=(const Held&) = delete;
+
+    T* operator->() const { return handle_; }
+    T& operator*() const { return *handle_; }
+
+  private:
+    T* const handle_;
 };
 
 // A call's turn on a handle that one thread at a time may use: a call that comes while another one runs is refused
@@ -93,17 +131,39 @@ class Turn {
     Owner* owner_;
 };
 
+// The size of a struct in the version that brought it, the padding at its end included; no caller has a smaller one.
+template <typename T>
+inline constexpr size_t kFirstSize = 0;
+#define FIRST_SIZE(type, last)                 \
+    template <>                                \
+    inline constexpr size_t kFirstSize<type> = \
+        (offsetof(type, last) + sizeof(type::last) + alignof(type) - 1) / alignof(type) * alignof(type)
+FIRST_SIZE(gptoss_device_info, max_allocation_size);
+FIRST_SIZE(gptoss_model_options, cache_directory);
+FIRST_SIZE(gptoss_model_info, num_variants_left_out);
+FIRST_SIZE(gptoss_memory_estimate, fits);
+FIRST_SIZE(gptoss_generate_options, user_data);
+FIRST_SIZE(gptoss_generation, status);
+FIRST_SIZE(gptoss_context_stats, step_barriers);
+#undef FIRST_SIZE
+
+// Throws InvalidArgument if no version of the struct was so small; name says where its struct_size stands.
+template <typename T>
+void check_struct_size(size_t size, const std::string& name) {
+    static_assert(kFirstSize<T> > 0 && std::is_trivially_copyable_v<T>);
+    if (size < kFirstSize<T>)
+        throw Error(Status::InvalidArgument, name + "struct_size is " + std::to_string(size) + ", less than the " +
+                                                 std::to_string(kFirstSize<T>) +
+                                                 " of the struct's first version: set it to sizeof of the struct");
+}
+
 // Copies a caller's options struct of any version: what its struct_size does not cover is zero.
 template <typename T>
 T read_struct(const T* from, const char* name) {
-    static_assert(std::is_trivially_copyable_v<T>);
     T out{};
     out.struct_size = sizeof(T);
     if (!from) return out;
-    if (from->struct_size < sizeof(size_t))
-        throw Error(Status::InvalidArgument, std::string(name) + ".struct_size is " +
-                                                 std::to_string(from->struct_size) +
-                                                 ": set it to sizeof of the struct");
+    check_struct_size<T>(from->struct_size, std::string(name) + ".");
     std::memcpy(&out, from, std::min(from->struct_size, sizeof(T)));
     out.struct_size = sizeof(T);
     return out;
@@ -112,15 +172,10 @@ T read_struct(const T* from, const char* name) {
 // Fills a caller's struct of any version: only what its struct_size covers is written.
 template <typename T>
 void write_struct(const T& value, T* to, const char* name) {
-    static_assert(std::is_trivially_copyable_v<T>);
     require(to, name);
-    size_t size = to->struct_size;
-    if (size < sizeof(size_t))
-        throw Error(Status::InvalidArgument, std::string(name) + "->struct_size is " + std::to_string(size) +
-                                                 ": set it to sizeof of the struct");
-    size = std::min(size, sizeof(T));
+    check_struct_size<T>(to->struct_size, std::string(name) + "->");
     std::memcpy(reinterpret_cast<char*>(to) + sizeof(size_t), reinterpret_cast<const char*>(&value) + sizeof(size_t),
-                size - sizeof(size_t));
+                std::min(to->struct_size, sizeof(T)) - sizeof(size_t));
 }
 
 }  // namespace gptoss::api

@@ -18,6 +18,8 @@ struct gptoss_context : Handle<gptoss_context> {
 
     gptoss_context(const gptoss_context& forked) : tokenizer(forked.tokenizer), sequence(forked.sequence) {}
 
+    static constexpr bool kOnDevice = true;
+
     const std::shared_ptr<const text::Tokenizer> tokenizer;
     model::Sequence sequence;
     Turn::Owner turn{};
@@ -27,22 +29,22 @@ static_assert(static_cast<int>(model::StopReason::ContextFull) == gptoss_stop_re
 
 namespace {
 
-// What a call does with its context, while no other does.
+// A context that a call uses, while no other does.
 class Use {
   public:
     explicit Use(gptoss_context_t handle, Turn::Kind kind = Turn::Kind::Changes)
-        : handle_((require(handle, "context"), handle)), turn_(handle->turn, kind) {}
+        : held_(handle, "context"), turn_(handle->turn, kind) {}
 
-    model::Sequence* operator->() const { return &handle_->sequence; }
+    model::Sequence* operator->() const { return &held_->sequence; }
 
   private:
-    gptoss_context_t handle_;
-    Turn turn_;
+    const Held<gptoss_context> held_;
+    const Turn turn_;
 };
 
 // Of a sampler, or greedy ones where there is none.
 model::SamplerSettings settings_of(gptoss_sampler_t sampler) {
-    if (sampler) return sampler->settings;
+    if (sampler) return Held(sampler, "sampler")->settings;
     model::SamplerSettings greedy;
     greedy.temperature = 0;
     return greedy;
@@ -62,7 +64,9 @@ model::GenerateRequest request_of(gptoss_context_t context, gptoss_sampler_t sam
             if (const auto token = context->tokenizer->find_special(name)) request.stop_tokens.push_back(*token);
     }
     if (in.callback)
-        request.on_token = [call = in.callback, data = in.user_data](uint32_t token) { return call(data, token) != 0; };
+        request.on_token = [callback = in.callback, user_data = in.user_data](uint32_t token) {
+            return call_back(callback, user_data, token) != 0;
+        };
     return request;
 }
 
@@ -72,9 +76,9 @@ gptoss_status gptoss_context_create(gptoss_model_t model, size_t context_length,
                                     gptoss_context_t* context_out) {
     if (context_out) *context_out = nullptr;
     return guard([&] {
-        require(model, "model");
+        const Held held(model, "model");
         require(context_out, "context_out");
-        *context_out = new gptoss_context(*model, context_length, max_batch_tokens);
+        *context_out = new gptoss_context(*held, context_length, max_batch_tokens);
     });
 }
 
@@ -90,9 +94,9 @@ gptoss_status gptoss_context_get_num_tokens(gptoss_context_t context, size_t* nu
 gptoss_status gptoss_context_get_max_tokens(gptoss_context_t context, size_t* max_tokens_out) {
     if (max_tokens_out) *max_tokens_out = 0;
     return guard([&] {
-        require(context, "context");
+        const Held held(context, "context");
         require(max_tokens_out, "max_tokens_out");
-        *max_tokens_out = context->sequence.max_tokens();
+        *max_tokens_out = held->sequence.max_tokens();
     });
 }
 
@@ -217,7 +221,7 @@ gptoss_status gptoss_generate_together(gptoss_generation* generations, size_t nu
         std::vector<gptoss_context_t> contexts;
         for (size_t i = 0; i < num_generations; i++) {
             const std::string name = "generations[" + std::to_string(i) + "]";
-            if (size < sizeof(gptoss_generation) || at(i)->struct_size != size)
+            if (size < kFirstSize<gptoss_generation> || at(i)->struct_size != size)
                 throw Error(Status::InvalidArgument, name + ".struct_size is " + std::to_string(at(i)->struct_size) +
                                                          ": set it to sizeof of the struct in all of them");
             require(at(i)->context, (name + ".context").c_str());
@@ -250,17 +254,11 @@ gptoss_status gptoss_generate_together(gptoss_generation* generations, size_t nu
 }
 
 gptoss_status gptoss_context_cancel(gptoss_context_t context) {
-    return guard([&] {
-        require(context, "context");
-        context->sequence.cancel();
-    });
+    return guard([&] { Held(context, "context")->sequence.cancel(); });
 }
 
 gptoss_status gptoss_context_clear_cancel(gptoss_context_t context) {
-    return guard([&] {
-        require(context, "context");
-        context->sequence.clear_cancel();
-    });
+    return guard([&] { Held(context, "context")->sequence.clear_cancel(); });
 }
 
 gptoss_status gptoss_context_fork(gptoss_context_t context, gptoss_context_t* context_out) {

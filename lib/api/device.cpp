@@ -55,6 +55,7 @@ gptoss_status gptoss_device_get_info(uint32_t index, gptoss_device_info* info_ou
         info.supported = device.unsupported.empty();
         info.subgroup_size = device.subgroup_size;
         info.max_allocation_size = device.max_allocation;
+        std::snprintf(info.uuid, sizeof info.uuid, "%s", device.uuid.c_str());
         write_struct(info, info_out, "info_out");
     });
 }

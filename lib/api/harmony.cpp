@@ -10,11 +10,25 @@ using namespace gptoss::api;
 struct gptoss_harmony_parser : Handle<gptoss_harmony_parser> {
     explicit gptoss_harmony_parser(std::shared_ptr<const text::Tokenizer> tokenizer) : parser(std::move(tokenizer)) {}
 
+    static constexpr bool kOnDevice = false;
+
     text::HarmonyParser parser;
     Turn::Owner turn{};
 };
 
 namespace {
+
+// A parser that a call uses, while no other does.
+class Use {
+  public:
+    explicit Use(gptoss_harmony_parser_t handle) : held_(handle, "parser"), turn_(handle->turn) {}
+
+    text::HarmonyParser* operator->() const { return &held_->parser; }
+
+  private:
+    const Held<gptoss_harmony_parser> held_;
+    const Turn turn_;
+};
 
 gptoss_status get_text(gptoss_harmony_parser_t parser, const std::string& (text::HarmonyParser::*property)() const,
                        const char** text_out, size_t* size_out) noexcept {
@@ -22,9 +36,8 @@ gptoss_status get_text(gptoss_harmony_parser_t parser, const std::string& (text:
         require(text_out, "text_out");
         *text_out = "";
         if (size_out) *size_out = 0;
-        require(parser, "parser");
-        const Turn turn(parser->turn);
-        const std::string& text = (parser->parser.*property)();
+        const Use use(parser);
+        const std::string& text = (use.operator->()->*property)();
         *text_out = text.c_str();
         if (size_out) *size_out = text.size();
     });
@@ -37,10 +50,10 @@ enum gptoss_status gptoss_harmony_render(gptoss_tokenizer_t tokenizer, const cha
     return guard([&] {
         require(num_tokens_out, "num_tokens_out");
         *num_tokens_out = 0;
-        require(tokenizer, "tokenizer");
+        const Held held(tokenizer, "tokenizer");
         require(conversation_json, "conversation_json");
         if (max_tokens > 0) require(tokens_out, "tokens_out");
-        std::vector<uint32_t> tokens = text::render_conversation(*tokenizer->tokenizer, {conversation_json, length});
+        std::vector<uint32_t> tokens = text::render_conversation(*held->tokenizer, {conversation_json, length});
         std::copy_n(tokens.begin(), std::min(tokens.size(), max_tokens), tokens_out);
         *num_tokens_out = tokens.size();
     });
@@ -50,24 +63,21 @@ enum gptoss_status gptoss_harmony_parser_create(gptoss_tokenizer_t tokenizer, gp
     return guard([&] {
         require(parser_out, "parser_out");
         *parser_out = nullptr;
-        require(tokenizer, "tokenizer");
-        *parser_out = new gptoss_harmony_parser(tokenizer->tokenizer);
+        *parser_out = new gptoss_harmony_parser(Held(tokenizer, "tokenizer")->tokenizer);
     });
 }
 
 enum gptoss_status gptoss_harmony_parser_process(gptoss_harmony_parser_t parser, uint32_t token) {
     return guard([&] {
-        require(parser, "parser");
-        const Turn turn(parser->turn);
-        parser->parser.process(token);
+        const Use use(parser);
+        use->process(token);
     });
 }
 
 enum gptoss_status gptoss_harmony_parser_reset(gptoss_harmony_parser_t parser) {
     return guard([&] {
-        require(parser, "parser");
-        const Turn turn(parser->turn);
-        parser->parser.reset();
+        const Use use(parser);
+        use->reset();
     });
 }
 
@@ -115,9 +125,8 @@ enum gptoss_status gptoss_harmony_parser_is_malformed(gptoss_harmony_parser_t pa
     return guard([&] {
         require(malformed_out, "malformed_out");
         *malformed_out = 0;
-        require(parser, "parser");
-        const Turn turn(parser->turn);
-        *malformed_out = parser->parser.is_malformed();
+        const Use use(parser);
+        *malformed_out = use->is_malformed();
     });
 }
 
@@ -126,10 +135,9 @@ enum gptoss_status gptoss_harmony_parser_get_messages(gptoss_harmony_parser_t pa
     return guard([&] {
         require(size_out, "size_out");
         *size_out = 0;
-        require(parser, "parser");
+        const Use use(parser);
         if (max_size > 0) require(json_out, "json_out");
-        const Turn turn(parser->turn);
-        const std::string json = parser->parser.messages_json();
+        const std::string json = use->messages_json();
         json.copy(json_out, max_size);
         *size_out = json.size();
     });

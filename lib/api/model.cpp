@@ -1,6 +1,7 @@
 #include "api/model.h"
 
 #include "api/tokenizer.h"
+#include "base/utf8.h"
 #include "engine/memory.h"
 
 using namespace gptoss;
@@ -56,11 +57,11 @@ model::ModelOptions read_options(const gptoss_model_options* given) {
     out.context_length = in.context_length;
     if (in.progress)
         out.load.progress = [call = in.progress, data = in.progress_user_data](uint64_t done, uint64_t total) {
-            return call(data, done, total);
+            return call_back(call, data, done, total);
         };
     if (in.log)
         out.log = [call = in.log, data = in.log_user_data](int level, const std::string& message) {
-            call(data, static_cast<gptoss_log_level>(level), message.c_str());
+            call_back(call, data, static_cast<gptoss_log_level>(level), printable_line(message).c_str());
         };
     if (in.cache_directory) out.cache_directory = in.cache_directory;
     return out;
@@ -118,8 +119,8 @@ gptoss_status gptoss_model_estimate_memory(const char* path, const gptoss_model_
 gptoss_status gptoss_model_get_info(gptoss_model_t handle, gptoss_model_info* info_out) {
     return guard([&] {
         write_struct(gptoss_model_info{}, info_out, "info_out");
-        require(handle, "model");
-        const model::Model& m = *handle->model;
+        const Held held(handle, "model");
+        const model::Model& m = *held->model;
         const io::Config& c = m.config;
         gptoss_model_info info{};
         info.num_layers = c.n_layers;
@@ -155,18 +156,18 @@ gptoss_status gptoss_model_get_info(gptoss_model_t handle, gptoss_model_info* in
 gptoss_status gptoss_model_get_tokenizer(gptoss_model_t model, gptoss_tokenizer_t* tokenizer_out) {
     if (tokenizer_out) *tokenizer_out = nullptr;
     return guard([&] {
-        require(model, "model");
+        const Held held(model, "model");
         require(tokenizer_out, "tokenizer_out");
-        *tokenizer_out = new gptoss_tokenizer(model->tokenizer);
+        *tokenizer_out = new gptoss_tokenizer(held->tokenizer);
     });
 }
 
 gptoss_status gptoss_model_get_max_context_length(gptoss_model_t model, size_t* max_context_length_out) {
     if (max_context_length_out) *max_context_length_out = 0;
     return guard([&] {
-        require(model, "model");
+        const Held held(model, "model");
         require(max_context_length_out, "max_context_length_out");
-        *max_context_length_out = model->model->config.max_context;
+        *max_context_length_out = held->model->config.max_context;
     });
 }
 

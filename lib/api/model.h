@@ -8,6 +8,8 @@
 #include "text/tokenizer/tokenizer.h"
 
 struct gptoss_model : gptoss::api::Handle<gptoss_model> {
+    static constexpr bool kOnDevice = true;
+
     gptoss_model(std::shared_ptr<const gptoss::model::Model> m, std::shared_ptr<const gptoss::text::Tokenizer> t)
         : model(std::move(m)), tokenizer(std::move(t)) {}
 

@@ -14,10 +14,10 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 gptoss_status set(gptoss_sampler_t sampler, float model::SamplerSettings::*field, float value, bool allowed,
                   const char* rule) {
     return guard([&] {
-        require(sampler, "sampler");
+        const Held held(sampler, "sampler");
         if (!allowed || !std::isfinite(value))
             throw Error(Status::InvalidArgument, std::string(rule) + ", not " + std::to_string(value));
-        sampler->settings.*field = value;
+        held->settings.*field = value;
     });
 }
 
@@ -37,10 +37,7 @@ gptoss_status gptoss_sampler_set_temperature(gptoss_sampler_t sampler, float tem
 }
 
 gptoss_status gptoss_sampler_set_top_k(gptoss_sampler_t sampler, uint32_t top_k) {
-    return guard([&] {
-        require(sampler, "sampler");
-        sampler->settings.top_k = top_k;
-    });
+    return guard([&] { Held(sampler, "sampler")->settings.top_k = top_k; });
 }
 
 gptoss_status gptoss_sampler_set_top_p(gptoss_sampler_t sampler, float top_p) {
@@ -67,10 +64,7 @@ gptoss_status gptoss_sampler_set_repetition_penalty(gptoss_sampler_t sampler, fl
 }
 
 gptoss_status gptoss_sampler_set_seed(gptoss_sampler_t sampler, uint64_t seed) {
-    return guard([&] {
-        require(sampler, "sampler");
-        sampler->settings.seed = seed;
-    });
+    return guard([&] { Held(sampler, "sampler")->settings.seed = seed; });
 }
 
 gptoss_status gptoss_sampler_retain(gptoss_sampler_t sampler) { return gptoss_sampler::retain(sampler); }

@@ -5,5 +5,7 @@
 #include "forward/sampling.h"
 
 struct gptoss_sampler : gptoss::api::Handle<gptoss_sampler> {
+    static constexpr bool kOnDevice = false;
+
     gptoss::model::SamplerSettings settings;
 };

@@ -7,9 +7,9 @@ using namespace gptoss::api;
 
 namespace {
 
-const text::Tokenizer& get(gptoss_tokenizer_t tokenizer) {
-    require(tokenizer, "tokenizer");
-    return *tokenizer->tokenizer;
+// The tokenizer behind a handle, which may be released while a call uses it.
+std::shared_ptr<const text::Tokenizer> get(gptoss_tokenizer_t tokenizer) {
+    return Held(tokenizer, "tokenizer")->tokenizer;
 }
 
 }  // namespace
@@ -31,7 +31,7 @@ enum gptoss_status gptoss_tokenizer_encode(gptoss_tokenizer_t tokenizer, const c
         *num_tokens_out = 0;
         if (text_length > 0) require(text, "text");
         if (max_tokens > 0) require(tokens_out, "tokens_out");
-        std::vector<uint32_t> tokens = get(tokenizer).encode({text, text_length}, allow_special != 0);
+        std::vector<uint32_t> tokens = get(tokenizer)->encode({text, text_length}, allow_special != 0);
         std::copy_n(tokens.begin(), std::min(tokens.size(), max_tokens), tokens_out);
         *num_tokens_out = tokens.size();
     });
@@ -44,7 +44,7 @@ enum gptoss_status gptoss_tokenizer_decode(gptoss_tokenizer_t tokenizer, uint32_
         require(token_size_out, "token_size_out");
         *token_ptr_out = nullptr;
         *token_size_out = 0;
-        std::string_view bytes = get(tokenizer).text_token(token);
+        std::string_view bytes = get(tokenizer)->text_token(token);
         if (bytes.empty())
             throw Error(Status::InvalidArgument, "token " + std::to_string(token) + " is not a text token");
         *token_ptr_out = bytes.data();
@@ -60,12 +60,12 @@ enum gptoss_status gptoss_tokenizer_decode_tokens(gptoss_tokenizer_t tokenizer, 
         *size_out = 0;
         if (num_tokens > 0) require(tokens, "tokens");
         if (max_size > 0) require(text_out, "text_out");
-        const text::Tokenizer& text = get(tokenizer);
+        const auto text = get(tokenizer);
         size_t size = 0;
-        for (size_t i = 0; i < num_tokens; ++i) size += text.decode(tokens[i]).size();
+        for (size_t i = 0; i < num_tokens; ++i) size += text->decode(tokens[i]).size();
         size_t filled = 0;
         for (size_t i = 0; i < num_tokens && filled < max_size; ++i)
-            filled += text.decode(tokens[i]).copy(text_out + filled, max_size - filled);
+            filled += text->decode(tokens[i]).copy(text_out + filled, max_size - filled);
         *size_out = size;
     });
 }
@@ -76,7 +76,7 @@ enum gptoss_status gptoss_tokenizer_get_special_token_id(gptoss_tokenizer_t toke
         require(token_id_out, "token_id_out");
         *token_id_out = 0;
         std::string_view name = text::special_name(static_cast<text::Special>(enum_value(token_type)));
-        std::optional<text::Token> token = get(tokenizer).find_special(name);
+        std::optional<text::Token> token = get(tokenizer)->find_special(name);
         if (!token) throw Error(Status::InvalidArgument, "the vocabulary has no " + std::string(name));
         *token_id_out = *token;
     });
@@ -88,7 +88,7 @@ enum gptoss_status gptoss_tokenizer_find_special_token(gptoss_tokenizer_t tokeni
         require(token_id_out, "token_id_out");
         *token_id_out = 0;
         require(name, "name");
-        std::optional<text::Token> token = get(tokenizer).find_special(name);
+        std::optional<text::Token> token = get(tokenizer)->find_special(name);
         if (!token) throw Error(Status::InvalidArgument, "the vocabulary has no special token " + std::string(name));
         *token_id_out = *token;
     });
@@ -99,7 +99,7 @@ enum gptoss_status gptoss_tokenizer_get_special_token_name(gptoss_tokenizer_t to
     return guard([&] {
         require(name_out, "name_out");
         *name_out = nullptr;
-        const std::string* name = get(tokenizer).special_token_name(token);
+        const std::string* name = get(tokenizer)->special_token_name(token);
         if (!name) throw Error(Status::InvalidArgument, "token " + std::to_string(token) + " is not a special token");
         *name_out = name->c_str();
     });
@@ -109,7 +109,7 @@ enum gptoss_status gptoss_tokenizer_get_num_text_tokens(gptoss_tokenizer_t token
     return guard([&] {
         require(num_text_tokens_out, "num_text_tokens_out");
         *num_text_tokens_out = 0;
-        *num_text_tokens_out = get(tokenizer).num_text_tokens();
+        *num_text_tokens_out = get(tokenizer)->num_text_tokens();
     });
 }
 
@@ -118,7 +118,7 @@ enum gptoss_status gptoss_tokenizer_get_num_special_tokens(gptoss_tokenizer_t to
     return guard([&] {
         require(num_special_tokens_out, "num_special_tokens_out");
         *num_special_tokens_out = 0;
-        *num_special_tokens_out = get(tokenizer).num_special_tokens();
+        *num_special_tokens_out = get(tokenizer)->num_special_tokens();
     });
 }
 
@@ -126,7 +126,7 @@ enum gptoss_status gptoss_tokenizer_get_num_tokens(gptoss_tokenizer_t tokenizer,
     return guard([&] {
         require(num_tokens_out, "num_tokens_out");
         *num_tokens_out = 0;
-        *num_tokens_out = get(tokenizer).num_text_tokens() + get(tokenizer).num_special_tokens();
+        *num_tokens_out = get(tokenizer)->num_text_tokens() + get(tokenizer)->num_special_tokens();
     });
 }
 

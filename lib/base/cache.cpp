@@ -1,10 +1,12 @@
 #include "base/cache.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -13,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/file_size_signal.h"
 #include "base/hash.h"
 
 namespace gptoss {
@@ -47,6 +50,27 @@ bool write_all(int file, std::string_view bytes) {
         bytes.remove_prefix(static_cast<size_t>(n));
     }
     return true;
+}
+
+// As the XDG specification asks for: the user's alone, whatever the umask. What is there already stays as it is.
+void make_private_directories(const fs::path& directory) {
+    std::error_code ignored;
+    if (directory.empty() || fs::exists(directory, ignored)) return;
+    make_private_directories(directory.parent_path());
+    ::mkdir(directory.c_str(), 0700);
+}
+
+constexpr char kPart[] = ".part";
+
+// Removes the parts of writers that were ended before they could: no write takes so long.
+void remove_old_parts(const fs::path& directory) {
+    const auto old = fs::file_time_type::clock::now() - std::chrono::hours(1);
+    std::error_code error;
+    for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
+        std::error_code skip;
+        if (entry->path().extension() == kPart && entry->is_regular_file(skip) && entry->last_write_time(skip) < old)
+            fs::remove(entry->path(), skip);
+    }
 }
 
 }  // namespace
@@ -100,13 +124,14 @@ std::optional<std::string> Cache::read(std::string_view key) const {
 void Cache::write(std::string_view key, std::string_view value) const {
     const std::string entry = make_cache_entry(key, value);
     if (directory_.empty() || entry.size() > kMaxFile) return;
-    std::error_code ignored;
-    fs::create_directories(directory_, ignored);
+    make_private_directories(directory_);
+    remove_old_parts(directory_);
     // Beside its place under a name that nobody else uses, then moved there at once: readers see the old file or the
     // new.
     static std::atomic<unsigned> counter{0};
     const std::string path = path_of(key);
-    const std::string part = path + "." + std::to_string(::getpid()) + "-" + std::to_string(counter++) + ".part";
+    const std::string part = path + "." + std::to_string(::getpid()) + "-" + std::to_string(counter++) + kPart;
+    const NoFileSizeSignal none;
     const int file = ::open(part.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (file < 0) return;
     const bool written = write_all(file, entry);

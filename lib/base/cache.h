@@ -11,7 +11,7 @@ namespace gptoss {
 
 class Cache {
   public:
-    // directory: made when something is first written; "" keeps nothing.
+    // directory: made when something is first written, for the user alone; "" keeps nothing.
     explicit Cache(std::string directory) : directory_(std::move(directory)) {}
 
     // The folder libgptoss in XDG_CACHE_HOME, in ~/.cache, or in LOCALAPPDATA; "" where the system names none of them.
@@ -19,7 +19,7 @@ class Cache {
 
     std::optional<std::string> read(std::string_view key) const;
     // Whole or not at all, also beside other processes, of which the last one wins. A folder that cannot be written to
-    // is none.
+    // is none, as is one where the process may write no file so large.
     void write(std::string_view key, std::string_view value) const;
 
   private:

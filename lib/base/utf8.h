@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <string_view>
 
 namespace gptoss {
@@ -35,6 +36,19 @@ inline Utf8Step utf8_step(std::string_view text) {
         if (byte(i) < low || byte(i) > high) return {i, false, false};
     }
     return {length, true, false};
+}
+
+// The text as one line that does nothing to a terminal: control characters and what is not UTF-8 become U+FFFD.
+inline std::string printable_line(std::string_view text) {
+    std::string line;
+    for (size_t size; !text.empty(); text.remove_prefix(size)) {
+        const Utf8Step step = utf8_step(text);
+        size = step.size;
+        const auto first = static_cast<unsigned char>(text[0]);
+        const bool control = first < 0x20 || first == 0x7F || (first == 0xC2 && text.size() > 1 && text[1] < '\xA0');
+        line += step.valid && !control ? text.substr(0, size) : "\uFFFD";
+    }
+    return line;
 }
 
 }  // namespace gptoss

@@ -20,14 +20,16 @@ uint32_t stored_as(const io::Matrix& matrix, uint32_t dense) {
     return dense == UINT32_MAX ? weight_of(matrix.type) : dense;
 }
 
-// What a cached result says: the candidate's index on the first line, then what was left out before it, a line each.
+// What a cached result says: the candidate's index on the first line, then as many lines: why each before it is left
+// out.
 std::optional<Choice> parse_choice(const std::string& text, const std::vector<Tuning>& candidates, const Log& log) {
     uint32_t index = 0;
     const char* end = text.data() + text.size();
     const auto [at, error] = std::from_chars(text.data(), end, index);
     if (error != std::errc() || at == end || *at != '\n' || index >= candidates.size()) return {};
+    if (std::count(at, end, '\n') != index + 1 || text.back() != '\n') return {};
     for (size_t start = at + 1 - text.data(), stop; start < text.size(); start = stop + 1) {
-        stop = std::min(text.find('\n', start), text.size());
+        stop = text.find('\n', start);
         if (log) log(kLogWarning, text.substr(start, stop - start));
     }
     return Choice{candidates[index], index};

@@ -1,10 +1,17 @@
 #define VOLK_IMPLEMENTATION
 #include "vk/device.h"
 
+#include <dlfcn.h>
+
 #include <algorithm>
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <span>
+
+#include "base/file_size_signal.h"
+#include "base/process.h"
 
 namespace gptoss::vk {
 
@@ -34,13 +41,33 @@ void check(VkResult result, std::string_view call) {
 
 namespace {
 
-// One instance for the process, made at first use and never destroyed: drivers do not all survive being unloaded.
-// NULL where there is no loader; retried on the next call.
-VkInstance instance() {
-    static std::mutex mutex;
-    static VkInstance made = VK_NULL_HANDLE;
-    std::lock_guard lock(mutex);
-    if (made) return made;
+// The instance while anything uses it. None of this has a destructor: handles may be released as late as at exit.
+std::mutex instance_mutex;
+VkInstance made = VK_NULL_HANDLE;
+size_t users = 0;
+std::atomic<unsigned> busy{0};          // threads that wait for the mutex or hold it
+std::atomic<bool> lost_to_fork{false};  // the instance is the parent's, whose driver has no threads here
+
+[[maybe_unused]] const int registered = on_fork([] {
+    if (busy > 0 || users > 0) lost_to_fork = true;
+});
+
+class Locked {
+  public:
+    Locked() {
+        busy++;
+        instance_mutex.lock();
+    }
+    ~Locked() {
+        instance_mutex.unlock();
+        busy--;
+    }
+    Locked(const Locked&) = delete;
+    Locked& operator=(const Locked&) = delete;
+};
+
+// NULL where there is no loader or no driver.
+VkInstance make_instance() {
     // a loader that is open stays so, whatever became of the instance
     if (!vkGetInstanceProcAddr && volkInitialize() != VK_SUCCESS) return VK_NULL_HANDLE;
     uint32_t version = VK_API_VERSION_1_0;  // of a loader without the function
@@ -56,7 +83,37 @@ VkInstance instance() {
     if (result == VK_ERROR_INCOMPATIBLE_DRIVER) return VK_NULL_HANDLE;  // a loader without any driver
     check(result, "vkCreateInstance");
     volkLoadInstanceOnly(created);
-    return made = created;
+    return created;
+}
+
+void leave_instance(const void*) {
+    if (lost_to_fork) return;
+    const Locked locked;
+    if (--users > 0) return;
+    vkDestroyInstance(made, nullptr);
+    made = VK_NULL_HANDLE;
+}
+
+// The process has one instance: its first user makes it, its last one destroys it and ends the driver's threads. Empty
+// where there is no loader or no driver. Throws InvalidState in a process that was forked while there was one.
+std::shared_ptr<const void> use_instance() {
+    if (lost_to_fork) refuse_after_fork();
+    const Locked locked;
+    if (!made) made = make_instance();
+    if (!made) return nullptr;
+    users++;
+    return {made, leave_instance};
+}
+
+// A driver that has run stays loaded: not all of them survive being unloaded, and most take long to load.
+void keep_loaded(PFN_vkQueueSubmit function) {
+#ifdef RTLD_NODELETE
+    Dl_info driver{};
+    if (dladdr(reinterpret_cast<const void*>(function), &driver) && driver.dli_fname)
+        dlopen(driver.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
+#else
+    (void)function;
+#endif
 }
 
 // What an enumerating function lists: enumerate(&count, nullptr) counts, and with an array fills in up to count of it.
@@ -131,13 +188,20 @@ uint32_t compute_queue_family(VkPhysicalDevice physical, uint32_t* timestamp_bit
     return UINT32_MAX;
 }
 
+std::string hex(std::span<const uint8_t> bytes) {
+    std::string text;
+    for (const uint8_t byte : bytes)
+        for (const int shift : {4, 0}) text += "0123456789abcdef"[byte >> shift & 15];
+    return text;
+}
+
+std::string uuid_text(std::span<const uint8_t, VK_UUID_SIZE> uuid) {
+    std::string text = hex(uuid);
+    for (const size_t dash : {8, 13, 18, 23}) text.insert(dash, "-");
+    return text;
+}
+
 std::string identity_of(const VkPhysicalDeviceProperties& basic, const VkPhysicalDeviceVulkan11Properties& p11) {
-    const auto hex = [](const auto& bytes) {
-        std::string text;
-        for (const uint8_t byte : bytes)
-            for (const int shift : {4, 0}) text += "0123456789abcdef"[byte >> shift & 15];
-        return text;
-    };
     return std::to_string(basic.vendorID) + " " + std::to_string(basic.deviceID) + " " +
            std::to_string(basic.driverVersion) + " " + std::to_string(basic.apiVersion) + " " +
            hex(basic.pipelineCacheUUID) + " " + hex(p11.deviceUUID) + " " + hex(p11.driverUUID);
@@ -166,6 +230,7 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
     VkPhysicalDeviceProperties2 properties{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &p12};
     vkGetPhysicalDeviceProperties2(physical, &properties);
     info.driver = std::string(p12.driverName) + " " + p12.driverInfo;
+    info.uuid = uuid_text(p11.deviceUUID);
     info.identity = identity_of(basic, p11);
     info.subgroup_size = p11.subgroupSize;
     // a buffer is a little larger than what was asked for, and kernels count its 4-byte words in 32 bits
@@ -235,6 +300,14 @@ int rank(VkPhysicalDeviceType type) {
     }
 }
 
+// ASCII alone, whatever the locale.
+std::string lower_case(std::string_view text) {
+    std::string lower(text);
+    for (char& c : lower)
+        if (c >= 'A' && c <= 'Z') c += 'a' - 'A';
+    return lower;
+}
+
 DeviceInfo find_device(const char* wanted) {
     const auto devices = enumerate_devices();
     if (devices.empty())
@@ -246,18 +319,26 @@ DeviceInfo find_device(const char* wanted) {
             };
             return key(a) < key(b);
         });
-    char* end = nullptr;
-    const unsigned long index = std::strtoul(wanted, &end, 10);
-    if (*end == 0 && index < devices.size()) return devices[index];
-    const auto lower = [](std::string s) {
-        std::transform(s.begin(), s.end(), s.begin(), [](unsigned char c) { return std::tolower(c); });
-        return s;
+    const std::string_view text(wanted);
+    const auto refuse = [&](const std::string& why) {
+        throw Error(Status::InvalidArgument, "no Vulkan device \"" + std::string(text) + "\": " + why);
     };
+    const std::string there_are = devices.size() == 1 ? "there is one, device 0, \"" + devices[0].name + "\""
+                                                      : "there are " + std::to_string(devices.size()) +
+                                                            ", from device 0, \"" + devices[0].name + "\"";
+    if (text.find_first_not_of("0123456789") == text.npos) {  // digits are never a part of a name
+        size_t index = 0;
+        const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), index);
+        if (error != std::errc() || index >= devices.size()) refuse(there_are);
+        return devices[index];
+    }
+    const std::string name = lower_case(text);
     for (const DeviceInfo& d : devices)
-        if (lower(d.name).find(lower(wanted)) != std::string::npos) return d;
-    throw Error(Status::InvalidArgument, "no Vulkan device \"" + std::string(wanted) + "\": there are " +
-                                             std::to_string(devices.size()) + ", the first is \"" + devices[0].name +
-                                             "\"");
+        if (!d.uuid.empty() && (name == d.uuid || name == "gpu-" + d.uuid)) return d;
+    for (const DeviceInfo& d : devices)
+        if (lower_case(d.name).find(name) != std::string::npos) return d;
+    refuse("no name has this part and no UUID is this; " + there_are);
+    return {};
 }
 
 }  // namespace
@@ -294,18 +375,22 @@ void query_memory(DeviceInfo& device) {
 }
 
 std::vector<DeviceInfo> enumerate_devices(bool memory) {
-    const VkInstance vulkan = instance();
-    if (!vulkan) return {};
+    const NoFileSizeSignal none;  // drivers open caches of their own
+    const std::shared_ptr<const void> instance = use_instance();
+    if (!instance) return {};
     const auto handles = list_of<VkPhysicalDevice>(
         [&](uint32_t* count, VkPhysicalDevice* list) {
-            const VkResult result = vkEnumeratePhysicalDevices(vulkan, count, list);
+            const VkResult result = vkEnumeratePhysicalDevices(made, count, list);
             if (result != VK_ERROR_INITIALIZATION_FAILED) return result;
             *count = 0;  // what the loader answers without any driver
             return VK_SUCCESS;
         },
         "vkEnumeratePhysicalDevices");
     std::vector<DeviceInfo> devices;
-    for (uint32_t i = 0; i < handles.size(); i++) devices.push_back(describe(handles[i], i));
+    for (uint32_t i = 0; i < handles.size(); i++) {
+        devices.push_back(describe(handles[i], i));
+        devices.back().instance = instance;
+    }
     if (memory)
         for (DeviceInfo& device : devices) query_memory(device);
     return devices;
@@ -320,6 +405,7 @@ DeviceInfo choose_device(const char* wanted) {
 }
 
 Device::Device(const DeviceInfo& info) : info_(info) {
+    const NoFileSizeSignal none;  // drivers open caches of their own
     const float priority = 1;
     VkDeviceQueueCreateInfo queue{VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO};
     queue.queueFamilyIndex = info.queue_family;
@@ -361,6 +447,7 @@ Device::Device(const DeviceInfo& info) : info_(info) {
     const std::string what = "vkCreateDevice for \"" + info.name + "\"";
     check(vkCreateDevice(info.physical, &create, nullptr, &device_), what);
     volkLoadDeviceTable(&vk, device_);
+    keep_loaded(vk.vkQueueSubmit);
     vk.vkGetDeviceQueue(device_, info.queue_family, 0, &queue_);
     vkGetPhysicalDeviceMemoryProperties(info.physical, &memory_);
 }

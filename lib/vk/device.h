@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -28,10 +29,12 @@ struct CoopmatShape {
 
 // What a device is and can do, read once.
 struct DeviceInfo {
+    std::shared_ptr<const void> instance;  // what physical belongs to
     uint32_t index = 0;
     VkPhysicalDevice physical = VK_NULL_HANDLE;
     std::string name;
     std::string driver;
+    std::string uuid;      // in 8-4-4-4-12 hexadecimal digits; "" where the driver is too old to tell
     std::string identity;  // the device, its driver and its driver's version, by their numbers
     VkPhysicalDeviceType type = VK_PHYSICAL_DEVICE_TYPE_OTHER;
     std::string unsupported;  // why gpt-oss cannot run on it; "" if it can
@@ -53,7 +56,7 @@ struct DeviceInfo {
 // memory: also how much memory they have; drivers that stand in for hardware may not survive being asked.
 std::vector<DeviceInfo> enumerate_devices(bool memory = true);
 
-// The device that a user means: an index, a part of a name, or (NULL) the most capable one that is supported.
+// The device that a user means: an index, a UUID, a part of a name, or (NULL) the most capable one that is supported.
 // Throws UnsupportedSystem or InvalidArgument.
 DeviceInfo choose_device(const char* wanted);
 

@@ -36,6 +36,9 @@ void check(bool ok, const char* text, const char* file, int line);
 void check_status(enum gptoss_status expected, enum gptoss_status got, const char* names, const char* text,
                   const char* file, int line);
 
+/* How many checks have failed so far. */
+int num_failed_checks(void);
+
 /* Runs a TEST_ALONE in a new process with one more environment variable; checks that it passed. */
 void run_alone(const char* name, const char* variable, const char* value);
 

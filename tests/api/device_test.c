@@ -58,7 +58,9 @@ TEST(a_device_that_is_not_there) {
     CHECK_FAILS(gptoss_status_invalid_argument, "4000000000", gptoss_device_get_info(4000000000u, &info));
     CHECK(info.name[0] == 0 && info.memory_size == 0);
 
-    const char* const names[] = {"no such device", "99", "-1", "4294967296", "0x0", "18446744073709551616"};
+    /* a number is an index only: "1", "15" and "256" are in the names that drivers of software devices have */
+    const char* const names[] = {"no such device",       "99", "15", "256", "-1", "4294967296", "0x0",
+                                 "18446744073709551616", " 0", "0 "};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct gptoss_model_options options = model_options();
         gptoss_model_t model = (gptoss_model_t)&options;
@@ -68,16 +70,59 @@ TEST(a_device_that_is_not_there) {
     }
 }
 
+static bool loads_on(const char* device, uint32_t* index_out) {
+    struct gptoss_model_options options = model_options();
+    struct gptoss_model_info info;
+    gptoss_model_t model;
+    options.device = device;
+    if (gptoss_model_create(golden("tiny"), &options, &model) != gptoss_status_success) return false;
+    info.struct_size = sizeof info;
+    CHECK_OK(gptoss_model_get_info(model, &info));
+    *index_out = info.device;
+    CHECK_OK(gptoss_model_release(model));
+    return true;
+}
+
+TEST(a_number_is_an_index_and_a_uuid_a_device) {
+    uint32_t count, found = 77;
+    struct gptoss_device_info info;
+    info.struct_size = sizeof info;
+    CHECK_OK(gptoss_device_count(&count));
+    for (uint32_t i = 0; i < count; i++) {
+        char name[60], digits[20];
+        snprintf(digits, sizeof digits, "%u", i);
+        CHECK_OK(gptoss_device_get_info(i, &info));
+        if (!info.supported) continue;
+        CHECK(strlen(info.uuid) == 36 && info.uuid[8] == '-' && info.uuid[23] == '-');
+        CHECK(loads_on(digits, &found) && found == i);
+        CHECK(loads_on(info.uuid, &found));
+        if (count == 1) CHECK(found == i); /* copies of one software device have one UUID */
+        snprintf(name, sizeof name, "GPU-%s", info.uuid);
+        for (char* c = name; *c; c++)
+            if (*c >= 'a' && *c <= 'f') *c -= 'a' - 'A';
+        CHECK(loads_on(name, &found));
+        name[39] = name[39] == '0' ? '1' : '0';
+        CHECK(!loads_on(name, &found));
+    }
+    char past[20];
+    snprintf(past, sizeof past, "%u", count);
+    struct gptoss_model_options options = model_options();
+    gptoss_model_t model;
+    options.device = past;
+    CHECK_FAILS(gptoss_status_invalid_argument, count == 1 ? "there is one, device 0" : "there are",
+                gptoss_model_create(golden("tiny"), &options, &model));
+}
+
 TEST(an_older_caller_s_device_info_is_filled_as_far_as_it_goes) {
     struct gptoss_device_info info;
     memset(&info, 'x', sizeof info);
-    info.struct_size = offsetof(struct gptoss_device_info, driver);
+    info.struct_size = offsetof(struct gptoss_device_info, uuid); /* version 0.1 */
     CHECK_OK(gptoss_device_get_info(0, &info));
     CHECK(strlen(info.name) < sizeof info.name);
-    CHECK(info.driver[0] == 'x' && info.driver[255] == 'x');
-    CHECK(info.struct_size == offsetof(struct gptoss_device_info, driver));
-    info.struct_size = 0;
-    CHECK_FAILS(gptoss_status_invalid_argument, "struct_size", gptoss_device_get_info(0, &info));
+    CHECK(info.uuid[0] == 'x' && info.uuid[39] == 'x');
+    CHECK(info.struct_size == offsetof(struct gptoss_device_info, uuid));
+    for (info.struct_size = 0; info.struct_size < offsetof(struct gptoss_device_info, uuid); info.struct_size++)
+        CHECK_FAILS(gptoss_status_invalid_argument, "struct_size", gptoss_device_get_info(0, &info));
 
     struct {
         struct gptoss_device_info info;

@@ -44,7 +44,6 @@ class FaultyCompiler {
 
     // wrong: which kernels; refuse: they fail to compile.
     explicit FaultyCompiler(Wanted wrong, bool refuse = false) {
-        vk::enumerate_devices();  // the instance is there
         wanted() = std::move(wrong);
         refuses = refuse;
         modules().clear();
@@ -63,6 +62,7 @@ class FaultyCompiler {
     ~FaultyCompiler() { vkGetDeviceProcAddr = get; }
 
   private:
+    const std::vector<vk::DeviceInfo> devices_ = vk::enumerate_devices();  // the instance stays, and its functions
     static VKAPI_ATTR VkResult VKAPI_CALL on_create_module(VkDevice device, const VkShaderModuleCreateInfo* info,
                                                            const VkAllocationCallbacks* callbacks,
                                                            VkShaderModule* module) {

@@ -1,8 +1,10 @@
 #include "base/cache.h"
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include <chrono>
 #include <random>
 
 #include "io_helpers.h"
@@ -113,6 +115,51 @@ TEST_CASE("cache: a place that cannot be written to, or that is no directory, is
     cache.write("key", "value");
     CHECK(!cache.read("key"));
     CHECK(only_file(directory.path() + "/cache") == path);  // nothing half written stays
+}
+
+TEST_CASE("cache: what ended writers left goes, and what is being written stays") {
+    const TempDirectory directory;
+    const Cache cache(directory.path());
+    const std::string old = directory.write("0123456789abcdef.77-0.part", "x"),
+                      fresh = directory.write("0123456789abcdef.78-0.part", "x"),
+                      other = directory.write("notes.txt", "x");
+    const auto long_ago = std::filesystem::file_time_type::clock::now() - std::chrono::hours(2);
+    for (const std::string& path : {old, other}) std::filesystem::last_write_time(path, long_ago);
+    cache.write("key", "value");
+    CHECK(!std::filesystem::exists(old));
+    CHECK(std::filesystem::exists(fresh));
+    CHECK(std::filesystem::exists(other));
+    CHECK(cache.read("key") == "value");
+}
+
+TEST_CASE("cache: its folders are the user's alone, whatever the umask") {
+    const TempDirectory directory;
+    const mode_t before = ::umask(0);
+    Cache(directory.path() + "/a/b/").write("key", "value");
+    ::umask(before);
+    for (const char* made : {"/a", "/a/b"}) {
+        struct stat status {};
+        REQUIRE(::stat((directory.path() + made).c_str(), &status) == 0);
+        CHECK((status.st_mode & 0777) == 0700);
+    }
+    struct stat status {};
+    REQUIRE(::stat(only_file(directory.path() + "/a/b").c_str(), &status) == 0);
+    CHECK((status.st_mode & 0777) == 0600);
+}
+
+TEST_CASE("cache: where the process may write no file so large, nothing is written and no signal comes") {
+    const TempDirectory directory;
+    const Cache cache(directory.path());
+    rlimit limit{};
+    REQUIRE(::getrlimit(RLIMIT_FSIZE, &limit) == 0);
+    rlimit small = limit;
+    small.rlim_cur = 1000;
+    REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
+    cache.write("large", std::string(1000, 'x'));
+    cache.write("small", std::string(100, 'x'));
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    CHECK(!cache.read("large"));
+    CHECK(cache.read("small"));
 }
 
 TEST_CASE("cache: processes that write at once leave a whole value") {

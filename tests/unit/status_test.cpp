@@ -2,11 +2,13 @@
 #include <gptoss.h>
 
 #include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <string>
 #include <system_error>
 
 #include "api/common.h"
+#include "base/utf8.h"
 
 using namespace gptoss;
 
@@ -35,14 +37,43 @@ TEST_CASE("a long message ends before the character that has no room") {
     CHECK(std::string(gptoss_last_error()) == std::string(1023, 'a'));
 }
 
-TEST_CASE("options structs of an older version are read as far as they go") {
+TEST_CASE("structs: of version 0.1 or later, and as far as the caller's goes") {
     gptoss_generate_options options{};
-    options.struct_size = offsetof(gptoss_generate_options, stop_tokens);
     options.max_tokens = 5;
-    options.num_stop_tokens = 9;
-    gptoss_generate_options read = api::read_struct(&options, "options");
-    CHECK(read.max_tokens == 5);
-    CHECK(read.num_stop_tokens == 0);
-    options.struct_size = 0;
-    CHECK_THROWS_AS(api::read_struct(&options, "options"), Error);
+    for (size_t size = 0; size < sizeof options; size++) {
+        options.struct_size = size;
+        CHECK_THROWS_AS(api::read_struct(&options, "options"), Error);
+    }
+    options.struct_size = sizeof options;
+    CHECK(api::read_struct(&options, "options").max_tokens == 5);
+
+    struct {
+        gptoss_device_info info;
+        char newer[64];
+    } larger{};
+    gptoss_device_info value{};
+    value.max_allocation_size = 7;
+    std::strcpy(value.uuid, "uuid");
+    for (const size_t size : {offsetof(gptoss_device_info, uuid), sizeof value, sizeof larger}) {
+        std::memset(&larger, 'x', sizeof larger);
+        larger.info.struct_size = size;
+        api::write_struct(value, &larger.info, "info_out");
+        CHECK(larger.info.struct_size == size);
+        CHECK(larger.info.max_allocation_size == 7);
+        CHECK(larger.info.uuid[0] == (size < sizeof value ? 'x' : 'u'));
+        CHECK(larger.newer[0] == 'x');
+    }
+    for (size_t size = 0; size < offsetof(gptoss_device_info, uuid); size++) {
+        larger.info.struct_size = size;
+        CHECK_THROWS_AS(api::write_struct(value, &larger.info, "info_out"), Error);
+    }
+}
+
+TEST_CASE("a line of the log does nothing to a terminal") {
+    CHECK(printable_line("plain, gr\u00FCn \u65E5") == "plain, gr\u00FCn \u65E5");
+    CHECK(printable_line("\x1b[2J\r\n\t\x7f") == "\uFFFD[2J\uFFFD\uFFFD\uFFFD\uFFFD");
+    CHECK(printable_line("a\u009B1mb\u00A0") == "a\uFFFD1mb\u00A0");
+    CHECK(printable_line("\xff\xe2\x82") == "\uFFFD\uFFFD");
+    CHECK(printable_line(std::string_view("\0", 1)) == "\uFFFD");
+    CHECK(printable_line("") == "");
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from contextlib import contextmanager
 from ctypes import c_void_p
 from typing import Any, Callable, Iterator, Optional, TypeVar
@@ -21,6 +23,7 @@ class _Shared:
         self.lock = threading.Lock()
         self.owners = 1
         self.users = 0
+        _all_shared.add(self)
 
     def drop(self, owners: int, users: int) -> None:
         with self.lock:
@@ -29,6 +32,19 @@ class _Shared:
             last = self.owners == 0 and self.users == 0
         if last:
             self.release(self.pointer)
+
+
+_all_shared: weakref.WeakSet[_Shared] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    """In a forked process, where the threads that held locks do not exist."""
+    for shared in _all_shared:
+        shared.lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 class Handle:

@@ -11,7 +11,7 @@ from typing import Any, Optional, Union
 
 from .errors import BY_STATUS, GptossError
 
-VERSION = (0, 1)  # of gptoss.h: the library's major is the same, its minor not lower
+VERSION = (0, 2)  # of gptoss.h: the library's major is the same, its minor not lower
 
 LogCallback = CFUNCTYPE(None, c_void_p, c_int, c_char_p)
 ProgressCallback = CFUNCTYPE(c_int, c_void_p, c_uint64, c_uint64)
@@ -30,6 +30,7 @@ class DeviceInfoStruct(ctypes.Structure):
         ("supported", c_uint32),
         ("subgroup_size", c_uint32),
         ("max_allocation_size", c_uint64),
+        ("uuid", c_char * 40),
     ]
 
 

@@ -41,6 +41,7 @@ class DeviceInfo(NamedTuple):
     supported: bool
     subgroup_size: int
     max_allocation_size: int
+    uuid: str
 
 
 class ModelInfo(NamedTuple):

@@ -51,7 +51,7 @@ macro_rules! handles {
 }
 
 pub const GPTOSS_VERSION_MAJOR: u32 = 0;
-pub const GPTOSS_VERSION_MINOR: u32 = 1;
+pub const GPTOSS_VERSION_MINOR: u32 = 2;
 
 handles! {
     gptoss_model_t = gptoss_model;
@@ -148,6 +148,7 @@ structs! {
         supported: u32,
         subgroup_size: u32,
         max_allocation_size: u64,
+        uuid: [c_char; 40],
     }
     gptoss_model_options {
         struct_size: usize,

@@ -59,6 +59,8 @@ pub struct DeviceInfo {
     pub supported: bool,
     pub subgroup_size: u32,
     pub max_allocation_size: u64,
+    /// As 8-4-4-4-12 hexadecimal digits; [`ModelOptions`]' device takes it.
+    pub uuid: String,
 }
 
 /// The Vulkan devices of this machine; none without Vulkan.
@@ -80,6 +82,7 @@ pub fn devices() -> Result<Vec<DeviceInfo>> {
                 supported: info.supported != 0,
                 subgroup_size: info.subgroup_size,
                 max_allocation_size: info.max_allocation_size,
+                uuid: text(&info.uuid),
             })
         })
         .collect()

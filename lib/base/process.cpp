@@ -1,0 +1,37 @@
+#include "base/process.h"
+
+#include <atomic>
+
+#include "base/error.h"
+
+#if __has_include(<pthread.h>)
+#include <pthread.h>
+#endif
+
+namespace gptoss {
+
+namespace {
+
+std::atomic<unsigned> forks{0};
+
+[[maybe_unused]] const int registered = on_fork([] { forks++; });
+
+}  // namespace
+
+unsigned fork_count() noexcept { return forks.load(std::memory_order_relaxed); }
+
+int on_fork([[maybe_unused]] void (*in_child)()) noexcept {
+#if __has_include(<pthread.h>)
+    return pthread_atfork(nullptr, nullptr, in_child);
+#else
+    return 0;
+#endif
+}
+
+void refuse_after_fork() {
+    throw Error(Status::InvalidState,
+                "this process was forked from one that had a device open, and no device survives a fork: open it in "
+                "the new process only, or start that one with exec (in Python: with \"spawn\")");
+}
+
+}  // namespace gptoss
