@@ -180,6 +180,8 @@ gptoss_status gptoss_context_generate(gptoss_context_t context, gptoss_sampler_t
         } else {
             for (const char* name : {"<|return|>", "<|call|>", "<|endoftext|>"})
                 if (const auto token = context->tokenizer->find_special(name)) request.stop_tokens.push_back(*token);
+            const auto& eos = use->model().config.eos_tokens;
+            request.stop_tokens.insert(request.stop_tokens.end(), eos.begin(), eos.end());
         }
         if (in.callback) request.on_token = [&](uint32_t token) { return in.callback(in.user_data, token) != 0; };
         const model::StopReason reason = use->generate(request, &n);

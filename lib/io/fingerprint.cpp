@@ -31,7 +31,7 @@ void add(Hash& hash, const Config& c) {
     add_all(hash, c.n_layers, c.hidden, c.intermediate, c.n_heads, c.n_kv_heads, c.head_dim, c.n_experts,
             c.n_active_experts, c.vocab, c.window, c.max_context, c.norm_eps, c.swiglu_limit, c.swiglu_alpha,
             c.rope_theta, c.rope_factor, c.rope_beta_fast, c.rope_beta_slow, c.rope_original_context);
-    add_all(hash, c.rope_truncate);
+    add_all(hash, c.rope_truncate, c.rope_attention_factor);
     for (const bool sliding : c.sliding) add_all(hash, sliding);
 }
 

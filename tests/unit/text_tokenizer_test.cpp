@@ -146,16 +146,21 @@ TEST_CASE("a mistake in a vocabulary file is named") {
     CHECK(refusal(parse_tiktoken, "YQ== 0\nYg==\n") == "line 2: no space between a token and its rank");
     CHECK(refusal(parse_tiktoken, "YQ== 0\nYQ== 1\n") == "tokens 0 and 1 are both \"a\"");
     CHECK(refusal(parse_tiktoken, "YQ== 99999999\n") == "line 1: rank 99999999 is too large");
-    CHECK(refusal(parse_tokenizer_json, R"({"model":{"type":"Unigram"}})") == "model type \"Unigram\"");
+    CHECK(refusal(parse_tokenizer_json, R"({"model":{"type":"Unigram"}})") ==
+          "model.type is \"Unigram\": expected \"BPE\"");
     CHECK(refusal(parse_tokenizer_json, R"({"model":{"vocab":{"a":0},"merges":["a b"]}})") ==
-          "merge 0: there is no token \"b\"");
-    CHECK(refusal(parse_gguf, "GGUF") == "the metadata is truncated");
+          "model.merges[0]: there is no token 'b'");
+    CHECK(refusal(parse_tokenizer_json, R"({"model":{"vocab":{"a":-1}}})") ==
+          "model.vocab.a is -1: expected a whole number below 2^32");
+    CHECK(refusal(parse_tokenizer_json, R"({"added_tokens":[{"id":1,"content":"x","lstrip":true}],"model":{}})") ==
+          "added_tokens[0].lstrip is true: expected false");
+    CHECK(refusal(parse_tokenizer_json, "[]") == "the file is an array: expected an object");
 }
 
-TEST_CASE("a checkpoint's tokenizer is its own if it brings one, else the built-in") {
+TEST_CASE("a model's tokenizer is its own if it brings one, else the built-in") {
     const std::string golden_folder = GPTOSS_SOURCE_DIR "/tests/golden/";
-    CHECK(Tokenizer::for_checkpoint(golden_folder + "tiny")->num_text_tokens() == 199998);
-    const std::shared_ptr<const Tokenizer> own = Tokenizer::for_checkpoint(golden_folder + "tiny-bf16.gguf");
+    CHECK(Tokenizer::of_model("")->num_text_tokens() == 199998);
+    const std::shared_ptr<const Tokenizer> own = Tokenizer::of_model(golden_folder + "tiny-bf16.gguf");
     CHECK(own->num_text_tokens() + own->num_special_tokens() < 1000);
     CHECK_THROWS_AS(Tokenizer::from_path(golden_folder + "tiny"), Error);
 }
