@@ -213,8 +213,8 @@ void check_all_shards(const std::string& directory, const std::vector<std::strin
         if (of == name.npos || std::from_chars(&name[of + 4], name.data() + name.size(), count).ec != std::errc())
             continue;
         if (count > names.size())
-            fail(directory, "holds " + std::to_string(names.size()) + " of the " + std::to_string(count) + " files " +
-                                quote(name.substr(0, of)) + "...: download the others beside it");
+            fail(directory, "holds " + std::to_string(names.size()) + " of its " + std::to_string(count) +
+                                " .safetensors files: download the others too");
     }
 }
 

@@ -157,7 +157,8 @@ std::vector<uint32_t> read_eos_tokens(const Node& root) {
 }  // namespace
 
 const char* const expected_checkpoint =
-    "expected experts in MXFP4, as in openai/gpt-oss-20b or ggml-org/gpt-oss-20b-GGUF; give one of these instead";
+    "this library runs experts in MXFP4 beside weights in F32, F16, BF16 or Q8_0; give openai/gpt-oss-20b or "
+    "ggml-org/gpt-oss-20b-GGUF instead";
 
 Config parse_config(const char* text, size_t size, const std::string& source) {
     const JsonRoot<json> document = parse_json(text, size, source);

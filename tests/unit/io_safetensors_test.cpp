@@ -259,7 +259,7 @@ TEST_CASE("safetensors: an index and its shards") {
     std::filesystem::remove(path + "/model.safetensors.index.json");
     CHECK(Checkpoint(path).layers.size() == 4);
     std::filesystem::remove(path + "/" + second);
-    check_refused([&] { Checkpoint checkpoint(path); }, {path + ": holds 1 of the 2 files 'model-00001'", "download"});
+    check_refused([&] { Checkpoint checkpoint(path); }, {path + ": holds 1 of its 2 .safetensors files", "download"});
     std::filesystem::rename(path + "/" + first, path + "/some.safetensors");
     check_refused([&] { Checkpoint checkpoint(path); }, {path + ": tensor", "is missing"});
 }

@@ -1,5 +1,9 @@
 #include <doctest/doctest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <chrono>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -163,4 +167,59 @@ TEST_CASE("a model's tokenizer is its own if it brings one, else the built-in") 
     const std::shared_ptr<const Tokenizer> own = Tokenizer::of_model(golden_folder + "tiny-bf16.gguf");
     CHECK(own->num_text_tokens() + own->num_special_tokens() < 1000);
     CHECK_THROWS_AS(Tokenizer::from_path(golden_folder + "tiny"), Error);
+}
+
+TEST_CASE("a run of 5 MB of any white space, alone or between words, is encoded in a moment") {
+    for (const char* space : {" ", "\t", "\n", "\r", "\r\n", "\v", "\f", "\xC2\xA0", "\xC2\x85", "\xE2\x80\x83",
+                              "\xE2\x80\xA8", "\xE3\x80\x80", " \t", "\n "}) {
+        for (const char* around : {"", "a", "\n"}) {
+            CAPTURE(std::string(space));
+            CAPTURE(std::string(around));
+            std::string text = around;
+            while (text.size() < 5 << 20) text += space;
+            text += around;
+            const auto begin = std::chrono::steady_clock::now();
+            const std::vector<Token> tokens = o200k().encode(text, false);
+            CHECK(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() < 3);
+            CHECK(o200k().decode(tokens) == text);
+        }
+    }
+}
+
+TEST_CASE("a vocabulary is recognised by its content, and what cannot be one is refused at once") {
+    const std::filesystem::path directory =
+        std::filesystem::temp_directory_path() / ("gptoss-" + std::to_string(::getpid()));
+    std::filesystem::remove_all(directory);
+    std::filesystem::create_directory(directory);
+    const auto path = [&](const char* name) { return (directory / name).native(); };
+    const auto refused = [](const std::string& path, const std::string& words) {
+        try {
+            Tokenizer::from_path(path);
+            FAIL_CHECK("accepted " << path);
+        } catch (const Error& e) {
+            CHECK(e.status() == Status::IoError);
+            CHECK_MESSAGE(std::string(e.what()).find(words) != std::string::npos, e.what());
+        }
+    };
+    const std::string gguf = GPTOSS_SOURCE_DIR "/tests/golden/tiny-bf16.gguf";
+    for (const char* name : {"sha256-0123", "M.GGUF", "x.json"}) {
+        std::filesystem::copy_file(gguf, path(name));
+        CHECK(Tokenizer::from_path(path(name))->num_text_tokens() == 256);
+    }
+    std::ofstream(path("ranks")) << "YQ== 0\nYg== 1\n";
+    CHECK(Tokenizer::from_path(path("ranks"))->num_text_tokens() == 2);
+    std::filesystem::create_directory(path("model"));
+    CHECK(::mkfifo(path("model/tokenizer.json").c_str(), 0600) == 0);
+    refused(path("model"), "/tokenizer.json: is not a regular file");
+    refused(path("model/tokenizer.json"), "/tokenizer.json: is not a regular file");
+    std::filesystem::remove(path("model/tokenizer.json"));
+    refused(path("model"), "/model: holds no vocabulary");
+    std::filesystem::create_symlink("nowhere", path("model/tokenizer.json"));
+    refused(path("model"), "/tokenizer.json: is a link to a file that is not there");
+    std::filesystem::remove(path("model/tokenizer.json"));
+    std::ofstream(path("model/tokenizer.json"))
+        << "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n";
+    refused(path("model"), "/tokenizer.json: is a git-lfs pointer");
+    refused(path("none"), "/none: No such file");
+    std::filesystem::remove_all(directory);
 }
