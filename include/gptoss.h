@@ -269,8 +269,9 @@ struct gptoss_memory_estimate {
 /*
  * Loads a model with default options.
  *
- * path: a Hugging Face directory (config.json and .safetensors files), OpenAI's original/ directory, or a .gguf file;
- * a NUL-terminated string. On success stores the model in model_out.
+ * path: a Hugging Face directory (config.json and .safetensors files), OpenAI's original/ directory, a GGUF file of any
+ * name, the directory of a model in Hugging Face's cache, or any file of one of these; a NUL-terminated string.
+ * docs/models.md lists what loads. On success stores the model in model_out.
  * Errors: io_error (names the file and tensor), unsupported_system, insufficient_memory.
  *
  * Before the first model of a kind is loaded on a device, a self-test compares every kernel with the CPU. A variant of
@@ -328,8 +329,8 @@ enum gptoss_special_token {
 /*
  * Creates a tokenizer, without a model or a GPU.
  *
- * path: NULL for the built-in o200k_harmony; a tokenizer.json, a .tiktoken or a .gguf file; or a directory that holds
- * one of them. A .tiktoken file has no special tokens: o200k_harmony's follow its last rank.
+ * path: NULL for the built-in o200k_harmony; a tokenizer.json, a .tiktoken or a GGUF file, recognised by its content;
+ * or a directory that holds one of them. A .tiktoken file has no special tokens: o200k_harmony's follow its last rank.
  * Errors: io_error names the file and what is wrong in it, unsupported_argument what this library lacks.
  */
 GPTOSS_ABI enum gptoss_status gptoss_tokenizer_create(const char* path, gptoss_tokenizer_t* tokenizer_out);
@@ -468,7 +469,8 @@ typedef int (*gptoss_token_callback_t)(void* user_data, uint32_t token);
 struct gptoss_generate_options {
     size_t struct_size;
     size_t max_tokens;           /* 0: until a stop token or until the context is full */
-    const uint32_t* stop_tokens; /* NULL: <|return|>, <|call|> and <|endoftext|> where the vocabulary has them */
+    const uint32_t* stop_tokens; /* NULL: <|return|>, <|call|> and <|endoftext|> where the vocabulary has them, and
+                                    what the model's files name as eos_token_id */
     size_t num_stop_tokens;
     gptoss_token_callback_t callback;
     void* user_data;

@@ -62,6 +62,8 @@ model::GenerateRequest request_of(gptoss_context_t context, gptoss_sampler_t sam
     } else {
         for (const char* name : {"<|return|>", "<|call|>", "<|endoftext|>"})
             if (const auto token = context->tokenizer->find_special(name)) request.stop_tokens.push_back(*token);
+        const auto& eos = context->sequence.model().config.eos_tokens;
+        request.stop_tokens.insert(request.stop_tokens.end(), eos.begin(), eos.end());
     }
     if (in.callback)
         request.on_token = [callback = in.callback, user_data = in.user_data](uint32_t token) {

@@ -91,7 +91,7 @@ gptoss_status gptoss_model_create(const char* path, const gptoss_model_options* 
         require(model_out, "model_out");
         const model::ModelOptions read = read_options(options);
         const io::Checkpoint checkpoint(path);
-        auto tokenizer = text::Tokenizer::for_checkpoint(path);
+        auto tokenizer = text::Tokenizer::of_model(checkpoint.tokenizer_path);
         *model_out = new gptoss_model(model::open_model(checkpoint, read), std::move(tokenizer));
     });
 }

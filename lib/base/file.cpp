@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -17,13 +18,20 @@ namespace {
 
 std::string reason(int error) { return std::generic_category().message(error); }
 
+std::string reason_not_opened(const std::string& path, int error) {
+    struct stat status {};
+    if (error == ENOENT && ::lstat(path.c_str(), &status) == 0 && S_ISLNK(status.st_mode))
+        return "is a link to a file that is not there";
+    return reason(error);
+}
+
 }  // namespace
 
 File::File(const std::string& path) : path_(path) {
     // O_NONBLOCK: a FIFO in a file's place is refused below instead of waited for.
     do fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     while (fd_ < 0 && errno == EINTR);
-    if (fd_ < 0) fail(path, reason(errno));
+    if (fd_ < 0) fail(path, reason_not_opened(path, errno));
     struct stat status {};
     if (::fstat(fd_, &status) != 0 || !S_ISREG(status.st_mode)) {
         ::close(fd_);
@@ -33,6 +41,23 @@ File::File(const std::string& path) : path_(path) {
 #ifdef POSIX_FADV_SEQUENTIAL
     ::posix_fadvise(fd_, 0, 0, POSIX_FADV_SEQUENTIAL);  // only advice: a larger read-ahead
 #endif
+    try {
+        refuse_pointer();
+    } catch (...) {
+        ::close(fd_);
+        throw;
+    }
+}
+
+// A clone made without git-lfs has small texts in the place of large files.
+void File::refuse_pointer() const {
+    constexpr std::string_view start = "version https://git-lfs.github.com/spec/";
+    constexpr uint64_t longest = 1024;
+    if (size_ < start.size() || size_ > longest) return;
+    char found[start.size()];
+    read(0, reinterpret_cast<std::byte*>(found), sizeof found);
+    if (std::string_view(found, sizeof found) == start)
+        fail(path_, "is a git-lfs pointer in place of the file: run 'git lfs pull' in its directory");
 }
 
 File::File(const std::string& name, std::vector<std::byte> bytes)

@@ -11,7 +11,8 @@ namespace gptoss {
 
 class File {
   public:
-    // Throws IoError with the path and the system's reason.
+    // Throws IoError with the path and the system's reason, also for what is no regular file or stands for one by
+    // git-lfs.
     explicit File(const std::string& path);
     // These bytes, in memory; name stands for the path in errors.
     File(const std::string& name, std::vector<std::byte> bytes);
@@ -27,6 +28,8 @@ class File {
     std::string read_all(size_t max_size) const;
 
   private:
+    void refuse_pointer() const;
+
     std::string path_;
     int fd_ = -1;
     uint64_t size_ = 0;

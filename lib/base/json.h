@@ -73,15 +73,47 @@ class JsonRoot {
         bool end_object() {
             JsonRoot made(Json::object());
             auto& members = made.value_.template get_ref<typename Json::object_t&>();
+            join_equal_names(open.back().items);
             if constexpr (requires { members.reserve(0); }) members.reserve(open.back().items.size());
             for (auto& [name, value] : open.back().items) {
-                const auto [member, is_new] = members.emplace(name, nullptr);
-                if (!is_new && rules.unique_keys) refuse("key '" + name + "' appears twice");
-                take_apart(member->second);
-                member->second = std::move(value.value_);
+                // An object of ordered members looks each name up in all before it, unless they are its vector's.
+                if constexpr (requires { members.emplace_back(std::move(name), nullptr); })
+                    members.emplace_back(std::move(name), nullptr).second = std::move(value.value_);
+                else
+                    members.emplace(std::move(name), nullptr).first->second = std::move(value.value_);
             }
             open.pop_back();
             return add(std::move(made.value_));
+        }
+        // A name that comes again keeps its first place and its last value.
+        void join_equal_names(std::vector<std::pair<std::string, JsonRoot>>& items) const {
+            std::vector<size_t> order(items.size());
+            for (size_t i = 0; i < order.size(); i++) order[i] = i;
+            std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+                return items[a].first != items[b].first ? items[a].first < items[b].first : a < b;
+            });
+            std::vector<bool> again(items.size());
+            size_t first = 0;  // in order: of the items of one name
+            for (size_t i = 1; i < order.size(); i++) {
+                auto &kept = items[order[first]], &item = items[order[i]];
+                if (kept.first != item.first) {
+                    first = i;
+                    continue;
+                }
+                if (rules.unique_keys) refuse("key '" + item.first + "' appears twice");
+                std::swap(kept.second.value_, item.second.value_);
+                again[order[i]] = true;
+            }
+            size_t left = 0;
+            for (size_t i = 0; i < items.size(); i++) {
+                if (again[i]) continue;
+                if (left != i) {
+                    items[left].first = std::move(items[i].first);
+                    std::swap(items[left].second.value_, items[i].second.value_);
+                }
+                left++;
+            }
+            while (items.size() > left) items.pop_back();
         }
         bool end_array() {
             JsonRoot made(Json::array());

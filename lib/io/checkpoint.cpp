@@ -1,12 +1,14 @@
 #include "io/checkpoint.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <filesystem>
 
 #include "base/directory.h"
 #include "base/fail.h"
 #include "io/gguf.h"
+#include "io/locate.h"
 #include "io/safetensors.h"
 #include "io/tensor_table.h"
 
@@ -173,108 +175,154 @@ const File& open_file(Files& files, const std::string& path) {
     return *files.back();
 }
 
-bool exists(const std::string& path) {
-    std::error_code error;  // what can't be looked at is not there
-    return fs::exists(path, error);
+// The names of a directory's files that end in suffix, in order.
+std::vector<std::string> list_files(const std::string& directory, std::string_view suffix) {
+    std::vector<std::string> names;
+    for (const fs::path& path : paths_in(directory))
+        if (path.native().ends_with(suffix)) names.push_back(path.filename().native());
+    return names;
 }
 
-// The files of a directory that end in suffix, in order.
-std::vector<std::string> list_files(const std::string& directory, const std::string& suffix) {
-    std::vector<std::string> paths;
-    for (const fs::path& path : paths_in(directory))
-        if (path.native().ends_with(suffix)) paths.push_back(path.native());
-    return paths;
+// The shards that an index names.
+TensorTable read_indexed(const std::string& directory, const std::string& index_path, Files& files) {
+    TensorTable table(directory);
+    const std::string text = File(index_path).read_all(max_index);
+    const auto index = parse_safetensors_index(text.data(), text.size(), index_path);
+    std::map<std::string, const File*> shards;
+    for (const auto& [tensor, name] : index) {
+        const File*& shard = shards[name];
+        if (shard) continue;
+        const std::string path = directory + "/" + name;
+        if (!is_there(path)) fail(path, "is missing, a file that model.safetensors.index.json names: download it too");
+        shard = &open_file(files, path);
+        table.add(read_safetensors(*shard), shard);
+    }
+    for (const auto& [tensor, name] : index) {
+        const TensorInfo* t = table.find(tensor);
+        if (!t || t->file != shards[name])
+            fail(shards[name]->path(), "tensor " + quote(tensor) + " is missing, which the index says is here");
+    }
+    return table;
+}
+
+// Names such as model-00001-of-00003.safetensors tell how many there are.
+void check_all_shards(const std::string& directory, const std::vector<std::string>& names) {
+    for (const std::string& name : names) {
+        const size_t of = name.rfind("-of-");
+        size_t count = 0;
+        if (of == name.npos || std::from_chars(&name[of + 4], name.data() + name.size(), count).ec != std::errc())
+            continue;
+        if (count > names.size())
+            fail(directory, "holds " + std::to_string(names.size()) + " of its " + std::to_string(count) +
+                                " .safetensors files: download the others too");
+    }
 }
 
 // One model.safetensors; or the shards that an index names; or, as OpenAI's own loader has it, all there are.
 TensorTable read_directory(const std::string& directory, Files& files) {
+    const std::string single = directory + "/model.safetensors", index = single + ".index.json";
+    if (!is_there(single) && is_there(index)) return read_indexed(directory, index, files);
+    const auto names =
+        is_there(single) ? std::vector<std::string>{"model.safetensors"} : list_files(directory, ".safetensors");
+    if (names.empty())
+        fail(directory, "holds no .safetensors file" +
+                            std::string(is_there(directory + "/pytorch_model.bin") ? ", only PyTorch's .bin" : "") +
+                            ": download the model's .safetensors files");
+    check_all_shards(directory, names);
     TensorTable table(directory);
-    const std::string single = directory + "/model.safetensors", index_path = single + ".index.json";
-    if (!exists(single) && exists(index_path)) {
-        const std::string text = File(index_path).read_all(max_index);
-        const auto index = parse_safetensors_index(text.data(), text.size(), index_path);
-        std::map<std::string, const File*> shards;
-        for (const auto& [tensor, name] : index) {
-            const File*& shard = shards[name];
-            if (shard) continue;
-            shard = &open_file(files, directory + "/" + name);
-            table.add(read_safetensors(*shard), shard);
-        }
-        for (const auto& [tensor, name] : index) {
-            const TensorInfo* t = table.find(tensor);
-            if (!t || t->file != shards[name])
-                fail(shards[name]->path(), "tensor " + quote(tensor) + " is missing, which the index says is here");
-        }
-        return table;
-    }
-    const std::vector<std::string> paths = exists(single) ? std::vector{single} : list_files(directory, ".safetensors");
-    if (paths.empty()) fail(directory, "holds no .safetensors file");
-    for (const std::string& path : paths) {
-        const File& file = open_file(files, path);
+    for (const std::string& name : names) {
+        const File& file = open_file(files, directory + "/" + name);
         table.add(read_safetensors(file), &file);
     }
     return table;
 }
 
-Gguf read_gguf(const File& file) {
-    return parse_gguf([&](uint64_t offset, std::byte* out, size_t size) { file.read(offset, out, size); }, file.size(),
-                      file.path());
+// Experts that are not in MXFP4 have tensors of other names.
+void check_experts(const TensorTable& table) {
+    const std::string experts = "model.layers.0.mlp.experts.";
+    for (const char* other :
+         {"gate_up_proj", "gate_up_proj.weight", "0.gate_proj.weight", "gate_up_projs.0.weight", "gate_proj.weight"})
+        if (const TensorInfo* t = table.find(experts + other))
+            fail(table.source(), "the experts are not in MXFP4 (" + quote(t->name) + " is " + t->type_name +
+                                     "): " + expected_checkpoint);
 }
 
-// The other files of a split model: NAME-00001-of-00003.gguf is followed by NAME-00002-of-00003.gguf and so on.
-void read_gguf_splits(const Gguf& first, const std::string& path, TensorTable& table, Files& files) {
-    auto split = [&](const char* key) -> uint64_t {
-        auto at = first.metadata.find(key);
-        const uint64_t* value = at == first.metadata.end() ? nullptr : std::get_if<uint64_t>(&at->second);
-        return value ? *value : 0;
-    };
-    const uint64_t count = split("split.count");
+// The other files of a split model, beside the first: NAME-00001-of-00003.gguf is followed by
+// NAME-00002-of-00003.gguf and so on.
+void read_gguf_splits(const Gguf& first, TensorTable& table, Files& files) {
+    constexpr uint32_t max_count = 99999;
+    const uint32_t count = first.integer("split.count").value_or(1);
+    const std::string& path = first.source;
     if (count <= 1) return;
-    constexpr uint64_t max_count = 99999;
     char ending[32];
-    auto format_ending = [&](uint64_t i) {
-        std::snprintf(ending, sizeof ending, "-%05u-of-%05u.gguf", unsigned(i), unsigned(count));
+    const auto name_of = [&](uint32_t number) {
+        std::snprintf(ending, sizeof ending, "-%05u-of-%05u", number, std::min(count, max_count));
         return std::string(ending);
     };
-    if (count > max_count || split("split.no") != 0 || !path.ends_with(format_ending(1)))
-        fail(path, "is one of " + std::to_string(count) + " files of a split model but not its first, named …" +
-                       (count > max_count ? "" : format_ending(1)));
-    const std::string stem = path.substr(0, path.size() - format_ending(1).size());
-    for (uint64_t i = 2; i <= count; i++) {
-        const std::string name = stem + format_ending(i);
+    const size_t at = path.rfind(name_of(1));
+    if (count > max_count || at == path.npos)
+        fail(path, "is the first of a split model of " + std::to_string(count) +
+                       " files, but its name does not say so: expected a name that ends in " + name_of(1) + ".gguf");
+    for (uint32_t number = 2; number <= count; number++) {
+        const std::string name = std::string(path).replace(at, name_of(1).size(), name_of(number));
+        if (!is_there(name))
+            fail(name, "is missing, one of " + std::to_string(count) + " files of a split model: download it too");
         const File& file = open_file(files, name);
-        table.add(read_gguf(file).tensors, &file);
+        const Gguf split = Gguf::read(file, is_model_key);
+        const uint32_t found = split.integer("split.no").value_or(0) + 1;
+        if (found != number || split.integer("split.count").value_or(count) != count)
+            fail(name, "says it is file " + std::to_string(found) + " of a split model: expected file " +
+                           std::to_string(number) + " of " + std::to_string(count));
+        table.add(gguf_tensors(split), &file);
     }
 }
 
 }  // namespace
 
 Checkpoint::Checkpoint(const std::string& path) {
-    std::error_code error;
-    if (!fs::is_directory(path, error)) {
-        const File& file = open_file(files_, path);
-        Gguf gguf = read_gguf(file);
-        config = parse_gguf_config(gguf, path);
-        TensorTable table(path);
-        table.add(gguf.tensors, &file);
-        read_gguf_splits(gguf, path, table, files_);
-        map_gguf(table, *this);
-        tokenizer_path = path;
-        return;
-    }
-    const std::string config_path = path + "/config.json";
-    const std::string text = File(config_path).read_all(max_config);
-    config = parse_config(text.data(), text.size(), config_path);
-    const TensorTable table = read_directory(path, files_);
-    if (table.find("embedding.weight"))
-        map_original(table, *this);
+    const Location location = locate_checkpoint(path);
+    if (location.is_gguf)
+        read_gguf(location.path);
     else
-        map_hugging_face(table, *this);
+        read_safetensors_directory(location.path);
+    const auto named = [&](const auto& file) { return fs::path(file->path()).filename() == location.part; };
+    if (location.part.ends_with(".safetensors") && std::none_of(files_.begin(), files_.end(), named))
+        fail(path, "is not a part of the checkpoint around it: give the directory, or another one");
+}
 
-    if (exists(path + "/tokenizer.json"))
+void Checkpoint::read_gguf(const std::string& path) {
+    const File& file = open_file(files_, path);
+    const Gguf gguf = Gguf::read(file, is_model_key);
+    check_gguf_architecture(gguf);
+    TensorTable table(path);
+    table.add(gguf_tensors(gguf), &file);
+    read_gguf_splits(gguf, table, files_);
+    config = parse_gguf_config(gguf, table.find("token_embd.weight"));
+    map_gguf(table, *this);
+    tokenizer_path = path;
+}
+
+void Checkpoint::read_safetensors_directory(const std::string& path) {
+    const auto read_small = [&](const std::string& file) { return File(file).read_all(max_config); };
+    const std::string config_path = path + "/config.json", generation_path = path + "/generation_config.json";
+    const std::string text = read_small(config_path);
+    config = parse_config(text.data(), text.size(), config_path);
+    if (is_there(generation_path)) {
+        const std::string generation = read_small(generation_path);
+        for (const uint32_t token : parse_eos_tokens(generation.data(), generation.size(), generation_path))
+            config.eos_tokens.push_back(token);
+    }
+    const TensorTable table = read_directory(path, files_);
+    if (table.find("embedding.weight")) {
+        map_original(table, *this);
+    } else {
+        check_experts(table);
+        map_hugging_face(table, *this);
+    }
+    if (is_there(path + "/tokenizer.json"))
         tokenizer_path = path + "/tokenizer.json";
     else if (const auto ranks = list_files(path, ".tiktoken"); !ranks.empty())
-        tokenizer_path = ranks[0];
+        tokenizer_path = path + "/" + ranks[0];
 }
 
 }  // namespace gptoss::io

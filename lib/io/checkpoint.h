@@ -82,8 +82,8 @@ struct LayerTensors {
 
 class Checkpoint {
   public:
-    // path: a Hugging Face directory, OpenAI's original/ directory, or a .gguf file. Checks every tensor's name, type
-    // and shape. Throws IoError that names the file and the tensor.
+    // path: see locate_checkpoint. Checks every tensor's name, type and shape. Throws IoError that names the file and
+    // the tensor.
     explicit Checkpoint(const std::string& path);
     // Nothing yet: for one that is put together in memory, whose files belong to the caller.
     Checkpoint() = default;
@@ -98,6 +98,9 @@ class Checkpoint {
     std::string tokenizer_path;
 
   private:
+    void read_gguf(const std::string& path);
+    void read_safetensors_directory(const std::string& path);
+
     std::vector<std::unique_ptr<File>> files_;
 };
 

@@ -28,14 +28,23 @@ struct Config {
     float rope_beta_fast = 32.0f;
     float rope_beta_slow = 1.0f;
     uint32_t rope_original_context = 4096;
-    bool rope_truncate = false;       // round the ramp's ends to whole dimensions
-    uint32_t eos_token = UINT32_MAX;  // UINT32_MAX where the file names none
+    bool rope_truncate = false;          // round the ramp's ends to whole dimensions
+    float rope_attention_factor = 1.0f;  // of cosines and sines, beside the one that YaRN derives from its factor
+    std::vector<uint32_t> eos_tokens;    // end a text; the files may name none
 
     uint32_t qkv_rows() const { return (n_heads + 2 * n_kv_heads) * head_dim; }
 };
 
+constexpr uint32_t max_layers = 1024;
+
 // Parses the config.json of the Hugging Face layout or of OpenAI's original/ directory; source names it in errors.
 Config parse_config(const char* json, size_t size, const std::string& source);
+
+// The tokens that a generation_config.json or a config.json names as its eos_token_id: none, one or a list.
+std::vector<uint32_t> parse_eos_tokens(const char* json, size_t size, const std::string& source);
+
+// Tells what to give instead of a checkpoint that has the right architecture in a form that this library does not run.
+extern const char* const expected_checkpoint;
 
 // Throws IoError naming the field unless the model is one that the kernels can run.
 void check_config(const Config& config, const std::string& source);

@@ -1,31 +1,25 @@
-// The GGUF format, versions 2 and 3: key-value metadata, a list of tensors, then the tensors' bytes, all little-endian.
+// gpt-oss models in GGUF files, as llama.cpp writes them.
 #pragma once
 
-#include <cstddef>
-#include <functional>
-#include <map>
-#include <string>
-#include <variant>
 #include <vector>
 
+#include "base/gguf.h"
+#include "io/config.h"
 #include "io/tensor_table.h"
 
 namespace gptoss::io {
 
-// What precedes the tensors' bytes.
-struct Gguf {
-    using Value = std::variant<uint64_t, int64_t, double, bool, std::string>;
+// What of the metadata this folder reads: the model and its split into files. The tokenizer is none of its business.
+bool is_model_key(std::string_view key);
 
-    std::map<std::string, Value> metadata;  // scalars only: of the model, of a split, and the end-of-text token
-    std::vector<TensorInfo> tensors;
-};
+// Throws IoError, which says what the file holds, unless that is a gpt-oss model.
+void check_gguf_architecture(const Gguf& gguf);
 
-// Parses the header of a file of file_size bytes; read(offset, out, size) delivers its bytes and is never asked for
-// any beyond file_size.
-using ReadAt = std::function<void(uint64_t offset, std::byte* out, size_t size)>;
-Gguf parse_gguf(const ReadAt& read, uint64_t file_size, const std::string& source);
+// The tensors of one file, checked to lie within it, apart from each other.
+std::vector<TensorInfo> gguf_tensors(const Gguf& gguf);
 
-// The model's sizes and constants; vocabulary_size is that of the embedding. Checked as by check_config.
-Config parse_gguf_config(const Gguf& gguf, const std::string& source);
+// The model's sizes and constants, from a file that check_gguf_architecture accepts. embedding, which may be NULL,
+// tells the size of the vocabulary. Checked as by check_config.
+Config parse_gguf_config(const Gguf& gguf, const TensorInfo* embedding);
 
 }  // namespace gptoss::io

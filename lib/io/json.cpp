@@ -13,4 +13,9 @@ JsonRoot<json> parse_json(const char* text, size_t size, const std::string& sour
     return root;
 }
 
+JsonOrigin json_origin(const std::string& source) {
+    const std::string path = path_text(source);
+    return {Status::IoError, path, path + ": "};
+}
+
 }  // namespace gptoss::io

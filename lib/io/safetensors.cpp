@@ -1,7 +1,6 @@
 #include "io/safetensors.h"
 
 #include "base/fail.h"
-#include "base/json.h"
 #include "io/json.h"
 
 namespace gptoss::io {
@@ -26,48 +25,43 @@ constexpr Format formats[] = {
     {"C64", 64, {}},         {"F4", 4, {}},           {"F6_E2M3", 6, {}},        {"F6_E3M2", 6, {}},
 };
 
-std::vector<uint64_t> parse_numbers(const json& entry, const char* key, const std::string& where) {
-    auto at = entry.find(key);
-    if (at == entry.end() || !at->is_array()) fail(where, std::string(key) + " is missing or not a list");
-    std::vector<uint64_t> numbers;
-    for (const json& n : *at) {
-        if (!n.is_number_unsigned()) fail(where, std::string(key) + " holds something other than whole numbers ≥ 0");
-        numbers.push_back(n.get<uint64_t>());
-    }
-    return numbers;
+using Node = JsonNode<json>;
+
+std::vector<uint64_t> parse_sizes(const Node& list) {
+    std::vector<uint64_t> sizes;
+    for (const Node& n : list.elements()) sizes.push_back(n.size());
+    return sizes;
 }
 
 TensorInfo parse_entry(const std::string& name, const json& entry, uint64_t data_offset, uint64_t data_size,
                        const std::string& source) {
-    std::string where = source + ": tensor " + quote(name);
-    if (!entry.is_object()) fail(where, "is not described by an object");
-    auto dtype = entry.find("dtype");
-    if (dtype == entry.end() || !dtype->is_string()) fail(where, "dtype is missing or not a string");
-
+    const std::string where = path_text(source) + ": tensor " + quote(name);
+    const JsonOrigin origin{Status::IoError, where, where + ": "};
+    const Node node(entry, origin);
     TensorInfo t;
     t.name = name;
-    t.type_name = dtype->get<std::string>();
+    t.type_name = node.get("dtype").text();
     const Format* format = nullptr;
     for (const Format& f : formats)
         if (t.type_name == f.name) format = &f;
-    if (!format) fail(where, "unknown dtype " + quote(t.type_name));
+    if (!format) node.refuse("unknown dtype " + quote(t.type_name));
     t.type = format->type;
-    t.shape = parse_numbers(entry, "shape", where);
+    t.shape = parse_sizes(node.get("shape"));
 
-    std::vector<uint64_t> span = parse_numbers(entry, "data_offsets", where);
-    if (span.size() != 2 || span[0] > span[1]) fail(where, "data_offsets is not [begin, end]");
+    const std::vector<uint64_t> span = parse_sizes(node.get("data_offsets"));
+    if (span.size() != 2 || span[0] > span[1]) node.refuse("data_offsets is not [begin, end]");
     if (span[1] > data_size)
-        fail(where, "lies beyond the end of the file: data_offsets ends at " + std::to_string(span[1]) +
-                        ", the data at " + std::to_string(data_size));
+        node.refuse("lies beyond the end of the file: data_offsets ends at " + std::to_string(span[1]) +
+                    ", the data at " + std::to_string(data_size));
     t.offset = data_offset + span[0];
     t.bytes = span[1] - span[0];
 
     std::optional<uint64_t> n = element_count(t.shape);
     uint64_t bits;
-    if (!n || __builtin_mul_overflow(*n, uint64_t{format->bits}, &bits)) fail(where, "shape overflows 64 bits");
+    if (!n || __builtin_mul_overflow(*n, uint64_t{format->bits}, &bits)) node.refuse("its shape overflows 64 bits");
     if (bits % 8 != 0 || bits / 8 != t.bytes)
-        fail(where,
-             "shape and dtype make " + std::to_string(bits / 8) + " bytes, data_offsets " + std::to_string(t.bytes));
+        node.refuse("shape and dtype make " + std::to_string(bits / 8) + " bytes, data_offsets " +
+                    std::to_string(t.bytes));
     return t;
 }
 
@@ -111,18 +105,15 @@ std::vector<TensorInfo> read_safetensors(const File& file) {
 
 std::map<std::string, std::string> parse_safetensors_index(const char* text, size_t size, const std::string& source) {
     const JsonRoot<json> root = parse_json(text, size, source);
-    const json& index = *root;
-    auto map = index.find("weight_map");
-    if (map == index.end() || !map->is_object()) fail(source, "weight_map is missing or not an object");
+    const JsonOrigin origin = json_origin(source);
     std::map<std::string, std::string> files;
-    for (const auto& [tensor, file] : map->items()) {
-        if (!file.is_string()) fail(source, "weight_map: the file of tensor " + quote(tensor) + " is not a string");
-        std::string name = file.get<std::string>();
+    for (const auto& [tensor, file] : Node(*root, origin).get("weight_map").members()) {
+        const std::string& name = file.text();
         // Shards lie beside their index; a path would let a model name any file of the host.
         if (name.empty() || name == "." || name == ".." ||
             name.find_first_of(std::string_view("/\\\0", 3)) != name.npos)
-            fail(source, "weight_map: tensor " + quote(tensor) + " is in " + quote(name) + ", which is no file name");
-        files.emplace(tensor, std::move(name));
+            file.expected("the name of a file beside the index; it is no file name");
+        files.emplace(tensor, name);
     }
     return files;
 }

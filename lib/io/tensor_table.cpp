@@ -47,7 +47,7 @@ void TensorTable::add(std::vector<TensorInfo> tensors, const File* file) {
     for (TensorInfo& t : tensors) {
         t.file = file;
         auto [at, fresh] = tensors_.try_emplace(t.name, t);
-        if (!fresh) fail(file->path(), "tensor " + quote(t.name) + " is also in " + at->second.file->path());
+        if (!fresh) fail(file->path(), "tensor " + quote(t.name) + " is also in " + path_text(at->second.file->path()));
     }
 }
 
@@ -64,7 +64,8 @@ const TensorInfo& TensorTable::get(const std::string& name, const std::vector<DT
     bool typed = t->type && std::find(types.begin(), types.end(), *t->type) != types.end();
     if (!typed || t->shape != shape)
         fail(t->file->path(), "tensor " + quote(name) + ": expected " + expected + ", found " + t->type_name +
-                                  " of shape " + shape_text(t->shape));
+                                  " of shape " + shape_text(t->shape) +
+                                  (typed ? "" : ": " + std::string(expected_checkpoint)));
     return *t;
 }
 

@@ -33,13 +33,15 @@ class TensorTable {
     // source names the checkpoint, a file or a directory, when a tensor is missing.
     explicit TensorTable(std::string source) : source_(std::move(source)) {}
 
+    const std::string& source() const { return source_; }
+
     // Takes the tensors of one file. Throws IoError if another file has given one of the same name.
     void add(std::vector<TensorInfo> tensors, const File* file);
 
     // The tensor, or NULL.
     const TensorInfo* find(const std::string& name) const;
     // The tensor, of one of these types and of exactly this shape; throws IoError naming the file, the tensor, what is
-    // expected and what is there.
+    // expected and what is there, and for another type what to give instead.
     const TensorInfo& get(const std::string& name, const std::vector<DType>& types,
                           const std::vector<uint64_t>& shape) const;
 

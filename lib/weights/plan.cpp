@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <memory>
 
-#include "base/error.h"
+#include "base/fail.h"
+#include "base/hash.h"
+#include "base/text.h"
 
 namespace gptoss::model {
 
@@ -24,6 +27,35 @@ void raise(float& largest, float value) {
     const std::atomic_ref<float> shared(largest);
     for (float now = shared; now < value && !shared.compare_exchange_weak(now, value);) {
     }
+}
+
+// Adds to a hash of all weights what one tile's rows are in the file, or a vector's values. Tiles come in any order,
+// and in pieces that depend on the device: the hash does not.
+void add_contents(uint64_t& contents, uint64_t matrix, uint64_t tile, const void* data, uint64_t size) {
+    std::atomic_ref(contents) += hash_block(data, size, matrix << 32 | tile);
+}
+
+// The rows of several tiles.
+void add_rows(uint64_t& contents, uint64_t matrix, uint64_t tile, const std::byte* rows, uint64_t n_rows,
+              uint64_t row_bytes) {
+    for (uint64_t r = 0; r < n_rows; r += kTileRows, tile++)
+        add_contents(contents, matrix, tile, rows + r * row_bytes,
+                     std::min<uint64_t>(kTileRows, n_rows - r) * row_bytes);
+}
+
+// Weights that are no numbers, or none in the type that they are stored as, would give wrong tokens without a word.
+void check_magnitude(const std::string& tensor, const File& file, float magnitude, float largest) {
+    if (!std::isfinite(magnitude))
+        fail(file.path(), "tensor " + quote(tensor) + " holds NaN or infinite values: the file is damaged");
+    if (magnitude > largest)
+        fail(file.path(), "tensor " + quote(tensor) + " holds values up to " + number_text(magnitude) +
+                              ", and the type of weights that was asked for at most " + number_text(largest) +
+                              ": load it with the file's own type");
+}
+
+std::vector<float> check_finite(const io::Matrix& from, std::vector<float> values) {
+    for (const float value : values) check_magnitude(from.name, *from.file, std::abs(value), INFINITY);
+    return values;
 }
 
 class Planner {
@@ -55,6 +87,7 @@ class Planner {
     LoadPlan plan_;
     std::vector<ExpertFills> experts_;  // (n_layers * n_experts)
     uint64_t places_per_allocation_ = 1;
+    uint64_t n_hashed_ = 0;     // numbers what is read, for its hash
     size_t embedding_end_ = 0;  // the allocations before it are the embedding's
 };
 
@@ -200,9 +233,9 @@ void Planner::add_layer(LayerWeights& to, const io::LayerTensors& from, const st
     Allocation vectors{name + " vectors"};
     add_vector(vectors, &to.attn_norm, from.attn_norm);
     add_vector(vectors, &to.qkv_bias, to.qkv.rows, [&from] {
-        std::vector<float> all = from.q_bias.read_f32();
+        std::vector<float> all = check_finite(from.q_bias, from.q_bias.read_f32());
         for (const io::Matrix* part : {&from.k_bias, &from.v_bias}) {
-            const std::vector<float> values = part->read_f32();
+            const std::vector<float> values = check_finite(*part, part->read_f32());
             all.insert(all.end(), values.begin(), values.end());
         }
         return all;
@@ -212,7 +245,7 @@ void Planner::add_layer(LayerWeights& to, const io::LayerTensors& from, const st
     add_vector(vectors, &to.mlp_norm, from.mlp_norm);
     add_vector(vectors, &to.router_bias, from.router_bias);
     add_vector(vectors, &to.gate_up_bias, uint64_t{config_.n_experts} * 2 * config_.intermediate, [&from] {
-        const std::vector<float> alternating = from.read_gate_up_bias();
+        const std::vector<float> alternating = check_finite(from.gate_up_bias[0], from.read_gate_up_bias());
         std::vector<float> tiled(alternating.size());
         for (size_t i = 0; i < tiled.size(); i++)
             tiled[i] = alternating[i / kTileRows * kTileRows + gate_up_row(i % kTileRows)];
@@ -220,7 +253,7 @@ void Planner::add_layer(LayerWeights& to, const io::LayerTensors& from, const st
     });
     const uint64_t hidden = config_.hidden, padded = padded_rows(hidden);
     add_vector(vectors, &to.down_bias, config_.n_experts * padded, [&from, hidden, padded] {
-        const std::vector<float> values = from.down_bias.read_f32();
+        const std::vector<float> values = check_finite(from.down_bias, from.down_bias.read_f32());
         std::vector<float> rows(values.size() / hidden * padded);
         for (size_t e = 0; e < values.size() / hidden; e++) std::copy_n(&values[e * hidden], hidden, &rows[e * padded]);
         return rows;
@@ -238,6 +271,8 @@ void Planner::add_matrix(TiledMatrix& to, const std::vector<const io::Matrix*>& 
                                                        " bytes is larger than the device allocates at once");
     const uint64_t fill_tiles = std::max<uint64_t>(1, kFillBytes / tile);
     for (const io::Matrix* m : stacked) {
+        const uint64_t matrix = n_hashed_++;
+        const float largest = to.weight == weight_of(m->type) ? INFINITY : largest_weight(to.weight);
         for (uint64_t first = 0; first < tile_count(m->rows);) {
             // stacked matrices share an allocation: all but a vocabulary are far below the device's limit
             const bool extend = m != stacked[0] && first == 0;
@@ -251,11 +286,15 @@ void Planner::add_matrix(TiledMatrix& to, const std::vector<const io::Matrix*>& 
             for (uint64_t t = first; t < first + n; t += fill_tiles) {
                 const uint64_t count = std::min(fill_tiles, first + n - t);
                 allocation.fills.push_back(
-                    {allocation.size, count * tile, [&to, m, t, count, tile](std::byte* out) {
+                    {allocation.size, count * tile,
+                     [&to, &contents = plan_.table->contents, m, matrix, largest, t, count, tile](std::byte* out) {
                          const uint64_t rows = std::min(count * kTileRows, m->rows - t * kTileRows);
                          std::vector<std::byte> raw(rows * m->row_bytes());
                          m->read(t * kTileRows, rows, raw.data());
-                         raise(to.largest, largest_magnitude(m->type, raw.data(), rows * m->cols));
+                         const float magnitude = largest_magnitude(m->type, raw.data(), rows * m->cols);
+                         check_magnitude(m->name, *m->file, magnitude, largest);
+                         raise(to.largest, magnitude);
+                         add_rows(contents, matrix, t, raw.data(), rows, m->row_bytes());
                          for (uint64_t i = 0; i < count; i++)
                              pack_dense_tile(m->type, raw.data() + i * kTileRows * m->row_bytes(),
                                              static_cast<uint32_t>(std::min<uint64_t>(kTileRows, rows - i * kTileRows)),
@@ -274,17 +313,25 @@ void Planner::add_matrix(TiledMatrix& to, const std::vector<const io::Matrix*>& 
 void Planner::add_experts(size_t first, const io::Experts& from, bool gate_up, float& largest) {
     const uint64_t tile = tile_bytes(WEIGHT_MXFP4, from.cols), tiles = tile_count(from.rows);
     const uint64_t fill_tiles = std::max<uint64_t>(1, kFillBytes / tile), start = gate_up ? 0 : plan_.gate_up_bytes;
+    const uint64_t matrix = n_hashed_;
+    n_hashed_ += 2;  // the blocks and the scales
     for (uint64_t e = 0; e < from.n_experts; e++)
         for (uint64_t t = 0; t < tiles; t += fill_tiles) {
             const uint64_t count = std::min(fill_tiles, tiles - t);
             experts_[first + e].push_back(
-                {start + t * tile, count * tile, [&from, &largest, e, t, count, tile, gate_up](std::byte* out) {
+                {start + t * tile, count * tile,
+                 [&from, &largest, &contents = plan_.table->contents, matrix, e, t, tiles, count, tile,
+                  gate_up](std::byte* out) {
                      const uint64_t rows = std::min(count * kTileRows, from.rows - t * kTileRows),
                                     blocks = from.blocks_per_row();
                      std::vector<std::byte> raw(rows * blocks * 17);
                      std::byte* scales = raw.data() + rows * blocks * 16;
                      from.read(e, t * kTileRows, rows, raw.data(), scales);
-                     raise(largest, largest_mxfp4(scales, rows * blocks));
+                     const float magnitude = largest_mxfp4(scales, rows * blocks);
+                     check_magnitude(from.name, *from.parts[0].file, magnitude, INFINITY);
+                     raise(largest, magnitude);
+                     add_rows(contents, matrix, e * tiles + t, raw.data(), rows, blocks * 16);
+                     add_rows(contents, matrix + 1, e * tiles + t, scales, rows, blocks);
                      for (uint64_t i = 0; i < count; i++)
                          pack_mxfp4_tile(raw.data() + i * kTileRows * blocks * 16, scales + i * kTileRows * blocks,
                                          static_cast<uint32_t>(std::min<uint64_t>(kTileRows, rows - i * kTileRows)),
@@ -297,16 +344,19 @@ void Planner::add_vector(Allocation& to, uint64_t* address, uint64_t padded,
                          std::function<std::vector<float>()> values) {
     padded = padded_rows(padded);
     to.bindings.push_back({address, to.size});
-    to.fills.push_back({to.size, padded * 4, [padded, values = std::move(values)](std::byte* out) {
-                            const std::vector<float> read = values();
-                            std::memcpy(out, read.data(), read.size() * 4);
-                            std::memset(out + read.size() * 4, 0, (padded - read.size()) * 4);
-                        }});
+    to.fills.push_back(
+        {to.size, padded * 4,
+         [&contents = plan_.table->contents, matrix = n_hashed_++, padded, values = std::move(values)](std::byte* out) {
+             const std::vector<float> read = values();
+             add_contents(contents, matrix, 0, read.data(), read.size() * 4);
+             std::memcpy(out, read.data(), read.size() * 4);
+             std::memset(out + read.size() * 4, 0, (padded - read.size()) * 4);
+         }});
     to.size += padded * 4;
 }
 
 void Planner::add_vector(Allocation& to, uint64_t* address, const io::Matrix& from) {
-    add_vector(to, address, from.cols * from.rows, [&from] { return from.read_f32(); });
+    add_vector(to, address, from.cols * from.rows, [&from] { return check_finite(from, from.read_f32()); });
 }
 
 }  // namespace

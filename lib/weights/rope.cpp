@@ -40,7 +40,8 @@ std::vector<double> frequencies(const io::Config& config) {
 
 std::vector<float> rope_table(const io::Config& config, uint32_t max_position, uint32_t* rope_coarse) {
     const std::vector<double> frequency = frequencies(config);
-    const double concentration = config.rope_factor > 1 ? 0.1 * std::log(config.rope_factor) + 1 : 1;
+    const double yarn = config.rope_factor > 1 ? 0.1 * std::log(config.rope_factor) + 1 : 1;
+    const double concentration = yarn * config.rope_attention_factor;
     const uint32_t coarse = (max_position + 255) / 256;
     *rope_coarse = coarse;
     std::vector<float> table;

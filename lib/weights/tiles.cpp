@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "base/error.h"
@@ -152,6 +153,20 @@ Bits largest_bits(const std::byte* values, uint64_t n, Bits magnitude) {
 }
 
 }  // namespace
+
+float largest_weight(uint32_t weight) {
+    constexpr float largest_f16 = 65504;
+    switch (weight) {
+        case WEIGHT_F16:
+            return largest_f16;
+        case WEIGHT_BF16:
+            return 0x1.fep127f;
+        case WEIGHT_Q8:
+            return largest_f16 * 127;
+        default:
+            return std::numeric_limits<float>::max();
+    }
+}
 
 float largest_magnitude(io::DType type, const std::byte* values, uint64_t n) {
     switch (type) {

@@ -26,6 +26,9 @@ uint16_t to_f16(float value);
 // How a dense type of a file is stored when nothing else is asked for.
 uint32_t weight_of(io::DType type);
 
+// The largest magnitude that a weight stored as this can have when it is converted from another type.
+float largest_weight(uint32_t weight);
+
 // The largest magnitude of n values of a dense type as a file has them, or a little more.
 float largest_magnitude(io::DType type, const std::byte* values, uint64_t n);
 // What the values of n blocks of MXFP4 with these scales can be at most.

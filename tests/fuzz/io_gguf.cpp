@@ -18,10 +18,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         std::memset(out + there, 0, n - there);
     };
     try {
-        const io::Gguf gguf = io::parse_gguf(read, file_size, "fuzz");
-        for (const io::TensorInfo& t : gguf.tensors)
+        const Gguf gguf = Gguf::parse(read, file_size, "fuzz", io::is_model_key);
+        io::check_gguf_architecture(gguf);
+        io::TensorTable table("fuzz");
+        table.add(io::gguf_tensors(gguf), nullptr);
+        for (const io::TensorInfo& t : io::gguf_tensors(gguf))
             if (t.bytes > file_size || t.offset > file_size - t.bytes) abort();
-        const io::Config config = io::parse_gguf_config(gguf, "fuzz");
+        const io::Config config = io::parse_gguf_config(gguf, table.find("token_embd.weight"));
         io::check_config(config, "fuzz");
     } catch (const Error&) {
     }

@@ -142,7 +142,8 @@ class Forward {
   private:
     // Rotates every head of x, pairs i and i + 32.
     void rotate(Vector& x, size_t position) const {
-        const double concentration = c_.rope_factor > 1 ? 0.1 * std::log(c_.rope_factor) + 1 : 1;
+        const double yarn = c_.rope_factor > 1 ? 0.1 * std::log(c_.rope_factor) + 1 : 1;
+        const double concentration = yarn * c_.rope_attention_factor;
         for (size_t head = 0; head < x.size(); head += kHead)
             for (uint32_t i = 0; i < kHead / 2; i++) {
                 const double angle = static_cast<double>(position) * frequencies_[i];

@@ -95,6 +95,7 @@ TEST_CASE("shapes: corners") {
     SUBCASE("a window wider than the prompt") { check_shape({.window = 300}, seed); }
     SUBCASE("a prompt far longer than the window, the batch and the ring") { check_shape({.window = 33}, seed, 200); }
     SUBCASE("plain RoPE") { check_shape({.rope_factor = 1}, seed); }
+    SUBCASE("YaRN with a factor of its own for attention") { check_shape({.attention_factor = 0.8f}, seed); }
 }
 
 TEST_CASE("shapes: at random") {

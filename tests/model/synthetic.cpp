@@ -114,6 +114,7 @@ Json config_of(const Shape& s) {
         config["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", s.rope_factor},
                                   {"beta_fast", 32.0},   {"beta_slow", 1.0},
                                   {"truncate", false},   {"original_max_position_embeddings", 4096}};
+    if (s.attention_factor != 0) config["rope_scaling"]["attention_factor"] = s.attention_factor;
     for (const bool sliding : s.sliding)
         config["layer_types"].push_back(sliding ? "sliding_attention" : "full_attention");
     return config;
@@ -127,7 +128,7 @@ std::string Shape::text() const {
     return "layers " + layers + " hidden " + std::to_string(hidden) + " intermediate " + std::to_string(intermediate) +
            " heads " + std::to_string(heads) + "/" + std::to_string(kv_heads) + " experts " + std::to_string(active) +
            "/" + std::to_string(experts) + " vocab " + std::to_string(vocab) + " window " + std::to_string(window) +
-           " rope factor " + std::to_string(rope_factor);
+           " rope factor " + std::to_string(rope_factor) + " attention factor " + std::to_string(attention_factor);
 }
 
 SyntheticCheckpoint::SyntheticCheckpoint(const Shape& shape, uint64_t seed) {

@@ -18,6 +18,7 @@ struct Shape {
     uint32_t window = 16;
     std::vector<bool> sliding = {true, false};  // (layers)
     float rope_factor = 32;
+    float attention_factor = 0;  // of YaRN; 0 where it follows from the factor
     uint32_t max_context = 4096;
 
     // For messages.

@@ -85,7 +85,7 @@ void check_same_model(const Checkpoint& a, const Checkpoint& b, DenseEqual* dens
 TEST_CASE("every layout of one checkpoint reads as the same model") {
     const Checkpoint tiny(golden("tiny"));
     CHECK(tiny.tokenizer_path.empty());
-    CHECK(tiny.config.eos_token == 511);
+    CHECK(tiny.config.eos_tokens == std::vector{511u});
     check_same_model(Checkpoint(golden("tiny-sharded")), tiny, same);
     check_same_model(Checkpoint(golden("tiny-original")), tiny, same);
     check_same_model(Checkpoint(golden("tiny-bf16.gguf")), tiny, same);
@@ -113,7 +113,7 @@ TEST_CASE("a config says all sizes and constants") {
     CHECK(c.rope_original_context == 4096);
     CHECK(c.qkv_rows() == 768);
     CHECK(Checkpoint(golden("many-experts")).config.n_experts == 128);
-    CHECK(Checkpoint(golden("tiny-original")).config.eos_token == UINT32_MAX);
+    CHECK(Checkpoint(golden("tiny-original")).config.eos_tokens.empty());
 }
 
 TEST_CASE("row ranges of a matrix are its rows") {

@@ -33,13 +33,13 @@ TEST_CASE("config.json: the fields of both layouts") {
     CHECK(b.rope_beta_fast == 32);
     CHECK(b.rope_beta_slow == 1);
     CHECK_FALSE(b.rope_truncate);
-    CHECK(a.eos_token == 511);
-    CHECK(b.eos_token == UINT32_MAX);
+    CHECK(a.eos_tokens == std::vector{511u});
+    CHECK(b.eos_tokens.empty());
     json config = tiny();
     config["eos_token_id"] = {200, 3};
-    CHECK(parse(config).eos_token == 200);
+    CHECK(parse(config).eos_tokens == std::vector{200u, 3u});
     config["eos_token_id"] = nullptr;
-    CHECK(parse(config).eos_token == UINT32_MAX);
+    CHECK(parse(config).eos_tokens.empty());
     config["layer_types"] = {"full_attention", "full_attention", "sliding_attention", "full_attention"};
     CHECK(parse(config).sliding == std::vector{false, false, true, false});
     config.erase("layer_types");
@@ -68,18 +68,72 @@ TEST_CASE("config.json: every form of the rotary embedding") {
     rope["attention_factor"] = 0.1 * std::log(8.5) + 1;
     config["rope_parameters"] = rope;
     CHECK(parse(config).rope_factor == 8.5f);
+    CHECK(parse(config).rope_attention_factor == 1);
     rope["attention_factor"] = 1.0;
     config["rope_parameters"] = rope;
-    check_refused([&] { parse(config); }, {"dir/config.json", "attention_factor"});
+    CHECK(parse(config).rope_attention_factor == static_cast<float>(1 / (0.1 * std::log(8.5) + 1)));
+    rope.erase("attention_factor");
+    rope["mscale"] = 1.5;
+    config["rope_parameters"] = rope;
+    check_refused([&] { parse(config); }, {"dir/config.json", "rope_parameters", "mscale_all_dim", "is missing"});
+    rope["mscale_all_dim"] = 0.5;
+    config["rope_parameters"] = rope;
+    const double log_factor = 0.1 * std::log(8.5);
+    CHECK(parse(config).rope_attention_factor ==
+          doctest::Approx((1.5 * log_factor + 1) / (0.5 * log_factor + 1) / (log_factor + 1)));
     config["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 500}};
     CHECK(parse(config).rope_factor == 1);
     CHECK(parse(config).rope_theta == 500);
     config["rope_parameters"] = {{"rope_type", "llama3"}};
     check_refused([&] { parse(config); }, {"dir/config.json", "rope_type", "'llama3'", "'yarn'"});
     config["rope_parameters"] = {{"rope_type", "yarn"}};
-    check_refused([&] { parse(config); }, {"dir/config.json", "factor is missing"});
+    check_refused([&] { parse(config); }, {"dir/config.json", "\"factor\" is missing"});
     config["rope_parameters"] = 5;
-    check_refused([&] { parse(config); }, {"dir/config.json", "rope_scaling", "5"});
+    check_refused([&] { parse(config); }, {"dir/config.json", "rope_parameters is 5"});
+}
+
+TEST_CASE("config.json: rope_parameters of each type of layer") {
+    json config = tiny(), rope = config["rope_scaling"];
+    rope["factor"] = 8.5;
+    rope["rope_theta"] = 10000;
+    config.erase("rope_scaling");
+    config.erase("rope_theta");
+    config["rope_parameters"] = {{"full_attention", rope}, {"sliding_attention", rope}};
+    const Config c = parse(config);
+    CHECK(c.rope_factor == 8.5f);
+    CHECK(c.rope_theta == 10000);
+    CHECK_FALSE(c.rope_truncate);
+    config["rope_parameters"]["sliding_attention"]["rope_theta"] = 20000;
+    check_refused([&] { parse(config); }, {"dir/config.json", "rope_parameters", "differs", "sliding_attention"});
+    config["rope_parameters"] = {{"full_attention", rope}};
+    check_refused([&] { parse(config); }, {"dir/config.json", "rope_parameters", "\"sliding_attention\" is missing"});
+    config["rope_parameters"] = {{"full_attention", rope}, {"sliding_attention", rope}, {"rope_theta", 1}};
+    check_refused([&] { parse(config); }, {"dir/config.json", "rope_parameters", "nothing beside"});
+    // in a form that nobody has used yet, and which would be plain RoPE if it were not looked at
+    for (const char* name : {"yarn", "some_attention", "low_freq_factor"}) {
+        config["rope_parameters"] = {{name, rope}};
+        check_refused([&] { parse(config); }, {"dir/config.json", name, "does not know"});
+    }
+    rope["partial_rotary_factor"] = 0.5;
+    config["rope_parameters"] = rope;
+    check_refused([&] { parse(config); }, {"dir/config.json", "partial_rotary_factor is 0.5: expected 1"});
+}
+
+TEST_CASE("config.json: an activation or a quantization that the kernels do not have is refused") {
+    check_field_refused("hidden_act", "gelu");
+    check_field_refused("hidden_act", 1);
+    const auto refused = [](const json& quantization, const char* name) {
+        json config = tiny();
+        config["quantization_config"] = quantization;
+        check_refused([&] { parse(config); }, {"dir/config.json", name, "MXFP4", "openai/gpt-oss-20b"});
+    };
+    refused({{"quant_method", "gptq"}}, "'gptq'");
+    refused({{"quant_method", "bitsandbytes"}, {"load_in_4bit", true}}, "'bitsandbytes'");
+    refused({{"load_in_4bit", true}}, "unnamed");
+    refused({{"bits", 4}, {"group_size", 32}}, "MLX");
+    json config = tiny();
+    config["quantization_config"] = nullptr;
+    CHECK(parse(config).n_layers == 4);
 }
 
 TEST_CASE("config.json: text that is no config") {
@@ -168,7 +222,7 @@ TEST_CASE("config.json: constants that no model can have are refused by their na
     for (const json& value : {json(0), json(-7), json(1e30), json(json::object())})
         check_field_refused("swiglu_limit", value);
     for (const json& value : {json(0), json(1), json(-150000), json(1e30)}) check_field_refused("rope_theta", value);
-    for (const json& value : {json("x"), json(-1), json(1.5), json(json::array()), json(json::array({"x"}))})
+    for (const json& value : {json("x"), json(-1), json(1.5), json(json::array({"x"}))})
         check_field_refused("eos_token_id", value);
     for (const json& value : {json(5), json(json::array({"full_attention"})),
                               json(json::array({"full_attention", "full_attention", 1, "full_attention"}))})
@@ -191,7 +245,7 @@ TEST_CASE("config.json: constants that no model can have are refused by their na
         check_refused([&] { parse(config); }, {"dir/config.json", "factor"});
     }
     rope_refused("truncate", 1, "truncate");
-    rope_refused("mscale", 1, "mscale");
+    rope_refused("attention_factor", 0, "attention factor");
     rope_refused("rope_type", 1, "rope_type");
 }
 

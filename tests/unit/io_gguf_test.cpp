@@ -9,20 +9,24 @@ using namespace gptoss::io::test;
 
 namespace {
 
-constexpr uint32_t u8_type = 0, u32_type = 4, f32_type = 6, bool_type = 7, string_type = 8, array_type = 9,
-                   u64_type = 10;
+constexpr uint32_t u8_type = 0, u32_type = 4, i32_type = 5, f32_type = 6, bool_type = 7, string_type = 8,
+                   array_type = 9, u64_type = 10;
 
-Gguf parse(const std::string& bytes) {
-    return parse_gguf(
+Config parse(const std::string& bytes) {
+    const Gguf gguf = Gguf::parse(
         [&](uint64_t at, std::byte* out, size_t n) {
             REQUIRE(at + n <= bytes.size());
             std::memcpy(out, bytes.data() + at, n);
         },
-        bytes.size(), "m.gguf");
+        bytes.size(), "m.gguf", is_model_key);
+    check_gguf_architecture(gguf);
+    TensorTable table("m.gguf");
+    table.add(gguf_tensors(gguf), nullptr);
+    return parse_gguf_config(gguf, table.find("token_embd.weight"));
 }
 
 void check_bytes_refused(const std::string& bytes, std::initializer_list<std::string> words) {
-    check_refused([&] { parse_gguf_config(parse(bytes), "m.gguf"); }, words);
+    check_refused([&] { parse(bytes); }, words);
 }
 
 GgufFile tiny() { return GgufFile::load(golden("tiny-bf16.gguf")); }
@@ -44,10 +48,10 @@ TEST_CASE("gguf: a rewritten file, of either version, is the same model") {
     for (uint32_t version : {2, 3}) {
         GgufFile file = tiny();
         file.version = version;
-        const Config c = parse_gguf_config(parse(file.bytes()), "m.gguf");
+        const Config c = parse(file.bytes());
         CHECK(c.n_layers == 4);
         CHECK(c.vocab == 512);
-        CHECK(c.eos_token == 511);
+        CHECK(c.eos_tokens == std::vector{511u});
         CHECK(c.rope_factor == 32);
         CHECK_FALSE(c.rope_truncate);
     }
@@ -114,7 +118,49 @@ TEST_CASE("gguf: arrays and keys that are not the model's are skipped") {
     file.set("x.flag", bool_type, "\x01");
     file.set("x.text", string_type, gguf_string(std::string(1 << 20, 'x')));
     file.set("gpt-oss.array", array_type, raw(u32_type) + raw(uint64_t{1}) + raw(7u));
-    CHECK(parse_gguf_config(parse(file.bytes()), "m.gguf").n_layers == 4);
+    CHECK(parse(file.bytes()).n_layers == 4);
+}
+
+TEST_CASE("gguf: signed integers and arrays of one value a layer are read") {
+    GgufFile file = tiny();
+    file.set("gpt-oss.block_count", i32_type, raw(int32_t{4}));
+    file.set("gpt-oss.embedding_length", 11, raw(int64_t{96}));
+    file.set("gpt-oss.attention.sliding_window", 1, raw(int8_t{127}));
+    file.set("gpt-oss.attention.head_count_kv", array_type,
+             raw(i32_type) + raw(uint64_t{4}) + raw(2) + raw(2) + raw(2) + raw(2));
+    file.set("gpt-oss.attention.sliding_window_pattern", array_type,
+             raw(bool_type) + raw(uint64_t{4}) + std::string("\x01\x00\x00\x01", 4));
+    const Config c = parse(file.bytes());
+    CHECK(c.n_layers == 4);
+    CHECK(c.hidden == 96);
+    CHECK(c.window == 127);
+    CHECK(c.n_kv_heads == 2);
+    CHECK(c.sliding == std::vector{true, false, false, true});
+    file.set("gpt-oss.attention.sliding_window_pattern", u32_type, raw(4u));
+    CHECK(parse(file.bytes()).sliding == std::vector{true, true, true, false});
+    file.set("gpt-oss.attention.sliding_window_pattern", array_type, raw(bool_type) + raw(uint64_t{1}) + "\x01");
+    check_bytes_refused(file.bytes(), {"m.gguf", "sliding_window_pattern", "1 elements"});
+}
+
+TEST_CASE("gguf: what would change results is honoured or refused") {
+    GgufFile file = tiny();
+    CHECK(parse(file.bytes()).rope_attention_factor == 1);
+    file.set("gpt-oss.rope.scaling.attn_factor", f32_type, raw(0.5f));
+    CHECK(parse(file.bytes()).rope_attention_factor == 0.5f);
+    file.set("gpt-oss.rope.scaling.yarn_attn_factor", f32_type, raw(0.75f));
+    CHECK(parse(file.bytes()).rope_attention_factor == 0.75f);
+    const auto refused = [](const std::string& key, uint32_t type, const std::string& value,
+                            std::initializer_list<std::string> words) {
+        GgufFile file = tiny();
+        file.set(key, type, value);
+        check_bytes_refused(file.bytes(), words);
+    };
+    refused("gpt-oss.rope.scaling.attn_factor", f32_type, raw(-1.0f), {"attention factor is -1: expected"});
+    refused("gpt-oss.rope.scaling.yarn_ext_factor", f32_type, raw(0.5f), {"yarn_ext_factor' is 0.5: expected 1"});
+    refused("gpt-oss.rope.scaling.yarn_log_multiplier", f32_type, raw(0.1f),
+            {"yarn_log_multiplier' is 0.1: expected 0"});
+    refused("gpt-oss.rope.dimension_count", u32_type, raw(32u), {"rope.dimension_count' is 32: expected 64"});
+    refused("gpt-oss.attention.value_length", u32_type, raw(128u), {"attention.value_length' is 128: expected 64"});
 }
 
 TEST_CASE("gguf: a missing, mistyped or absurd size is refused by its key") {
@@ -133,7 +179,9 @@ TEST_CASE("gguf: a missing, mistyped or absurd size is refused by its key") {
         refused(key, u64_type, raw(uint64_t{1} << 40), {"m.gguf", key, "too large"});
         refused(key, u32_type, raw(0u), {"m.gguf", "is 0: expected"});
         refused(key, u32_type, raw(UINT32_MAX), {"m.gguf", "is 4294967295: expected"});
-        refused(key, array_type, raw(u32_type) + raw(uint64_t{1}) + raw(4u), {"m.gguf", key, "missing"});
+        refused(key, i32_type, raw(int32_t{-4}), {"m.gguf", key, "-4: too small"});
+        refused(key, array_type, raw(u32_type) + raw(uint64_t{2}) + raw(4u) + raw(5u), {"m.gguf", key, "layer"});
+        refused(key, array_type, raw(f32_type) + raw(uint64_t{1}) + raw(4.0f), {"m.gguf", key, "missing"});
     }
     refused("gpt-oss.attention.key_length", u32_type, raw(80u), {"m.gguf", "head_dim is 80"});
     refused("general.architecture", string_type, gguf_string("llama"), {"m.gguf", "'llama'", "'gpt-oss'"});
@@ -185,8 +233,11 @@ TEST_CASE("gguf: a missing, mistyped or misshaped tensor is named, with what is 
         check_checkpoint_refused(file, {"/m.gguf", "'" + t.name + "'", "is missing"});
         file = tiny();
         file.tensor(t.name).type = 12;
-        if (t.name != "token_embd.weight")
-            check_checkpoint_refused(file, {"/m.gguf", t.name, "expected", "found Q4_K"});
+        std::string shape;
+        for (size_t i = t.dimensions.size(); i-- > 0;) shape += std::to_string(t.dimensions[i]) + (i ? ", " : ")");
+        check_checkpoint_refused(
+            file, {"/m.gguf", t.name, "expected", " of shape (" + shape + ", found Q4_K of shape (" + shape,
+                   "ggml-org/gpt-oss-20b-GGUF"});
         file = tiny();
         file.tensor(t.name).dimensions.push_back(1);
         check_checkpoint_refused(file, {"/m.gguf", t.name});
@@ -200,6 +251,37 @@ TEST_CASE("gguf: a missing, mistyped or misshaped tensor is named, with what is 
     check_checkpoint_refused(file, {"'blk.0.attn_q.bias': expected F32, F16 or BF16 of shape (512), found type 99"});
 }
 
+TEST_CASE("gguf: a split model whose first file holds only metadata, by the name of any of its files") {
+    GgufFile first = tiny(), second = first, third = first;
+    first.tensors.clear();
+    second.tensors.resize(20);
+    third.tensors.erase(third.tensors.begin(), third.tensors.begin() + 20);
+    TempDirectory directory;
+    GgufFile* const files[] = {&first, &second, &third};
+    std::vector<std::string> paths;
+    for (uint16_t i = 0; i < 3; i++) {
+        if (i > 0) files[i]->metadata.clear();
+        files[i]->set("split.count", 2, raw(uint16_t{3}));
+        files[i]->set("split.no", 2, raw(i));
+        paths.push_back(directory.write("m-0000" + std::to_string(i + 1) + "-of-00003.gguf", files[i]->bytes()));
+    }
+    const Checkpoint expected(golden("tiny-bf16.gguf"));
+    for (const std::string& path : paths) {
+        CAPTURE(path);
+        const Checkpoint split(path);
+        CHECK(split.config.vocab == 512);
+        CHECK(split.lm_head.read_f32() == expected.lm_head.read_f32());
+        CHECK(split.tokenizer_path == paths[0]);
+    }
+    CHECK(Checkpoint(directory.path()).config.n_layers == 4);
+    directory.write("m-00003-of-00003.gguf", second.bytes());
+    check_refused([&] { Checkpoint checkpoint(paths[0]); }, {"m-00003-of-00003.gguf", "is file 2", "expected file 3"});
+    std::filesystem::remove(paths[0]);
+    check_refused([&] { Checkpoint checkpoint(paths[1]); }, {"m-00002-of-00003.gguf", "is file 2", "give the first"});
+    const std::string renamed = directory.write("renamed.gguf", second.bytes());
+    check_refused([&] { Checkpoint checkpoint(renamed); }, {"renamed.gguf", "is file 2", "give the first"});
+}
+
 TEST_CASE("gguf: a split model") {
     const GgufFile whole = tiny();
     GgufFile first = whole, second;
@@ -210,7 +292,7 @@ TEST_CASE("gguf: a split model") {
     second.set("split.no", 2, raw(uint16_t{1}));
     TempDirectory directory;
     const std::string path = directory.write("m-00001-of-00002.gguf", first.bytes());
-    check_refused([&] { Checkpoint checkpoint(path); }, {"/m-00002-of-00002.gguf: No such file"});
+    check_refused([&] { Checkpoint checkpoint(path); }, {"/m-00002-of-00002.gguf: is missing", "2 files"});
     directory.write("m-00002-of-00002.gguf", second.bytes());
     const Checkpoint split(path), expected(golden("tiny-bf16.gguf"));
     CHECK(split.lm_head.read_f32() == expected.lm_head.read_f32());
@@ -221,7 +303,9 @@ TEST_CASE("gguf: a split model") {
     check_refused([&] { Checkpoint checkpoint(path); }, {"m-00002-of-00002.gguf", whole.tensors[3].name, "00001"});
     const std::string renamed = directory.write("m.gguf", first.bytes());
     check_refused([&] { Checkpoint checkpoint(renamed); }, {"/m.gguf", "2 files", "-00001-of-00002.gguf"});
-    first.set("split.count", u64_type, raw(UINT64_MAX));
-    directory.write("m-00001-of-00002.gguf", first.bytes());
-    check_refused([&] { Checkpoint checkpoint(path); }, {"m-00001-of-00002.gguf", "split"});
+    for (uint64_t count : {uint64_t{100000}, uint64_t{1} << 40, UINT64_MAX}) {
+        first.set("split.count", u64_type, raw(count));
+        directory.write("m-00001-of-00002.gguf", first.bytes());
+        check_refused([&] { Checkpoint checkpoint(path); }, {"m-00001-of-00002.gguf", "split"});
+    }
 }

@@ -105,14 +105,13 @@ struct GgufFile {
     static GgufFile load(const std::string& path) {
         const std::string all = read_bytes(path);
         GgufFile file;
-        const Gguf gguf =
-            parse_gguf([&](uint64_t at, std::byte* out, size_t n) { std::memcpy(out, &all[at], n); }, all.size(), path);
+        const Gguf gguf = Gguf::read(File(path), is_model_key);
         for (const auto& [key, value] : gguf.metadata) {
-            if (auto number = std::get_if<uint64_t>(&value)) file.set(key, 4, raw(static_cast<uint32_t>(*number)));
+            if (auto number = std::get_if<int64_t>(&value)) file.set(key, 4, raw(static_cast<uint32_t>(*number)));
             if (auto number = std::get_if<double>(&value)) file.set(key, 6, raw(static_cast<float>(*number)));
             if (auto text = std::get_if<std::string>(&value)) file.set(key, 8, gguf_string(*text));
         }
-        for (const TensorInfo& t : gguf.tensors) {
+        for (const TensorInfo& t : gguf_tensors(gguf)) {
             const uint32_t type = *t.type == DType::F32    ? 0
                                   : *t.type == DType::Q8_0 ? 8
                                   : *t.type == DType::BF16 ? 30

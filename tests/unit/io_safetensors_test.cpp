@@ -197,7 +197,7 @@ TEST_CASE("safetensors: a directory that lacks a file, or has something else in 
     const std::string& path = directory.path();
     check_refused([&] { Checkpoint checkpoint(path + "/none"); }, {path + "/none: No such file or directory"});
     check_refused([&] { Checkpoint checkpoint(""); }, {"No such file or directory"});
-    check_refused([&] { Checkpoint checkpoint(path); }, {path + "/config.json: No such file"});
+    check_refused([&] { Checkpoint checkpoint(path); }, {path + ": holds no model"});
     directory.write("config.json", "");
     check_refused([&] { Checkpoint checkpoint(path); }, {path + "/config.json: is not valid JSON"});
     directory.write("config.json", std::string((1 << 20) + 1, ' '));
@@ -209,7 +209,7 @@ TEST_CASE("safetensors: a directory that lacks a file, or has something else in 
     std::filesystem::remove(path + "/model.safetensors");
     std::filesystem::create_directory(path + "/model.safetensors");
     check_refused([&] { Checkpoint checkpoint(path); }, {path + "/model.safetensors: is a directory"});
-    check_refused([&] { Checkpoint checkpoint(path + "/config.json"); }, {path + "/config.json: is not a GGUF file"});
+    check_refused([&] { Checkpoint checkpoint(path + "/config.json"); }, {path + "/model.safetensors: is a directory"});
     check_refused([&] { Checkpoint checkpoint("/dev/null"); }, {"/dev/null: is not a regular file"});
 }
 
@@ -224,7 +224,7 @@ TEST_CASE("safetensors: an index and its shards") {
         directory.write("model.safetensors.index.json", changed.dump());
         check_refused([&] { Checkpoint checkpoint(path); }, words);
     };
-    refused(index, {path + "/" + second + ": No such file"});
+    refused(index, {path + "/" + second + ": is missing", "index.json", "download"});
     directory.write(second, read_bytes(golden("tiny-sharded/" + second)).substr(0, 50000));
     refused(index, {path + "/" + second, "beyond the end"});
     directory.write(second, read_bytes(golden("tiny-sharded/" + second)));
@@ -233,7 +233,7 @@ TEST_CASE("safetensors: an index and its shards") {
     changed["weight_map"]["lm_head.weight"] = first;
     refused(changed, {path + "/" + first, "'lm_head.weight' is missing", "index"});
     changed["weight_map"]["lm_head.weight"] = 7;
-    refused(changed, {"index.json", "lm_head.weight", "not a string"});
+    refused(changed, {"index.json", "lm_head.weight", "expected a string"});
     for (const char* name : {"", ".", "..", "../x.safetensors", "/etc/passwd", "a/b", "a\\b"}) {
         changed["weight_map"]["lm_head.weight"] = name;
         refused(changed, {"index.json", "lm_head.weight", "no file name"});
@@ -259,6 +259,8 @@ TEST_CASE("safetensors: an index and its shards") {
     std::filesystem::remove(path + "/model.safetensors.index.json");
     CHECK(Checkpoint(path).layers.size() == 4);
     std::filesystem::remove(path + "/" + second);
+    check_refused([&] { Checkpoint checkpoint(path); }, {path + ": holds 1 of its 2 .safetensors files", "download"});
+    std::filesystem::rename(path + "/" + first, path + "/some.safetensors");
     check_refused([&] { Checkpoint checkpoint(path); }, {path + ": tensor", "is missing"});
 }
 

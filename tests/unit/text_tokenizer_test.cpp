@@ -1,5 +1,9 @@
 #include <doctest/doctest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <chrono>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -146,16 +150,76 @@ TEST_CASE("a mistake in a vocabulary file is named") {
     CHECK(refusal(parse_tiktoken, "YQ== 0\nYg==\n") == "line 2: no space between a token and its rank");
     CHECK(refusal(parse_tiktoken, "YQ== 0\nYQ== 1\n") == "tokens 0 and 1 are both \"a\"");
     CHECK(refusal(parse_tiktoken, "YQ== 99999999\n") == "line 1: rank 99999999 is too large");
-    CHECK(refusal(parse_tokenizer_json, R"({"model":{"type":"Unigram"}})") == "model type \"Unigram\"");
+    CHECK(refusal(parse_tokenizer_json, R"({"model":{"type":"Unigram"}})") ==
+          "model.type is \"Unigram\": expected \"BPE\"");
     CHECK(refusal(parse_tokenizer_json, R"({"model":{"vocab":{"a":0},"merges":["a b"]}})") ==
-          "merge 0: there is no token \"b\"");
-    CHECK(refusal(parse_gguf, "GGUF") == "the metadata is truncated");
+          "model.merges[0]: there is no token 'b'");
+    CHECK(refusal(parse_tokenizer_json, R"({"model":{"vocab":{"a":-1}}})") ==
+          "model.vocab.a is -1: expected a whole number below 2^32");
+    CHECK(refusal(parse_tokenizer_json, R"({"added_tokens":[{"id":1,"content":"x","lstrip":true}],"model":{}})") ==
+          "added_tokens[0].lstrip is true: expected false");
+    CHECK(refusal(parse_tokenizer_json, "[]") == "the file is an array: expected an object");
 }
 
-TEST_CASE("a checkpoint's tokenizer is its own if it brings one, else the built-in") {
+TEST_CASE("a model's tokenizer is its own if it brings one, else the built-in") {
     const std::string golden_folder = GPTOSS_SOURCE_DIR "/tests/golden/";
-    CHECK(Tokenizer::for_checkpoint(golden_folder + "tiny")->num_text_tokens() == 199998);
-    const std::shared_ptr<const Tokenizer> own = Tokenizer::for_checkpoint(golden_folder + "tiny-bf16.gguf");
+    CHECK(Tokenizer::of_model("")->num_text_tokens() == 199998);
+    const std::shared_ptr<const Tokenizer> own = Tokenizer::of_model(golden_folder + "tiny-bf16.gguf");
     CHECK(own->num_text_tokens() + own->num_special_tokens() < 1000);
     CHECK_THROWS_AS(Tokenizer::from_path(golden_folder + "tiny"), Error);
+}
+
+TEST_CASE("a run of 5 MB of any white space, alone or between words, is encoded in a moment") {
+    for (const char* space : {" ", "\t", "\n", "\r", "\r\n", "\v", "\f", "\xC2\xA0", "\xC2\x85", "\xE2\x80\x83",
+                              "\xE2\x80\xA8", "\xE3\x80\x80", " \t", "\n "}) {
+        for (const char* around : {"", "a", "\n"}) {
+            CAPTURE(std::string(space));
+            CAPTURE(std::string(around));
+            std::string text = around;
+            while (text.size() < 5 << 20) text += space;
+            text += around;
+            const auto begin = std::chrono::steady_clock::now();
+            const std::vector<Token> tokens = o200k().encode(text, false);
+            CHECK(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() < 3);
+            CHECK(o200k().decode(tokens) == text);
+        }
+    }
+}
+
+TEST_CASE("a vocabulary is recognised by its content, and what cannot be one is refused at once") {
+    const std::filesystem::path directory =
+        std::filesystem::temp_directory_path() / ("gptoss-" + std::to_string(::getpid()));
+    std::filesystem::remove_all(directory);
+    std::filesystem::create_directory(directory);
+    const auto path = [&](const char* name) { return (directory / name).native(); };
+    const auto refused = [](const std::string& path, const std::string& words) {
+        try {
+            Tokenizer::from_path(path);
+            FAIL_CHECK("accepted " << path);
+        } catch (const Error& e) {
+            CHECK(e.status() == Status::IoError);
+            CHECK_MESSAGE(std::string(e.what()).find(words) != std::string::npos, e.what());
+        }
+    };
+    const std::string gguf = GPTOSS_SOURCE_DIR "/tests/golden/tiny-bf16.gguf";
+    for (const char* name : {"sha256-0123", "M.GGUF", "x.json"}) {
+        std::filesystem::copy_file(gguf, path(name));
+        CHECK(Tokenizer::from_path(path(name))->num_text_tokens() == 256);
+    }
+    std::ofstream(path("ranks")) << "YQ== 0\nYg== 1\n";
+    CHECK(Tokenizer::from_path(path("ranks"))->num_text_tokens() == 2);
+    std::filesystem::create_directory(path("model"));
+    CHECK(::mkfifo(path("model/tokenizer.json").c_str(), 0600) == 0);
+    refused(path("model"), "/tokenizer.json: is not a regular file");
+    refused(path("model/tokenizer.json"), "/tokenizer.json: is not a regular file");
+    std::filesystem::remove(path("model/tokenizer.json"));
+    refused(path("model"), "/model: holds no vocabulary");
+    std::filesystem::create_symlink("nowhere", path("model/tokenizer.json"));
+    refused(path("model"), "/tokenizer.json: is a link to a file that is not there");
+    std::filesystem::remove(path("model/tokenizer.json"));
+    std::ofstream(path("model/tokenizer.json"))
+        << "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n";
+    refused(path("model"), "/tokenizer.json: is a git-lfs pointer");
+    refused(path("none"), "/none: No such file");
+    std::filesystem::remove_all(directory);
 }

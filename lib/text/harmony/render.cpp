@@ -3,7 +3,8 @@
 #include <optional>
 
 #include "base/error.h"
-#include "base/json.h"
+#include "base/json_node.h"
+#include "base/text.h"
 #include "text/harmony/harmony.h"
 #include "text/harmony/tool_types.h"
 #include "text/harmony/tools.h"
@@ -12,61 +13,12 @@ namespace gptoss::text {
 
 namespace {
 
-[[noreturn]] void invalid(const std::string& where, const std::string& what) {
-    throw Error(Status::InvalidArgument, (where.empty() ? "conversation" : where) + ": " + what);
+using Node = JsonNode<Json>;
+
+std::optional<std::string> find_text(const Node& node, const char* key) {
+    const std::optional<Node> member = node.find({key});
+    return member ? std::optional(member->text()) : std::nullopt;
 }
-
-// A value of the conversation and its path, for messages such as `messages[2].content[0].text: not a string`.
-class Node {
-  public:
-    Node(const Json& json, std::string path) : json_(json), path_(std::move(path)) {}
-
-    const Json& json() const { return json_; }
-    const std::string& path() const { return path_; }
-
-    // The value of a key; nullopt if there is none, or null.
-    std::optional<Node> find(const std::string& key) const {
-        if (!json_.is_object()) invalid(path_, "not an object");
-        auto entry = json_.find(key);
-        if (entry == json_.end() || entry->is_null()) return std::nullopt;
-        return Node(*entry, path_.empty() ? key : path_ + "." + key);
-    }
-    Node get(const std::string& key) const {
-        std::optional<Node> node = find(key);
-        if (!node) invalid(path_, "\"" + key + "\" is missing");
-        return *node;
-    }
-    const std::string& string() const {
-        if (!json_.is_string()) invalid(path_, "not a string");
-        return json_.get_ref<const std::string&>();
-    }
-    std::optional<std::string> find_string(const std::string& key) const {
-        std::optional<Node> node = find(key);
-        if (!node) return std::nullopt;
-        return node->string();
-    }
-    bool boolean() const {
-        if (!json_.is_boolean()) invalid(path_, "neither true nor false");
-        return json_.get<bool>();
-    }
-    std::vector<Node> elements() const {
-        if (!json_.is_array()) invalid(path_, "not an array");
-        std::vector<Node> nodes;
-        for (const Json& element : json_) nodes.emplace_back(element, path_ + "[" + std::to_string(nodes.size()) + "]");
-        return nodes;
-    }
-    // The members of an object, by name.
-    std::map<std::string, Node> members() const {
-        if (!json_.is_object()) invalid(path_, "not an object");
-        std::map<std::string, Node> nodes;
-        for (auto& [key, value] : json_.items()) nodes.emplace(key, Node(value, path_ + "." + key));
-        return nodes;
-    }
-
-  private:
-    const Json& json_;
-    std::string path_;
-};
 
 std::vector<std::string> lines_of(std::string_view text) {
     std::vector<std::string> lines;
@@ -100,8 +52,8 @@ const Json* parameters_of(const Node& tool, const std::string& name, const std::
 }
 
 std::string namespace_section(const Node& node, const Json* builtin) {
-    const std::string& name = node.get("name").string();
-    const std::optional<std::string> description = node.find_string("description");
+    const std::string& name = node.get("name").text();
+    const std::optional<std::string> description = find_text(node, "description");
     const std::vector<Node> tools = node.get("tools").elements();
     std::vector<std::string> lines = {"## " + name + "\n"};
     if (description)
@@ -109,8 +61,8 @@ std::string namespace_section(const Node& node, const Json* builtin) {
     if (!tools.empty()) {
         lines.push_back("namespace " + name + " {\n");
         for (const Node& tool : tools) {
-            const std::string& tool_name = tool.get("name").string();
-            const std::string& tool_description = tool.get("description").string();
+            const std::string& tool_name = tool.get("name").text();
+            const std::string& tool_description = tool.get("description").text();
             for (const std::string& line : lines_of(tool_description)) lines.push_back("// " + line);
             const Json* parameters = parameters_of(tool, tool_name, tool_description, builtin);
             lines.push_back("type " + tool_name + " = (" + (parameters ? "_: " + typescript_of(*parameters) : "") +
@@ -128,7 +80,7 @@ std::string tools_section(const Node& content) {
         for (auto& [key, node] : tools->members()) {
             const Json* builtin = builtin_tools(key);
             const bool by_name = builtin && node.json().is_object() && !node.find("tools") && !node.find("description");
-            sections.push_back(namespace_section(by_name ? Node(*builtin, node.path()) : node, builtin));
+            sections.push_back(namespace_section(by_name ? node.with(*builtin) : node, builtin));
         }
     }
     return sections.size() > 1 ? join(sections, "\n\n") : "";
@@ -142,7 +94,7 @@ bool has_functions(const Node& content) {
 
 std::string channels_section(const Node& config, bool functions) {
     std::vector<std::string> channels;
-    for (const Node& channel : config.get("valid_channels").elements()) channels.push_back(channel.string());
+    for (const Node& channel : config.get("valid_channels").elements()) channels.push_back(channel.text());
     const bool required = config.get("channel_required").boolean();
     if (channels.empty()) return {};
     return "# Valid channels: " + join(channels, ", ") + "." +
@@ -151,18 +103,16 @@ std::string channels_section(const Node& config, bool functions) {
 }
 
 std::string reasoning_line(const Node& effort) {
-    std::string name = effort.string();
-    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
-    if (name != "low" && name != "medium" && name != "high")
-        invalid(effort.path(), "\"" + effort.string() + "\" is none of \"Low\", \"Medium\", \"High\"");
+    const std::string name = ascii_lower(effort.text());
+    if (name != "low" && name != "medium" && name != "high") effort.expected("\"Low\", \"Medium\" or \"High\"");
     return "Reasoning: " + name;
 }
 
 std::string system_text(const Node& content, bool functions) {
     std::vector<std::string> top, sections;
-    if (auto identity = content.find_string("model_identity")) top.push_back(*identity);
-    if (auto cutoff = content.find_string("knowledge_cutoff")) top.push_back("Knowledge cutoff: " + *cutoff);
-    if (auto date = content.find_string("conversation_start_date")) top.push_back("Current date: " + *date);
+    if (auto identity = find_text(content, "model_identity")) top.push_back(*identity);
+    if (auto cutoff = find_text(content, "knowledge_cutoff")) top.push_back("Knowledge cutoff: " + *cutoff);
+    if (auto date = find_text(content, "conversation_start_date")) top.push_back("Current date: " + *date);
     if (!top.empty()) sections.push_back(join(top, "\n"));
     if (std::optional<Node> effort = content.find("reasoning_effort")) sections.push_back(reasoning_line(*effort));
     if (std::string tools = tools_section(content); !tools.empty()) sections.push_back(tools);
@@ -174,7 +124,7 @@ std::string system_text(const Node& content, bool functions) {
 
 std::string developer_text(const Node& content) {
     std::vector<std::string> sections;
-    if (auto instructions = content.find_string("instructions")) sections = {"# Instructions", *instructions};
+    if (auto instructions = find_text(content, "instructions")) sections = {"# Instructions", *instructions};
     if (std::string tools = tools_section(content); !tools.empty()) sections.push_back(tools);
     return join(sections, "\n\n");
 }
@@ -192,7 +142,7 @@ class Renderer {
         const std::optional<Node> drop = root.find("auto_drop_analysis");
         const size_t first_kept = !drop || drop->boolean() ? end_of_old_analysis(messages) : 0;
         for (size_t i = 0; i < messages.size(); ++i)
-            if (i >= first_kept || messages[i].find_string("channel") != "analysis") message(messages[i]);
+            if (i >= first_kept || find_text(messages[i], "channel") != "analysis") message(messages[i]);
         special(Special::Start);
         text("assistant");
     }
@@ -203,9 +153,9 @@ class Renderer {
         std::optional<size_t> first_final;
         bool last_is_final = false;
         for (size_t i = 0; i < messages.size(); ++i) {
-            const bool final = messages[i].find_string("channel") == "final";
+            const bool final = find_text(messages[i], "channel") == "final";
             if (final && !first_final) first_final = i;
-            if (messages[i].get("role").string() == "assistant") last_is_final = final;
+            if (messages[i].get("role").text() == "assistant") last_is_final = final;
         }
         return last_is_final && first_final ? *first_final : 0;
     }
@@ -214,17 +164,17 @@ class Renderer {
     static void for_each_content(const Node& message, F&& f) {
         const Node content = message.get("content");
         if (content.json().is_string()) return f("text", content);
-        for (const Node& element : content.elements()) f(element.get("type").string(), element);
+        for (const Node& element : content.elements()) f(element.get("type").text(), element);
     }
 
     void message(const Node& node) {
-        const std::string& role = node.get("role").string();
+        const std::string& role = node.get("role").text();
         static const char* const roles[] = {"user", "assistant", "system", "developer", "tool"};
         if (std::find(std::begin(roles), std::end(roles), role) == std::end(roles))
-            invalid(node.path() + ".role", "there is no role \"" + role + "\"");
-        const auto name = node.find_string("name"), recipient = node.find_string("recipient"),
-                   channel = node.find_string("channel"), content_type = node.find_string("content_type");
-        if (role == "tool" && !name) invalid(node.path(), "\"name\" is missing: a tool needs one");
+            node.get("role").refuse("there is no role \"" + role + "\"");
+        const auto name = find_text(node, "name"), recipient = find_text(node, "recipient"),
+                   channel = find_text(node, "channel"), content_type = find_text(node, "content_type");
+        if (role == "tool" && !name) node.refuse("\"name\" is missing: a tool needs one");
 
         special(Special::Start);
         text(role == "tool" ? *name : role);
@@ -251,15 +201,15 @@ class Renderer {
 
     void render_content(const std::string& role, const std::string& type, const Node& content) {
         if (type == "text") {
-            text(content.json().is_string() ? content.string() : content.get("text").string());
+            text(content.json().is_string() ? content.text() : content.get("text").text());
         } else if (type == "system_content") {
-            if (role != "system") invalid(content.path(), "system_content in a message of role \"" + role + "\"");
+            if (role != "system") content.refuse("system_content in a message of role \"" + role + "\"");
             text(system_text(content, functions_));
         } else if (type == "developer_content") {
-            if (role != "developer") invalid(content.path(), "developer_content in a message of role \"" + role + "\"");
+            if (role != "developer") content.refuse("developer_content in a message of role \"" + role + "\"");
             text(developer_text(content));
         } else {
-            invalid(content.path() + ".type", "there is no content of type \"" + type + "\"");
+            content.get("type").refuse("there is no content of type \"" + type + "\"");
         }
     }
 
@@ -281,9 +231,11 @@ class Renderer {
 }  // namespace
 
 std::vector<Token> render_conversation(const Tokenizer& tokenizer, std::string_view conversation_json) {
-    const JsonRoot<Json> root(conversation_json, {}, [](const std::string& what) { invalid("", what); });
+    const JsonOrigin origin{Status::InvalidArgument, "conversation"};
+    const JsonRoot<Json> root(conversation_json, {},
+                              [&](const std::string& what) { throw Error(origin.status, origin.root + ": " + what); });
     std::vector<Token> tokens;
-    Renderer(tokenizer, tokens).conversation(Node(*root, ""));
+    Renderer(tokenizer, tokens).conversation(Node(*root, origin));
     return tokens;
 }
 

@@ -1,9 +1,9 @@
-#include <algorithm>
-#include <fstream>
 #include <system_error>
 
 #include "base/directory.h"
-#include "base/error.h"
+#include "base/fail.h"
+#include "base/file.h"
+#include "base/text.h"
 #include "text/tokenizer/sources.h"
 
 namespace gptoss::text {
@@ -12,68 +12,35 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr uint64_t max_file = 256 << 20;  // real vocabularies stay below 30 MB; GGUF metadata likewise
+constexpr uint64_t max_file = 256 << 20;  // real vocabularies stay below 30 MB
 
-// The file, or its start if it is larger.
-std::string read(const fs::path& path, uint64_t max_size) {
-    std::ifstream file(path, std::ios::binary);
-    std::error_code error;
-    const uint64_t size = fs::file_size(path, error);
-    std::string bytes;
-    if (file && !error) {
-        bytes.resize(std::min(size, max_size));
-        file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-    }
-    if (!file || error) throw Error(Status::IoError, path.string() + ": cannot be read");
-    return bytes;
-}
-
-bool has_extension(const fs::path& path, const char* extension) { return path.extension() == extension; }
-
-// nullopt: a GGUF file without a vocabulary.
-std::optional<TokenizerParts> parse(const fs::path& path) {
+// A text file's vocabulary: JSON begins with a brace, a .tiktoken file with base64.
+TokenizerParts parse_text(const File& file) {
+    const std::string text = file.read_all(max_file);
+    const size_t begin = text.find_first_not_of(" \t\r\n");
     try {
-        if (has_extension(path, ".gguf")) {
-            // Metadata comes first and is small beside the weights: most often the first part of the file has it all.
-            const uint64_t size = fs::file_size(path);
-            for (uint64_t part = 32 << 20;; part = max_file) {
-                try {
-                    return parse_gguf(read(path, part));
-                } catch (const Error&) {
-                    if (part >= std::min(size, max_file)) throw;
-                }
-            }
-        }
-        const std::string bytes = read(path, max_file + 1);
-        if (bytes.size() > max_file) throw Error(Status::IoError, "too large for a vocabulary");
-        if (has_extension(path, ".tiktoken")) return parse_tiktoken(bytes);
-        if (has_extension(path, ".json")) return parse_tokenizer_json(bytes);
+        return begin != text.npos && text[begin] == '{' ? parse_tokenizer_json(text) : parse_tiktoken(text);
     } catch (const Error& e) {
-        const std::string name = path.string() + ": ";
-        throw Error(e.status(), std::string_view(e.what()).starts_with(name) ? e.what() : name + e.what());
+        throw Error(e.status(), path_text(file.path()) + ": " + e.what());
     }
-    throw Error(Status::IoError, path.string() + ": neither .json, .tiktoken nor .gguf");
 }
 
-// The vocabulary file of a directory: the first by name of the first kind that is there.
-std::optional<fs::path> find_file(const fs::path& directory) {
-    if (fs::exists(directory / "tokenizer.json")) return directory / "tokenizer.json";
+// By content: what a download is called says nothing. nullopt: a GGUF file without a vocabulary.
+std::optional<TokenizerParts> parse(const std::string& path) {
+    const File file(path);
+    if (is_gguf(file)) return gguf_vocabulary(Gguf::read(file, is_vocabulary_key));
+    return parse_text(file);
+}
+
+// The vocabulary file of a directory: the first by name of the first kind that is there, be it a link to nothing.
+std::string find_file(const fs::path& directory) {
     const std::vector<fs::path> paths = paths_in(directory);
+    for (const fs::path& path : paths)
+        if (path.filename() == "tokenizer.json") return path;
     for (const char* extension : {".tiktoken", ".gguf"})
         for (const fs::path& path : paths)
-            if (has_extension(path, extension)) return path;
-    return std::nullopt;
-}
-
-std::optional<TokenizerParts> parse_path(const fs::path& path) {
-    try {
-        if (!fs::is_directory(path)) return parse(path);
-        std::optional<fs::path> file = find_file(path);
-        if (file) return parse(*file);
-        return std::nullopt;
-    } catch (const fs::filesystem_error& e) {
-        throw Error(Status::IoError, path.string() + ": " + e.code().message());
-    }
+            if (ascii_lower(path.native()).ends_with(extension)) return path;
+    fail(directory.native(), "holds no vocabulary: expected a tokenizer.json, .tiktoken or .gguf file");
 }
 
 }  // namespace
@@ -81,13 +48,14 @@ std::optional<TokenizerParts> parse_path(const fs::path& path) {
 std::shared_ptr<const Tokenizer> Tokenizer::o200k_harmony() { return std::make_shared<const Tokenizer>(o200k_parts()); }
 
 std::shared_ptr<const Tokenizer> Tokenizer::from_path(const fs::path& path) {
-    std::optional<TokenizerParts> parts = parse_path(path);
-    if (!parts) throw Error(Status::IoError, path.string() + ": holds no vocabulary");
+    std::error_code error;  // what can't be looked at is a file, which then says why
+    std::optional<TokenizerParts> parts = parse(fs::is_directory(path, error) ? find_file(path) : path.native());
+    if (!parts) fail(path.native(), "holds no vocabulary: expected metadata 'tokenizer.ggml.tokens'");
     return std::make_shared<const Tokenizer>(std::move(*parts));
 }
 
-std::shared_ptr<const Tokenizer> Tokenizer::for_checkpoint(const fs::path& path) {
-    std::optional<TokenizerParts> parts = parse_path(path);
+std::shared_ptr<const Tokenizer> Tokenizer::of_model(const std::string& path) {
+    std::optional<TokenizerParts> parts = path.empty() ? std::nullopt : parse(path);
     return std::make_shared<const Tokenizer>(parts ? std::move(*parts) : o200k_parts());
 }
 

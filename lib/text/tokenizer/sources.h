@@ -3,6 +3,7 @@
 
 #include <string_view>
 
+#include "base/gguf.h"
 #include "text/tokenizer/tokenizer.h"
 
 namespace gptoss::text {
@@ -14,8 +15,9 @@ TokenizerParts o200k_parts();
 TokenizerParts parse_tiktoken(std::string_view bytes);
 // Hugging Face's tokenizer.json with a byte-level BPE model.
 TokenizerParts parse_tokenizer_json(std::string_view bytes);
-// The metadata of a GGUF file, with which bytes begins; nullopt if it holds no vocabulary.
-std::optional<TokenizerParts> parse_gguf(std::string_view bytes);
+// What of a GGUF file's metadata makes a vocabulary, and the vocabulary; nullopt if there is none.
+bool is_vocabulary_key(std::string_view key);
+std::optional<TokenizerParts> gguf_vocabulary(const Gguf& gguf);
 
 // The special tokens of o200k_harmony, the first with id `first`.
 std::vector<SpecialToken> harmony_specials(Token first);

@@ -3,6 +3,8 @@
 
 #include <pcre2.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <new>
 
 #include "base/error.h"
@@ -31,6 +33,7 @@ const char* const gpt2_pattern = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?
 
 void Splitter::Free::operator()(pcre2_code_8* code) const { pcre2_code_free(code); }
 void Splitter::Scratch::Free::operator()(pcre2_match_data_8* data) const { pcre2_match_data_free(data); }
+void Splitter::Scratch::Free::operator()(pcre2_match_context_8* limits) const { pcre2_match_context_free(limits); }
 
 Splitter::Splitter(const std::vector<Rule>& rules) {
     for (const Rule& rule : rules) {
@@ -53,7 +56,8 @@ Splitter::Splitter(const std::vector<Rule>& rules) {
     }
 }
 
-Splitter::Scratch::Scratch(const Splitter& splitter) {
+Splitter::Scratch::Scratch(const Splitter& splitter) : limits_(pcre2_match_context_create(nullptr)) {
+    if (!limits_) throw std::bad_alloc();
     for (const Compiled& rule : splitter.rules_) {
         std::unique_ptr<pcre2_match_data, Free> data(pcre2_match_data_create_from_pattern(rule.code.get(), nullptr));
         if (!data) throw std::bad_alloc();
@@ -61,7 +65,12 @@ Splitter::Scratch::Scratch(const Splitter& splitter) {
     }
 }
 
-void Splitter::split(std::string_view text, Scratch& scratch, const Sink& sink) const { split(0, text, scratch, sink); }
+void Splitter::split(std::string_view text, Scratch& scratch, const Sink& sink) const {
+    // A few steps a byte, beside PCRE2's own limit: a run of white space is one piece, however long it is.
+    const size_t steps = 10'000'000 + 8 * text.size();
+    pcre2_set_match_limit(scratch.limits_.get(), static_cast<uint32_t>(std::min<size_t>(steps, UINT32_MAX)));
+    split(0, text, scratch, sink);
+}
 
 void Splitter::split(size_t index, std::string_view text, Scratch& scratch, const Sink& sink) const {
     if (text.empty()) return;
@@ -74,12 +83,13 @@ void Splitter::split(size_t index, std::string_view text, Scratch& scratch, cons
     size_t end = 0;  // of the match before
     while (end < text.size()) {
         // An empty match would stand still; no pre-tokenizer means one.
-        int count =
-            pcre2_match(rule.code.get(), subject, text.size(), end, PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY, data, nullptr);
+        int count = pcre2_match(rule.code.get(), subject, text.size(), end, PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY, data,
+                                scratch.limits_.get());
         if (count == PCRE2_ERROR_NOMATCH) break;
         if (count == PCRE2_ERROR_NOMEMORY) throw std::bad_alloc();
         if (count < 0)
-            throw Error(Status::UnsupportedArgument, "the vocabulary's pattern takes too many steps on this text");
+            throw Error(Status::UnsupportedArgument, "the vocabulary's pattern takes too many steps on a text of " +
+                                                         std::to_string(text.size()) + " bytes");
         const size_t begin = match[0], next = match[1];
         if (rule.keep_gaps && begin > end) emit(end, begin);
         if (rule.keep_matches) emit(begin, next);

@@ -9,6 +9,7 @@
 
 struct pcre2_real_code_8;
 struct pcre2_real_match_data_8;
+struct pcre2_real_match_context_8;
 
 namespace gptoss::text {
 
@@ -33,7 +34,9 @@ class Splitter {
         friend class Splitter;
         struct Free {
             void operator()(pcre2_real_match_data_8* data) const;
+            void operator()(pcre2_real_match_context_8* limits) const;
         };
+        std::unique_ptr<pcre2_real_match_context_8, Free> limits_;
         std::vector<std::unique_ptr<pcre2_real_match_data_8, Free>> match_data_;  // one a rule
     };
     using Sink = std::function<void(std::string_view piece)>;

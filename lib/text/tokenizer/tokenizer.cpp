@@ -33,6 +33,10 @@ std::string_view special_name(Special special) {
     throw Error(Status::InvalidArgument, "there is no special token type " + std::to_string(static_cast<int>(special)));
 }
 
+bool is_control_name(std::string_view name) {
+    return name.size() > 4 && name.starts_with("<|") && name.ends_with("|>");
+}
+
 Tokenizer::Tokenizer(TokenizerParts parts) : parts_(std::move(parts)) {
     for (auto& [name, token, always] : parts_.specials) {
         if (name.empty() || token == no_token)
@@ -47,7 +51,8 @@ Tokenizer::Tokenizer(TokenizerParts parts) : parts_(std::move(parts)) {
                                              " and " + std::to_string(token));
         starts_special_[static_cast<unsigned char>(name[0])] = true;
         special_lengths_.push_back(name.size());
-        if (always) always_.insert(token);
+        if (always && !is_control_name(name)) always_.insert(token);
+        if (token == parts_.unknown && is_control_name(name)) parts_.unknown = no_token;
     }
     std::sort(special_lengths_.begin(), special_lengths_.end(), std::greater<>());
     special_lengths_.erase(std::unique(special_lengths_.begin(), special_lengths_.end()), special_lengths_.end());

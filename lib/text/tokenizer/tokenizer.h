@@ -35,8 +35,12 @@ std::string_view special_name(Special special);
 struct SpecialToken {
     std::string name;
     Token token;
-    bool always = false;  // found in text even where special tokens are not allowed
+    bool always = false;  // found in text even where special tokens are not allowed, unless it is a control token
 };
+
+// Whether a special token's name has the form of Harmony's control tokens, <|…|>. No text becomes one of these unless
+// special tokens are allowed, whatever a vocabulary file says of it.
+bool is_control_name(std::string_view name);
 
 // All that a vocabulary file says.
 struct TokenizerParts {
@@ -51,10 +55,12 @@ class Tokenizer {
   public:
     // The built-in o200k_harmony.
     static std::shared_ptr<const Tokenizer> o200k_harmony();
-    // From a tokenizer.json, .tiktoken or .gguf file, or a directory that holds one of them. Throws IoError.
+    // From a tokenizer.json, .tiktoken or .gguf file of any name, or a directory that holds one of them. Throws
+    // IoError.
     static std::shared_ptr<const Tokenizer> from_path(const std::filesystem::path& path);
-    // The tokenizer of a checkpoint (a directory or .gguf file): its own if it brings one, else the built-in.
-    static std::shared_ptr<const Tokenizer> for_checkpoint(const std::filesystem::path& path);
+    // The tokenizer of a model whose vocabulary is in this file: the built-in where path is "" or a GGUF file without
+    // one.
+    static std::shared_ptr<const Tokenizer> of_model(const std::string& path);
 
     explicit Tokenizer(TokenizerParts parts);
     Tokenizer(const Tokenizer&) = delete;
