@@ -40,6 +40,7 @@ gptoss::Model load_model(const Options& options, View& view) {
     load.progress = on_progress;
     load.log = on_log;
     load.progress_user_data = load.log_user_data = &view;
+    view.loading("loading " + options.model);
     gptoss::Model model(options.model, load);
     view.end_progress();
     const gptoss_model_info info = model.info();

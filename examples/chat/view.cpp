@@ -14,6 +14,9 @@ const char* const dim = "\033[2m";
 const char* const cyan = "\033[36m";
 const char* const red = "\033[31m";
 const char* const plain = "\033[0m";
+// Without wrapping a line that is wider than the terminal is one row still, which is cleared at once.
+const char* const no_wrap = "\033[?7l";
+const char* const wrap = "\033[?7h";
 
 // Without the control characters, by which a model's text could take over the terminal.
 std::string printable(std::string_view text) {
@@ -102,7 +105,7 @@ void View::error(std::string_view text) {
 void View::loading(std::string_view text) {
     if (!notes_on_terminal_) return;
     end_progress();
-    std::fprintf(stderr, "%s(%s)%s", dim, printable(text).c_str(), plain);
+    std::fprintf(stderr, "%s%s(%s)%s%s", no_wrap, dim, printable(text).c_str(), plain, wrap);
     std::fflush(stderr);
     line_is_progress_ = true;
 }

@@ -168,8 +168,11 @@ sees() {
 never_saw() { screen && ! grep -q -- "$1" "$temp/screen"; }
 enter() { t send-keys -l "$1" && t send-keys Enter; }
 
+terminal "XDG_CACHE_HOME='$temp/cold' '$chat'"
+check "the screen is not blank while a device is tested" sees 1 "^(loading .*gptoss-nano)"
 start
 check "a title" sees 1 "gptoss-nano on .*/help"
+check "what the load says stands only until there is something to show" eval '[ "$(sed -n "/./{p;q;}" "$temp/screen" | grep -c "/help")" = 1 ]'
 enter "What is 12 + 30?"
 check "a first turn" sees 1 "^[0-9]* [+×-] [0-9]* = "
 check "its speed" sees 1 "tokens/s"
