@@ -88,8 +88,9 @@ std::vector<VkExtensionProperties> device_extensions(VkPhysicalDevice physical) 
         "vkEnumerateDeviceExtensionProperties");
 }
 
+[[maybe_unused]] constexpr uint32_t kAmd = 0x1002, kIntel = 0x8086, kApple = 0x106b, kQualcomm = 0x5143;
+
 #ifdef VK_KHR_cooperative_matrix
-constexpr uint32_t kAmd = 0x1002, kIntel = 0x8086;
 
 // The shape that the kernels can use of those that the device has, the largest.
 CoopmatShape coopmat_shape(VkPhysicalDevice physical, uint32_t vendor, uint32_t default_subgroup,
@@ -117,6 +118,16 @@ CoopmatShape coopmat_shape(VkPhysicalDevice physical, uint32_t vendor, uint32_t 
     return best;
 }
 #endif
+
+// Whether dot products of packed bytes are instructions. Where they are emulated they only cost registers, except on a
+// CPU, which has no others.
+bool has_integer_units(VkPhysicalDevice physical, VkPhysicalDeviceType type) {
+    VkPhysicalDeviceShaderIntegerDotProductPropertiesKHR integer{
+        VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_PROPERTIES_KHR};
+    VkPhysicalDeviceProperties2 properties{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &integer};
+    vkGetPhysicalDeviceProperties2(physical, &properties);
+    return integer.integerDotProduct4x8BitPackedSignedAccelerated || type == VK_PHYSICAL_DEVICE_TYPE_CPU;
+}
 
 uint32_t compute_queue_family(VkPhysicalDevice physical, uint32_t* timestamp_bits) {
     uint32_t count = 0;
@@ -168,6 +179,8 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
     info.driver = std::string(p12.driverName) + " " + p12.driverInfo;
     info.identity = identity_of(basic, p11);
     info.subgroup_size = p11.subgroupSize;
+    constexpr auto kHoneykrisp = static_cast<VkDriverId>(26);  // older headers lack its name
+    info.few_registers = basic.vendorID == kQualcomm || basic.vendorID == kApple || p12.driverID == kHoneykrisp;
     // a buffer is a little larger than what was asked for, and kernels count its 4-byte words in 32 bits
     info.max_allocation = std::min<uint64_t>(p11.maxMemoryAllocationSize, 1ull << 34);
     info.max_allocation -= std::min<uint64_t>(info.max_allocation, 1 << 16);
@@ -192,7 +205,7 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
         VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR, f12.pNext, VK_FALSE};
     if (has_extension(extensions, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME)) f12.pNext = &integer_dot;
     vkGetPhysicalDeviceFeatures2(physical, &features);
-    info.integer_dot = integer_dot.shaderIntegerDotProduct;
+    info.integer_dot = integer_dot.shaderIntegerDotProduct && has_integer_units(physical, info.type);
     const auto subgroup_needs = VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_ARITHMETIC_BIT;
     uint32_t timestamp_bits = 0;
     info.queue_family = compute_queue_family(physical, &timestamp_bits);

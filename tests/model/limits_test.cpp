@@ -55,9 +55,10 @@ TEST_CASE("limits: the watch sees what a kernel takes") {
     // workgroup, lanes, tokens, weight, active, grouped: two rows of eight tokens for each of 128
     const ShaderNeeds gate_up = needs_of(spirv("moe_gate_up"), std::vector<uint32_t>{128, 32, 8, WEIGHT_MXFP4, 4, 1});
     CHECK(gate_up.workgroup[0] == 128);
-    CHECK(gate_up.shared_memory == 128 * 2 * 8 * 4);
-    // a workgroup that needs to share nothing
-    CHECK(needs_of(spirv("moe_gate_up"), std::vector<uint32_t>{32, 32, 8, WEIGHT_MXFP4, 4, 1}).shared_memory == 4);
+    CHECK(gate_up.shared_memory == 128 * 2 * 8 * 4 + 8 * 4);  // and the norm of each token
+    // a workgroup that needs to share no sums
+    CHECK(needs_of(spirv("moe_gate_up"), std::vector<uint32_t>{32, 32, 8, WEIGHT_MXFP4, 4, 1}).shared_memory ==
+          4 + 8 * 4);
     // probabilities of two keys each, and what a subgroup of four found for each of eight queries
     const ShaderNeeds attention = needs_of(spirv("attn_attend"), std::vector<uint32_t>{128, 8, 1, 2});
     CHECK(attention.shared_memory == 8 * 2 * 128 * 4 + 8 * 128 / 4 * 4);
