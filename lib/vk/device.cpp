@@ -34,31 +34,6 @@ void check(VkResult result, std::string_view call) {
 
 namespace {
 
-// One instance for the process, made at first use and never destroyed: drivers do not all survive being unloaded.
-// NULL where there is no loader; retried on the next call.
-VkInstance instance() {
-    static std::mutex mutex;
-    static VkInstance made = VK_NULL_HANDLE;
-    std::lock_guard lock(mutex);
-    if (made) return made;
-    // a loader that is open stays so, whatever became of the instance
-    if (!vkGetInstanceProcAddr && volkInitialize() != VK_SUCCESS) return VK_NULL_HANDLE;
-    uint32_t version = VK_API_VERSION_1_0;  // of a loader without the function
-    if (vkEnumerateInstanceVersion) check(vkEnumerateInstanceVersion(&version), "vkEnumerateInstanceVersion");
-    if (version < VK_API_VERSION_1_2) return VK_NULL_HANDLE;
-    VkApplicationInfo app{VK_STRUCTURE_TYPE_APPLICATION_INFO};
-    app.pEngineName = "libgptoss";
-    app.apiVersion = VK_API_VERSION_1_2;
-    VkInstanceCreateInfo create{VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO};
-    create.pApplicationInfo = &app;
-    VkInstance created = VK_NULL_HANDLE;
-    const VkResult result = vkCreateInstance(&create, nullptr, &created);
-    if (result == VK_ERROR_INCOMPATIBLE_DRIVER) return VK_NULL_HANDLE;  // a loader without any driver
-    check(result, "vkCreateInstance");
-    volkLoadInstanceOnly(created);
-    return made = created;
-}
-
 // What an enumerating function lists: enumerate(&count, nullptr) counts, and with an array fills in up to count of it.
 // A list that has grown between the two is asked for again, a few times; one that has shrunk is as long as it is now.
 template <typename T, typename F>
@@ -78,6 +53,46 @@ std::vector<T> list_of(const F& enumerate, std::string_view call, const T& blank
 bool has_extension(const std::vector<VkExtensionProperties>& extensions, const char* name) {
     return std::any_of(extensions.begin(), extensions.end(),
                        [&](const auto& e) { return std::strcmp(e.extensionName, name) == 0; });
+}
+
+std::vector<VkExtensionProperties> instance_extensions() {
+    return list_of<VkExtensionProperties>(
+        [](uint32_t* count, VkExtensionProperties* list) {
+            return vkEnumerateInstanceExtensionProperties(nullptr, count, list);
+        },
+        "vkEnumerateInstanceExtensionProperties");
+}
+
+// One instance for the process, made at first use and never destroyed: drivers do not all survive being unloaded.
+// NULL where there is no loader; retried on the next call.
+VkInstance instance() {
+    static std::mutex mutex;
+    static VkInstance made = VK_NULL_HANDLE;
+    std::lock_guard lock(mutex);
+    if (made) return made;
+    // a loader that is open stays so, whatever became of the instance
+    if (!vkGetInstanceProcAddr && volkInitialize() != VK_SUCCESS) return VK_NULL_HANDLE;
+    uint32_t version = VK_API_VERSION_1_0;  // of a loader without the function
+    if (vkEnumerateInstanceVersion) check(vkEnumerateInstanceVersion(&version), "vkEnumerateInstanceVersion");
+    if (version < VK_API_VERSION_1_2) return VK_NULL_HANDLE;
+    VkApplicationInfo app{VK_STRUCTURE_TYPE_APPLICATION_INFO};
+    app.pEngineName = "libgptoss";
+    app.apiVersion = VK_API_VERSION_1_2;
+    VkInstanceCreateInfo create{VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO};
+    create.pApplicationInfo = &app;
+    // shows devices that lack parts of Vulkan, such as those over Metal
+    const char* const portability = VK_KHR_PORTABILITY_ENUMERATION_EXTENSION_NAME;
+    if (has_extension(instance_extensions(), portability)) {
+        create.flags = VK_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR;
+        create.enabledExtensionCount = 1;
+        create.ppEnabledExtensionNames = &portability;
+    }
+    VkInstance created = VK_NULL_HANDLE;
+    const VkResult result = vkCreateInstance(&create, nullptr, &created);
+    if (result == VK_ERROR_INCOMPATIBLE_DRIVER) return VK_NULL_HANDLE;  // a loader without any driver
+    check(result, "vkCreateInstance");
+    volkLoadInstanceOnly(created);
+    return made = created;
 }
 
 std::vector<VkExtensionProperties> device_extensions(VkPhysicalDevice physical) {
@@ -174,6 +189,13 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
         VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES};
     const bool asks_sizes = has_extension(extensions, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
     if (asks_sizes) p11.pNext = &sizes;
+    VkPhysicalDeviceMaintenance4PropertiesKHR maintenance{
+        VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES_KHR};
+    maintenance.maxBufferSize = UINT64_MAX;
+    if (has_extension(extensions, VK_KHR_MAINTENANCE_4_EXTENSION_NAME)) {
+        maintenance.pNext = p11.pNext;
+        p11.pNext = &maintenance;
+    }
     VkPhysicalDeviceProperties2 properties{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &p12};
     vkGetPhysicalDeviceProperties2(physical, &properties);
     info.driver = std::string(p12.driverName) + " " + p12.driverInfo;
@@ -182,7 +204,7 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
     constexpr auto kHoneykrisp = static_cast<VkDriverId>(26);  // older headers lack its name
     info.few_registers = basic.vendorID == kQualcomm || basic.vendorID == kApple || p12.driverID == kHoneykrisp;
     // a buffer is a little larger than what was asked for, and kernels count its 4-byte words in 32 bits
-    info.max_allocation = std::min<uint64_t>(p11.maxMemoryAllocationSize, 1ull << 34);
+    info.max_allocation = std::min<uint64_t>({p11.maxMemoryAllocationSize, maintenance.maxBufferSize, 1ull << 34});
     info.max_allocation -= std::min<uint64_t>(info.max_allocation, 1 << 16);
     info.shared_memory = basic.limits.maxComputeSharedMemorySize;
     info.max_workgroup = std::min(basic.limits.maxComputeWorkGroupInvocations, basic.limits.maxComputeWorkGroupSize[0]);
@@ -206,7 +228,8 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
     if (has_extension(extensions, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME)) f12.pNext = &integer_dot;
     vkGetPhysicalDeviceFeatures2(physical, &features);
     info.integer_dot = integer_dot.shaderIntegerDotProduct && has_integer_units(physical, info.type);
-    const auto subgroup_needs = VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_ARITHMETIC_BIT;
+    const auto subgroup_needs =
+        VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_ARITHMETIC_BIT | VK_SUBGROUP_FEATURE_BALLOT_BIT;
     uint32_t timestamp_bits = 0;
     info.queue_family = compute_queue_family(physical, &timestamp_bits);
     if (timestamp_bits) info.timestamp_period = basic.limits.timestampPeriod;
@@ -214,7 +237,7 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
         info.unsupported = "it lacks bufferDeviceAddress";
     else if ((p11.subgroupSupportedOperations & subgroup_needs) != subgroup_needs ||
              !(p11.subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT))
-        info.unsupported = "it lacks subgroup arithmetic in compute shaders";
+        info.unsupported = "it lacks subgroup arithmetic or ballots in compute shaders";
     else if (info.queue_family == UINT32_MAX)
         info.unsupported = "it has no compute queue";
     else if (info.subgroup_size < 4)
@@ -366,6 +389,9 @@ Device::Device(const DeviceInfo& info) : info_(info) {
         extensions.push_back(VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
         f12.pNext = &integer_dot;
     }
+    // a device that has it must be asked for it; kernels use nothing that it leaves out
+    constexpr const char* kPortabilitySubset = "VK_KHR_portability_subset";
+    if (has_extension(device_extensions(info.physical), kPortabilitySubset)) extensions.push_back(kPortabilitySubset);
     VkDeviceCreateInfo create{VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO, &f12};
     create.queueCreateInfoCount = 1;
     create.pQueueCreateInfos = &queue;

@@ -111,3 +111,46 @@ TEST_CASE("limits: more tokens at once than a dispatch has workgroups") {
     const auto larger = load(synthetic.path());
     check_refused(Status::InvalidArgument, "max_batch_tokens is 70000", [&] { model::Sequence(larger, 0, 70000); });
 }
+
+namespace {
+
+// While it lives, devices say what `change` makes of what they say.
+class ChangedProperties {
+  public:
+    explicit ChangedProperties(void (*change)(VkBaseOutStructure*)) {
+        vk::enumerate_devices(false);  // the instance is there
+        real = vkGetPhysicalDeviceProperties2;
+        changed = change;
+        vkGetPhysicalDeviceProperties2 = [](VkPhysicalDevice device, VkPhysicalDeviceProperties2* out) {
+            real(device, out);
+            for (auto* next = static_cast<VkBaseOutStructure*>(out->pNext); next; next = next->pNext) changed(next);
+        };
+    }
+    ~ChangedProperties() { vkGetPhysicalDeviceProperties2 = real; }
+
+  private:
+    static inline PFN_vkGetPhysicalDeviceProperties2 real;
+    static inline void (*changed)(VkBaseOutStructure*);
+};
+
+}  // namespace
+
+TEST_CASE("limits: a device whose subgroups have no ballots is refused") {
+    const ChangedProperties without([](VkBaseOutStructure* next) {
+        if (next->sType != VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES) return;
+        auto& operations = reinterpret_cast<VkPhysicalDeviceVulkan11Properties*>(next)->subgroupSupportedOperations;
+        operations &= ~static_cast<VkSubgroupFeatureFlags>(VK_SUBGROUP_FEATURE_BALLOT_BIT);
+    });
+    for (const vk::DeviceInfo& device : vk::enumerate_devices(false)) {
+        CAPTURE(device.unsupported);
+        CHECK(device.unsupported.find("ballots") != std::string::npos);
+    }
+}
+
+TEST_CASE("limits: no allocation is larger than a buffer may be") {
+    const ChangedProperties smaller([](VkBaseOutStructure* next) {
+        if (next->sType == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES_KHR)
+            reinterpret_cast<VkPhysicalDeviceMaintenance4PropertiesKHR*>(next)->maxBufferSize = 100 << 20;
+    });
+    for (const vk::DeviceInfo& device : vk::enumerate_devices(false)) CHECK(device.max_allocation <= 100 << 20);
+}
