@@ -30,5 +30,7 @@ install_packages() {
     echo "Installing$missing" >&2
     # A source that can't be reached matters only if a package then can't be installed.
     $as_root apt-get -qq update >&2 || true
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install $missing >&2
+    # Another command may be installing something; apt waits for it.
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=600 --no-install-recommends \
+        install $missing >&2
 }

@@ -121,7 +121,7 @@ struct EmbedArgs {
 // What a matrix product reads: rows of activations, scaled by their norm.
 struct Input {
     Vec4 x;        // (T, cols)
-    Vec4 squares;  // (T, n_squares); see Residual
+    F32 squares;   // (T, n_squares); see Residual
     uint n_squares;
     uint cols;
     uint n_tokens;

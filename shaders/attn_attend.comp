@@ -1,25 +1,28 @@
 // Attention of one token's queries of one KV head over a span of its keys, with the softmax kept running from block to
 // block of keys. Grid: (splits, KV heads, tokens).
 //
-// Scores: an invocation has whole keys. Values: eight invocations have a key's, eight dimensions each, and the block's keys
-// are dealt to the workgroup's groups of eight. Either way one load brings 16 bytes that all the queries multiply.
+// Scores: an invocation has whole keys. Values: VALUE_LANES invocations have a key's, each some of its dimensions, and the
+// block's keys are dealt to the workgroup's groups of so many. Either way all the queries multiply what one load brings.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
 #include "args.h"
+#include "common/float16.glsl"
 
 layout(local_size_x_id = 0) in;
 layout(constant_id = 0) const uint WORKGROUP = 32;  // a multiple of 32
 layout(constant_id = 1) const uint GROUP = 8;       // query heads of a KV head
 layout(constant_id = 2) const bool KV_F16 = true;
-layout(constant_id = 3) const uint LANE_KEYS = 4;  // whose rows an invocation reads at once
+layout(constant_id = 3) const uint LANE_KEYS = 4;    // whose rows an invocation reads at once
+layout(constant_id = 4) const uint VALUE_LANES = 8;  // that share a value: 8 hold 8 dimensions each, 16 hold 4
 
 layout(push_constant) uniform Push { AttentionArgs a; };
 
 const uint BLOCK = WORKGROUP * LANE_KEYS;  // keys
-const uint GROUPS = WORKGROUP / 8;
+const uint GROUPS = WORKGROUP / VALUE_LANES;
+const uint WORDS = 32 / VALUE_LANES;  // of a value's row, of an invocation; a word has dimensions i and i + 32
 const float MINUS_INFINITY = -3.0e38;
 
 const uint PROBABILITIES = GROUP * BLOCK, SUMS = GROUPS * HEAD_DIM;
@@ -43,18 +46,31 @@ void reduce(bool maximum) {
         }
 }
 
-// Dimensions 4 w … 4 w + 3 and 4 w + 32 … 4 w + 35 of a key or value.
-void load_row(U32 segment, uint row, uint w, out vec4 low, out vec4 high) {
+layout(buffer_reference, std430, buffer_reference_align = 8) readonly buffer WordPairs { uvec2 v[]; };
+
+// Words 4 w … 4 w + 3 of a key or value: dimensions 4 w … 4 w + 3 and 4 w + 32 … 4 w + 35.
+void load_row(U32 segment, uint row, uint w, out vec2 words[4]) {
     if (KV_F16) {
-        uvec4 words = Tiles(segment).v[row * 8 + w];
-        vec2 p = unpackHalf2x16(words.x), q = unpackHalf2x16(words.y);
-        vec2 r = unpackHalf2x16(words.z), s = unpackHalf2x16(words.w);
-        low = vec4(p.x, q.x, r.x, s.x);
-        high = vec4(p.y, q.y, r.y, s.y);
+        uvec4 packed = Tiles(segment).v[row * 8 + w];
+        [[unroll]] for (uint i = 0; i < 4; i++) words[i] = unpack_halves(packed[i]);
     } else {
-        vec4 p = Vec4(segment).v[row * 16 + 2 * w], q = Vec4(segment).v[row * 16 + 2 * w + 1];
-        low = vec4(p.xz, q.xz);
-        high = vec4(p.yw, q.yw);
+        vec4 first = Vec4(segment).v[row * 16 + 2 * w], second = Vec4(segment).v[row * 16 + 2 * w + 1];
+        words = vec2[4](first.xy, first.zw, second.xy, second.zw);
+    }
+}
+
+// The WORDS words of a value that are the invocation's of its group.
+void load_value(U32 segment, uint row, uint lane, out vec2 words[4]) {
+    if (WORDS == 4) {
+        load_row(segment, row, lane, words);
+    } else if (KV_F16) {
+        uvec2 packed = WordPairs(segment).v[row * 16 + lane];
+        words[0] = unpack_halves(packed.x);
+        words[1] = unpack_halves(packed.y);
+    } else {
+        vec4 two = Vec4(segment).v[row * 16 + lane];
+        words[0] = two.xy;
+        words[1] = two.zw;
     }
 }
 
@@ -66,9 +82,10 @@ uint key_row(uint slot, uint slots, uint kv_head) {
 void main() {
     uint split = gl_WorkGroupID.x, kv_head = gl_WorkGroupID.y, index = gl_WorkGroupID.z;
     uint id = gl_LocalInvocationID.x;
-    // which of the groups, and which of its eight; a compiler sees that the first is a whole subgroup's, if it is
-    bool narrow = gl_SubgroupSize == 8;
-    uint group = narrow ? gl_SubgroupID : id / 8, lane = narrow ? gl_SubgroupInvocationID : id % 8;
+    // which of the groups, and which of its invocations; a compiler sees that the first is a whole subgroup's, if it is
+    bool narrow = gl_SubgroupSize == VALUE_LANES;
+    uint group = narrow ? gl_SubgroupID : id / VALUE_LANES;
+    uint lane = narrow ? gl_SubgroupInvocationID : id % VALUE_LANES;
     Token token = a.tokens.v[index];
     Cache cache = a.caches.v[token.sequence];
     uint first_key = token.position - min(token.position, a.window - 1);
@@ -78,11 +95,11 @@ void main() {
     uint first_head = index * a.n_heads + kv_head * GROUP;
 
     float running_max[GROUP], denominator[GROUP];  // the denominator of this invocation's keys only
-    vec4 sum_low[GROUP], sum_high[GROUP];          // of this group's keys: dimensions as of load_row
+    vec2 sum[GROUP * WORDS];                       // of this group's keys: each query's words
     [[unroll]] for (uint g = 0; g < GROUP; g++) {
         running_max[g] = MINUS_INFINITY;
         denominator[g] = 0;
-        sum_low[g] = sum_high[g] = vec4(0);
+        [[unroll]] for (uint i = 0; i < WORDS; i++) sum[g * WORDS + i] = vec2(0);
     }
     for (uint block = split * blocks_per_split; block < min(blocks, (split + 1) * blocks_per_split); block++) {
         uint block_start = first_key + block * BLOCK;
@@ -95,9 +112,15 @@ void main() {
             row[r] = cache.k_row + key_row(first_slot + min(id + r * WORKGROUP, n_valid - 1), cache.slots, kv_head);
             [[unroll]] for (uint g = 0; g < GROUP; g++) score[g][r] = 0;
         }
-        for (uint w = 0; w < 8; w++) {
+        // unrolled, it would take all registers for loads under way
+        [[dont_unroll]] for (uint w = 0; w < 8; w++) {
             vec4 low[LANE_KEYS], high[LANE_KEYS];
-            [[unroll]] for (uint r = 0; r < LANE_KEYS; r++) load_row(segment, row[r], w, low[r], high[r]);
+            [[unroll]] for (uint r = 0; r < LANE_KEYS; r++) {
+                vec2 words[4];
+                load_row(segment, row[r], w, words);
+                low[r] = vec4(words[0].x, words[1].x, words[2].x, words[3].x);
+                high[r] = vec4(words[0].y, words[1].y, words[2].y, words[3].y);
+            }
             [[unroll]] for (uint g = 0; g < GROUP; g++) {
                 uint at = (first_head + g) * 16 + w;
                 vec4 q_low = Vec4(a.q).v[at], q_high = Vec4(a.q).v[at + 8];
@@ -117,8 +140,7 @@ void main() {
             float shrink = exp(running_max[g] - new_max);
             running_max[g] = new_max;
             denominator[g] *= shrink;
-            sum_low[g] *= shrink;
-            sum_high[g] *= shrink;
+            [[unroll]] for (uint i = 0; i < WORDS; i++) sum[g * WORDS + i] *= shrink;
             [[unroll]] for (uint r = 0; r < LANE_KEYS; r++) {
                 float p = exp(score[g][r] - new_max);
                 denominator[g] += p;
@@ -128,16 +150,15 @@ void main() {
         barrier();
         // past the last valid key the probability is 0, and the value any that is finite
         for (uint j = group; j < n_valid; j += LANE_KEYS * GROUPS) {
-            vec4 low[LANE_KEYS], high[LANE_KEYS];
+            vec2 words[LANE_KEYS][4];
             [[unroll]] for (uint i = 0; i < LANE_KEYS; i++) {
                 uint slot = first_slot + min(j + i * GROUPS, n_valid - 1);
-                load_row(segment, cache.v_row + key_row(slot, cache.slots, kv_head), lane, low[i], high[i]);
+                load_value(segment, cache.v_row + key_row(slot, cache.slots, kv_head), lane, words[i]);
             }
             [[unroll]] for (uint i = 0; i < LANE_KEYS; i++)
                 [[unroll]] for (uint g = 0; g < GROUP; g++) {
                     float p = probability[(j + i * GROUPS) * GROUP + g];
-                    sum_low[g] += p * low[i];
-                    sum_high[g] += p * high[i];
+                    [[unroll]] for (uint word = 0; word < WORDS; word++) sum[g * WORDS + word] += p * words[i][word];
                 }
         }
         barrier();
@@ -147,9 +168,9 @@ void main() {
     [[unroll]] for (uint g = 0; g < GROUP; g++) {
         uint head = first_head + g;
         barrier();
-        [[unroll]] for (uint i = 0; i < 4; i++) {
-            probability[group * HEAD_DIM + lane * 4 + i] = sum_low[g][i];
-            probability[group * HEAD_DIM + lane * 4 + 32 + i] = sum_high[g][i];
+        [[unroll]] for (uint i = 0; i < WORDS; i++) {
+            probability[group * HEAD_DIM + lane * WORDS + i] = sum[g * WORDS + i].x;
+            probability[group * HEAD_DIM + lane * WORDS + i + 32] = sum[g * WORDS + i].y;
         }
         barrier();
         if (id >= 32) continue;

@@ -3,6 +3,7 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
 #include "common/weights.glsl"
+#include "common/norm.glsl"
 #include "common/half.glsl"
 
 layout(push_constant) uniform Push { HalveArgs a; };
@@ -33,5 +34,6 @@ void main() {
         }
         a.y.v[first + i] = to_halves(low, high);
     }
-    if (id == 0) a.scales.v[token] = norm_scale(a.src, token) / scale;
+    float norm = norm_scale(a.src, token);
+    if (id == 0) a.scales.v[token] = norm / scale;
 }

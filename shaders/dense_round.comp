@@ -3,6 +3,7 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common/weights.glsl"
+#include "common/norm.glsl"
 
 layout(buffer_reference, std430, buffer_reference_align = 16) writeonly buffer Written { IntegerBlock v[]; };
 layout(push_constant) uniform Push { RoundArgs a; };

@@ -10,21 +10,21 @@ layout(push_constant) uniform Push { DownArgs a; };
 
 void main() {
     uint tile = gl_WorkGroupID.x, token = gl_WorkGroupID.y, i = gl_LocalInvocationID.x;
-    choose_experts(a.logits, token, a.n_experts);
     // the first split begins with what is there, so that a batch of one adds up in the order of moe_merge.comp
     float total[ROWS];
     [[unroll]] for (uint r = 0; r < ROWS; r++) {
         uint row = tile * TILE_ROWS + lane() + r * LANES;
         total[r] = split() == 0 && row < a.r.hidden ? a.r.x.v[token * a.r.hidden + row] : 0;
     }
-    [[unroll]] for (uint j = 0; j < ACTIVE; j++) {
+    for (uint j = 0; j < ACTIVE; j++) {
+        Choice chosen = choose_expert(a.logits, token, a.n_experts, j);
         x_row[0] = (token * ACTIVE + j) * (a.cols / 4);
         [[unroll]] for (uint r = 0; r < ROWS; r++) sums[r] = 0;
-        multiply_tile(a.experts.v[chosen[j]].down, tile, a.cols, a.x);
-        uint bias_row = (chosen[j] * gl_NumWorkGroups.x + tile) * TILE_ROWS + lane();
+        multiply_tile(a.experts.v[chosen.expert].down, tile, a.cols, a.x);
+        uint bias_row = (chosen.expert * gl_NumWorkGroups.x + tile) * TILE_ROWS + lane();
         [[unroll]] for (uint r = 0; r < ROWS; r++) {
             float bias = split() == 0 ? a.bias.v[bias_row + r * LANES] : 0;
-            total[r] = fma(chosen_weight[j], sums[r] + bias, total[r]);
+            total[r] = fma(chosen.weight, sums[r] + bias, total[r]);
         }
     }
     [[unroll]] for (uint r = 0; r < ROWS; r++) sums[r] = total[r];

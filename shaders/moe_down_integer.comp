@@ -21,10 +21,9 @@ void main() {
     uint row = tile * TILE_ROWS + i;
     uint bias_row = (expert * gl_NumWorkGroups.x + tile) * TILE_ROWS + i;
     [[unroll]] for (uint t = 0; t < TOKENS; t++) {
-        if (t >= n_slots) break;
         vec2 y = tile_pair(t) + vec2(a.bias.v[bias_row], a.bias.v[bias_row + 32]);
-        uint at = a.slots.v[first_slot + t] * a.hidden + row;
-        if (row < a.hidden) a.y.v[at] = y.x;
-        if (row + 32 < a.hidden) a.y.v[at + 32] = y.y;
+        uint at = a.slots.v[first_slot + min(t, n_slots - 1)] * a.hidden + row;
+        if (t < n_slots && row < a.hidden) a.y.v[at] = y.x;
+        if (t < n_slots && row + 32 < a.hidden) a.y.v[at + 32] = y.y;
     }
 }

@@ -22,7 +22,7 @@ void main() {
     uint row = (expert * tiles + tile) * TILE_ROWS + i;
     vec2 bias = vec2(a.bias.v[row], a.bias.v[row + 32]);
     [[unroll]] for (uint t = 0; t < TOKENS; t++) {
-        if (t >= n_slots) break;
-        a.y.v[((first_slot + t) * tiles + tile) * 32 + i] = swiglu(tile_pair(t) + bias, a.limit, a.alpha);
+        if (t < n_slots)
+            a.y.v[((first_slot + t) * tiles + tile) * 32 + i] = swiglu(tile_pair(t) + bias, a.limit, a.alpha);
     }
 }

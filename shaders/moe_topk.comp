@@ -11,10 +11,10 @@ layout(push_constant) uniform Push { RouteArgs a; };
 
 void main() {
     uint token = gl_WorkGroupID.x;
-    choose_experts(a.logits, token, a.n_experts);
-    if (gl_LocalInvocationID.x != 0) return;
-    [[unroll]] for (uint j = 0; j < ACTIVE; j++) {
-        a.experts.v[token * ACTIVE + j] = chosen[j];
-        a.weights.v[token * ACTIVE + j] = chosen_weight[j];
+    for (uint j = 0; j < ACTIVE; j++) {
+        Choice chosen = choose_expert(a.logits, token, a.n_experts, j);
+        if (gl_LocalInvocationID.x != 0) continue;
+        a.experts.v[token * ACTIVE + j] = chosen.expert;
+        a.weights.v[token * ACTIVE + j] = chosen.weight;
     }
 }

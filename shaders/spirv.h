@@ -11,6 +11,9 @@ namespace gptoss {
 // The SPIR-V of shaders/<name>.comp; empty if this build has no such kernel.
 std::span<const uint32_t> spirv(std::string_view name);
 
+// All kernels' names.
+std::span<const std::string_view> spirv_names();
+
 // A hash of all of them.
 uint64_t spirv_fingerprint();
 

@@ -194,7 +194,7 @@ class Recorder {
             a_.q.address(),     a_.tokens.address(), tables_.caches(i), layer.sinks, a_.attention.address(),
             a_.parts.address(), c_.n_heads,          c_.n_kv_heads,     window,      splits};
         commands_.dispatch(kernels_.attention({tuning_.attention_workgroup, c_.n_heads / c_.n_kv_heads, is_f16(i),
-                                               tuning_.attention_keys}),
+                                               tuning_.attention_keys, tuning_.attention_value_lanes}),
                            args, splits, c_.n_kv_heads, T_);
         if (splits > 1) {
             commands_.barrier();

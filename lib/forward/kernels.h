@@ -58,7 +58,8 @@ struct AttentionConstants {
     uint32_t workgroup;
     uint32_t group;  // query heads of a KV head
     uint32_t kv_f16;
-    uint32_t keys;  // that an invocation reads at once
+    uint32_t keys;         // that an invocation reads at once
+    uint32_t value_lanes;  // that share a value's dimensions: 8 or 16
     bool operator==(const AttentionConstants&) const = default;
 };
 struct TopkConstants {

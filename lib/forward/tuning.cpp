@@ -6,7 +6,7 @@ namespace gptoss::model {
 
 std::string Tuning::text() const {
     return join({lanes, decode_splits, batch_splits, batch_tokens, attention_workgroup, attention_keys,
-                 attention_splits}) +
+                 attention_value_lanes, attention_splits}) +
            (coopmat()
                 ? ", cooperative matrices " + join({coopmat_batch, coopmat_subgroups, coopmat_tokens, coopmat_groups})
                 : "") +

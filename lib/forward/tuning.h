@@ -16,8 +16,9 @@ struct Tuning {
     uint32_t batch_splits = 1;   // and for many
     uint32_t batch_tokens = 8;   // tokens that share a weight read
     uint32_t attention_workgroup = 32;
-    uint32_t attention_keys = 1;    // that an invocation reads at once; all of a workgroup's divide kSegmentSlots
-    uint32_t attention_splits = 1;  // the most workgroups that share a query's keys
+    uint32_t attention_keys = 1;          // that an invocation reads at once; all of a workgroup's divide kSegmentSlots
+    uint32_t attention_value_lanes = 16;  // invocations that share a value's dimensions
+    uint32_t attention_splits = 1;        // the most workgroups that share a query's keys
 
     // Batches of this many tokens and more multiply float16 cooperative matrices; UINT32_MAX where there are none.
     uint32_t coopmat_batch = UINT32_MAX;

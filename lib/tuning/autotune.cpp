@@ -25,7 +25,7 @@ std::vector<Tuning> shapes(const vk::DeviceInfo& device, const Tuning& tuning, b
         Tuning t = tuning;
         t.*splits = n;
         if (batch) t.batch_tokens = tokens;
-        if (n <= kMaxSplits && t.lanes * n <= device.max_workgroup &&
+        if (n <= kMaxSplits && t.batch_tokens <= tuning.batch_tokens && t.lanes * n <= device.max_workgroup &&
             std::find(list.begin(), list.end(), t) == list.end())
             list.push_back(t);
     };

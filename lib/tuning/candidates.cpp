@@ -61,7 +61,7 @@ void use_integer(Tuning& t, const vk::DeviceInfo& device) {
 
 Tuning tuning_for_device(const vk::DeviceInfo& device, uint32_t group) {
     Tuning t;
-    // what attention.comp shares: a float a query and key, or a group's sums, and one a query and subgroup
+    // what attn_attend.comp shares: a float a query and key, or a group's sums, and one a query and subgroup
     const auto shared = [&] { return t.attention_workgroup * (std::max(group * t.attention_keys * 4, 32u) + group); };
     const auto fit_attention = [&](uint32_t workgroup, uint32_t keys) {
         t.attention_workgroup = workgroup;
@@ -71,9 +71,11 @@ Tuning tuning_for_device(const vk::DeviceInfo& device, uint32_t group) {
     };
     if (device.type == VK_PHYSICAL_DEVICE_TYPE_CPU) {  // a workgroup is a thread's: sharing it only costs
         fit_attention(32, 4);
+        t.attention_value_lanes = 8;
         return t;
     }
     t.lanes = device.subgroup_size == 64 ? 64 : 32;
+    if (device.few_registers) t.batch_tokens = 4, t.integer_tokens = 4;
     const uint32_t groups = std::min(device.max_workgroup, 256u) / t.lanes;
     t.decode_splits = groups;
     t.batch_splits = std::min(groups, 2u);
@@ -100,6 +102,7 @@ std::vector<Tuning> tuning_candidates(const vk::DeviceInfo& device, uint32_t gro
                         "options.tier: device \"" + device.name + "\" has no integer dot products");
         return {best};
     }
+    plain.batch_tokens = best.batch_tokens;
     // one group of lanes a workgroup, so that nothing is shared between subgroups of 32; then without sharing a weight
     plainest.batch_tokens = 1;
     std::vector<Tuning> list;

@@ -51,6 +51,9 @@ void Commands::dispatch_bytes(const Kernel& kernel, const void* args, uint32_t s
     device_.vk.vkCmdPushConstants(commands_, layout_, VK_SHADER_STAGE_COMPUTE_BIT, 0, size, args);
     const bool timed = timestamps_ && timed_.size() < kMaxTimed;
     const auto stamp = [&](uint32_t query) {
+        // without it dispatches overlap, and a time would begin or end with another's
+        device_.vk.vkCmdPipelineBarrier(commands_, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
+                                        VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, 0, 0, nullptr, 0, nullptr, 0, nullptr);
         device_.vk.vkCmdWriteTimestamp(commands_, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, timestamps_, query);
     };
     if (timed) stamp(2 * static_cast<uint32_t>(timed_.size()));

@@ -41,6 +41,35 @@ void check(VkResult result, std::string_view call) {
 
 namespace {
 
+// What an enumerating function lists: enumerate(&count, nullptr) counts, and with an array fills in up to count of it.
+// A list that has grown between the two is asked for again, a few times; one that has shrunk is as long as it is now.
+template <typename T, typename F>
+std::vector<T> list_of(const F& enumerate, std::string_view call, const T& blank = {}) {
+    for (int tries = 8;; tries--) {
+        uint32_t count = 0;
+        check(enumerate(&count, nullptr), call);
+        if (count == 0) return {};
+        std::vector<T> list(count, blank);
+        const VkResult result = enumerate(&count, list.data());
+        check(result, call);
+        list.resize(std::min<size_t>(count, list.size()), blank);
+        if (result != VK_INCOMPLETE || tries == 1) return list;
+    }
+}
+
+bool has_extension(const std::vector<VkExtensionProperties>& extensions, const char* name) {
+    return std::any_of(extensions.begin(), extensions.end(),
+                       [&](const auto& e) { return std::strcmp(e.extensionName, name) == 0; });
+}
+
+std::vector<VkExtensionProperties> instance_extensions() {
+    return list_of<VkExtensionProperties>(
+        [](uint32_t* count, VkExtensionProperties* list) {
+            return vkEnumerateInstanceExtensionProperties(nullptr, count, list);
+        },
+        "vkEnumerateInstanceExtensionProperties");
+}
+
 // The instance while anything uses it. None of this has a destructor: handles may be released as late as at exit.
 std::mutex instance_mutex;
 VkInstance made = VK_NULL_HANDLE;
@@ -78,6 +107,13 @@ VkInstance make_instance() {
     app.apiVersion = VK_API_VERSION_1_2;
     VkInstanceCreateInfo create{VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO};
     create.pApplicationInfo = &app;
+    // shows devices that lack parts of Vulkan, such as those over Metal
+    const char* const portability = VK_KHR_PORTABILITY_ENUMERATION_EXTENSION_NAME;
+    if (has_extension(instance_extensions(), portability)) {
+        create.flags = VK_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR;
+        create.enabledExtensionCount = 1;
+        create.ppEnabledExtensionNames = &portability;
+    }
     VkInstance created = VK_NULL_HANDLE;
     const VkResult result = vkCreateInstance(&create, nullptr, &created);
     if (result == VK_ERROR_INCOMPATIBLE_DRIVER) return VK_NULL_HANDLE;  // a loader without any driver
@@ -116,27 +152,6 @@ void keep_loaded(PFN_vkQueueSubmit function) {
 #endif
 }
 
-// What an enumerating function lists: enumerate(&count, nullptr) counts, and with an array fills in up to count of it.
-// A list that has grown between the two is asked for again, a few times; one that has shrunk is as long as it is now.
-template <typename T, typename F>
-std::vector<T> list_of(const F& enumerate, std::string_view call, const T& blank = {}) {
-    for (int tries = 8;; tries--) {
-        uint32_t count = 0;
-        check(enumerate(&count, nullptr), call);
-        if (count == 0) return {};
-        std::vector<T> list(count, blank);
-        const VkResult result = enumerate(&count, list.data());
-        check(result, call);
-        list.resize(std::min<size_t>(count, list.size()), blank);
-        if (result != VK_INCOMPLETE || tries == 1) return list;
-    }
-}
-
-bool has_extension(const std::vector<VkExtensionProperties>& extensions, const char* name) {
-    return std::any_of(extensions.begin(), extensions.end(),
-                       [&](const auto& e) { return std::strcmp(e.extensionName, name) == 0; });
-}
-
 std::vector<VkExtensionProperties> device_extensions(VkPhysicalDevice physical) {
     return list_of<VkExtensionProperties>(
         [&](uint32_t* count, VkExtensionProperties* list) {
@@ -145,8 +160,9 @@ std::vector<VkExtensionProperties> device_extensions(VkPhysicalDevice physical) 
         "vkEnumerateDeviceExtensionProperties");
 }
 
+[[maybe_unused]] constexpr uint32_t kAmd = 0x1002, kIntel = 0x8086, kApple = 0x106b, kQualcomm = 0x5143;
+
 #ifdef VK_KHR_cooperative_matrix
-constexpr uint32_t kAmd = 0x1002, kIntel = 0x8086;
 
 // The shape that the kernels can use of those that the device has, the largest.
 CoopmatShape coopmat_shape(VkPhysicalDevice physical, uint32_t vendor, uint32_t default_subgroup,
@@ -174,6 +190,16 @@ CoopmatShape coopmat_shape(VkPhysicalDevice physical, uint32_t vendor, uint32_t 
     return best;
 }
 #endif
+
+// Whether dot products of packed bytes are instructions. Where they are emulated they only cost registers, except on a
+// CPU, which has no others.
+bool has_integer_units(VkPhysicalDevice physical, VkPhysicalDeviceType type) {
+    VkPhysicalDeviceShaderIntegerDotProductPropertiesKHR integer{
+        VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_PROPERTIES_KHR};
+    VkPhysicalDeviceProperties2 properties{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &integer};
+    vkGetPhysicalDeviceProperties2(physical, &properties);
+    return integer.integerDotProduct4x8BitPackedSignedAccelerated || type == VK_PHYSICAL_DEVICE_TYPE_CPU;
+}
 
 uint32_t compute_queue_family(VkPhysicalDevice physical, uint32_t* timestamp_bits) {
     uint32_t count = 0;
@@ -227,14 +253,23 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
         VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES};
     const bool asks_sizes = has_extension(extensions, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
     if (asks_sizes) p11.pNext = &sizes;
+    VkPhysicalDeviceMaintenance4PropertiesKHR maintenance{
+        VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES_KHR};
+    maintenance.maxBufferSize = UINT64_MAX;
+    if (has_extension(extensions, VK_KHR_MAINTENANCE_4_EXTENSION_NAME)) {
+        maintenance.pNext = p11.pNext;
+        p11.pNext = &maintenance;
+    }
     VkPhysicalDeviceProperties2 properties{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &p12};
     vkGetPhysicalDeviceProperties2(physical, &properties);
     info.driver = std::string(p12.driverName) + " " + p12.driverInfo;
     info.uuid = uuid_text(p11.deviceUUID);
     info.identity = identity_of(basic, p11);
     info.subgroup_size = p11.subgroupSize;
+    constexpr auto kHoneykrisp = static_cast<VkDriverId>(26);  // older headers lack its name
+    info.few_registers = basic.vendorID == kQualcomm || basic.vendorID == kApple || p12.driverID == kHoneykrisp;
     // a buffer is a little larger than what was asked for, and kernels count its 4-byte words in 32 bits
-    info.max_allocation = std::min<uint64_t>(p11.maxMemoryAllocationSize, 1ull << 34);
+    info.max_allocation = std::min<uint64_t>({p11.maxMemoryAllocationSize, maintenance.maxBufferSize, 1ull << 34});
     info.max_allocation -= std::min<uint64_t>(info.max_allocation, 1 << 16);
     info.shared_memory = basic.limits.maxComputeSharedMemorySize;
     info.max_workgroup = std::min(basic.limits.maxComputeWorkGroupInvocations, basic.limits.maxComputeWorkGroupSize[0]);
@@ -257,8 +292,9 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
         VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR, f12.pNext, VK_FALSE};
     if (has_extension(extensions, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME)) f12.pNext = &integer_dot;
     vkGetPhysicalDeviceFeatures2(physical, &features);
-    info.integer_dot = integer_dot.shaderIntegerDotProduct;
-    const auto subgroup_needs = VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_ARITHMETIC_BIT;
+    info.integer_dot = integer_dot.shaderIntegerDotProduct && has_integer_units(physical, info.type);
+    const auto subgroup_needs =
+        VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_ARITHMETIC_BIT | VK_SUBGROUP_FEATURE_BALLOT_BIT;
     uint32_t timestamp_bits = 0;
     info.queue_family = compute_queue_family(physical, &timestamp_bits);
     if (timestamp_bits) info.timestamp_period = basic.limits.timestampPeriod;
@@ -266,7 +302,7 @@ DeviceInfo describe(VkPhysicalDevice physical, uint32_t index) {
         info.unsupported = "it lacks bufferDeviceAddress";
     else if ((p11.subgroupSupportedOperations & subgroup_needs) != subgroup_needs ||
              !(p11.subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT))
-        info.unsupported = "it lacks subgroup arithmetic in compute shaders";
+        info.unsupported = "it lacks subgroup arithmetic or ballots in compute shaders";
     else if (info.queue_family == UINT32_MAX)
         info.unsupported = "it has no compute queue";
     else if (info.subgroup_size < 4)
@@ -439,6 +475,9 @@ Device::Device(const DeviceInfo& info) : info_(info) {
         extensions.push_back(VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
         f12.pNext = &integer_dot;
     }
+    // a device that has it must be asked for it; kernels use nothing that it leaves out
+    constexpr const char* kPortabilitySubset = "VK_KHR_portability_subset";
+    if (has_extension(device_extensions(info.physical), kPortabilitySubset)) extensions.push_back(kPortabilitySubset);
     VkDeviceCreateInfo create{VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO, &f12};
     create.queueCreateInfoCount = 1;
     create.pQueueCreateInfos = &queue;

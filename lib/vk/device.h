@@ -40,6 +40,7 @@ struct DeviceInfo {
     std::string unsupported;  // why gpt-oss cannot run on it; "" if it can
     CoopmatShape coopmat;
     bool integer_dot = false;      // has dot products of packed bytes
+    bool few_registers = false;    // an invocation has 128 or fewer before its compiler spills; no query tells
     bool sizes_subgroups = false;  // takes a size of subgroups for each pipeline
     uint32_t subgroup_size = 0;
     uint32_t shared_memory = 0;     // bytes a workgroup

@@ -32,6 +32,8 @@ const uint COLUMN_GROUPS = SPLITS / ROW_GROUPS;
 const uint ROW_PARTS = 32 / ROW_GROUPS / M;         // matrices of a subgroup: twice these down,
 const uint COLUMN_PARTS = TOKENS / COLUMN_GROUPS / N;  // these across
 
+const uint PARTS = ROW_PARTS * COLUMN_PARTS;  // pairs of matrices of a subgroup, at most 8
+
 shared uvec4 weight_block[TILE_ROWS * STRIDE];
 shared uvec4 input_block[TERMS * TOKENS * STRIDE];
 shared float results[SPLITS * 2 * M * N];  // of each subgroup: M rows and the M rows 32 further, column by column
@@ -66,12 +68,13 @@ Part load_part(Tiles w, uint tile_start, uint block, uint u, float weight_scale)
     part.scale = weight_scale;
     if (WEIGHT == WEIGHT_MXFP4) {
         part.low.x = U32(w).v[group * 4 + column];
-        part.scale *= mxfp4_scale(U32(w).v[chunk * 4 + row] >> (8 * b) & 255u);
+        // over the 2^-10 that e2m1_pair leaves out, not the 4 of unpack_e2m1
+        part.scale *= 4096 * mxfp4_scale(U32(w).v[chunk * 4 + row] >> (8 * b) & 255u);
     } else if (WEIGHT == WEIGHT_Q8) {
         uint at = (group + column / 2 * 64) * 4 + column % 2 * 2;
         part.low.x = U32(w).v[at];
         part.low.y = U32(w).v[at + 1];
-        part.scale *= unpackHalf2x16(U32(w).v[chunk * 4 + 2 * row + b / 2] >> (16 * (b & 1))).x;
+        part.scale *= unpack_scale(U32(w).v[chunk * 4 + 2 * row + b / 2] >> (16 * (b & 1)));
     } else if (WEIGHT == WEIGHT_F32) {
         part.low = w.v[group + 2 * column * 64];
         part.high = w.v[group + (2 * column + 1) * 64];
@@ -81,19 +84,23 @@ Part load_part(Tiles w, uint tile_start, uint block, uint u, float weight_scale)
     return part;
 }
 
-// Values 2 j and 2 j + 1 of eight E2M1 values, times 2^-14; see unpack_e2m1.
-f16vec2 e2m1_pair(uint eight, int j) {
-    uint two = bitfieldExtract(eight, 8 * j, 8);
-    two |= two << 12;
-    return unpackFloat2x16((two << 12 & 0x80008000u) | (two << 9 & 0x0e000e00u));
+// Values 2 j and 2 j + 1 of eight E2M1 values, times 2^-10; see spread_e2m1.
+f16vec2 e2m1_pair(uint top, uint bits, int j) {
+    uint top_two = bitfieldExtract(top, 8 * j, 8), low_two = bitfieldExtract(bits, 8 * j, 8);
+    top_two |= top_two << 12;
+    low_two |= low_two << 12;
+    return unpackFloat2x16((top_two << 12 & 0x80008000u) | (top_two << 10 & 0x10001000u) | (low_two << 9 & 0x0e000e00u));
 }
 
 uvec4 part_halves(Part part) {
     if (WEIGHT == WEIGHT_MXFP4) {
+        uint top, bits;
+        spread_e2m1(part.low.x, top, bits);
         // exact: two bits times a power of two
-        f16vec2 scale = f16vec2(float16_t(part.scale));
+        f16vec2 scale = unpackFloat2x16(flush_halves(packFloat2x16(f16vec2(float16_t(part.scale)))));
         uvec4 halves;
-        [[unroll]] for (int j = 0; j < 4; j++) halves[j] = packFloat2x16(e2m1_pair(part.low.x, j) * scale);
+        [[unroll]] for (int j = 0; j < 4; j++)
+            halves[j] = flush_halves(packFloat2x16(e2m1_pair(top, bits, j) * scale));
         return halves;
     }
     vec4 low, high;
@@ -107,14 +114,37 @@ uvec4 part_halves(Part part) {
         low = vec4(unpack_bf16(part.low.x), unpack_bf16(part.low.y));
         high = vec4(unpack_bf16(part.low.z), unpack_bf16(part.low.w));
     } else {
-        low = vec4(unpackHalf2x16(part.low.x), unpackHalf2x16(part.low.y));
-        high = vec4(unpackHalf2x16(part.low.z), unpackHalf2x16(part.low.w));
+        low = vec4(unpack_halves(part.low.x), unpack_halves(part.low.y));
+        high = vec4(unpack_halves(part.low.z), unpack_halves(part.low.w));
     }
     return to_halves(low * part.scale, high * part.scale);
 }
 
 // Whether part u of the activations exists and belongs to a column that is used.
 bool brought(uint u, uint used) { return u < TERMS * TOKENS * 4 && u / 4 % TOKENS < used; }
+
+// finish() for pair `part` of the subgroup's matrices, and the first n_columns columns of the workgroup.
+void finish_part(uint part, coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator> top,
+                 coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator> bottom, float sum_scale,
+                 uint n_columns) {
+    uint c = part / ROW_PARTS, r = part % ROW_PARTS;
+    // all subgroups take as many steps: there are drivers that make a subgroup's barrier one of the whole workgroup
+    if (c * COLUMN_GROUPS * N >= n_columns) return;
+    uint column = (c * COLUMN_GROUPS + column_group()) * N, n = column < n_columns ? min(N, n_columns - column) : 0;
+    uint row = (row_group() * ROW_PARTS + r) * M, at = results_at();
+    if (n > 0) {
+        coopMatStore(top, results, at, M, gl_CooperativeMatrixLayoutColumnMajor);
+        coopMatStore(bottom, results, at + M * N, M, gl_CooperativeMatrixLayoutColumnMajor);
+    }
+    sync_subgroup();
+    for (uint i = gl_SubgroupInvocationID; i < n * M; i += LANES) {
+        vec2 pair = vec2(results[at + i], results[at + M * N + i]) * sum_scale;
+        results[at + i] = finish(row + i % M, column + i / M, pair);
+    }
+    sync_subgroup();
+    gather(row, column, n);
+    sync_subgroup();
+}
 
 // finish() for every pair of rows and the first n_columns columns of the workgroup.
 void multiply_coopmat(Tiles w, uint tile, HalfInput src, uint n_columns) {
@@ -162,8 +192,8 @@ void multiply_coopmat(Tiles w, uint tile, HalfInput src, uint n_columns) {
                 coopMatLoad(a[r], weight_block, row * STRIDE + k, STRIDE, gl_CooperativeMatrixLayoutRowMajor);
             }
             [[unroll]] for (uint c = 0; c < COLUMN_PARTS; c++) {
-                if (c >= my_parts) break;
-                [[unroll]] for (uint term = 0; term < TERMS; term++) {
+                // a loop that could end early would keep the sums in memory, for their indices would not be known
+                if (c < my_parts) [[unroll]] for (uint term = 0; term < TERMS; term++) {
                     coopmat<float16_t, gl_ScopeSubgroup, K, N, gl_MatrixUseB> b;
                     uint column = term * TOKENS + (c * COLUMN_GROUPS + column_group()) * N;
                     coopMatLoad(b, input_block, column * STRIDE + k, STRIDE, gl_CooperativeMatrixLayoutColumnMajor);
@@ -173,26 +203,17 @@ void multiply_coopmat(Tiles w, uint tile, HalfInput src, uint n_columns) {
             }
         }
     }
-    // all subgroups take as many steps: there are drivers that make a subgroup's barrier one of the whole workgroup
-    uint steps = (parts + COLUMN_GROUPS - 1) / COLUMN_GROUPS;
-    [[unroll]] for (uint c = 0; c < COLUMN_PARTS; c++) {
-        if (c >= steps) break;
-        uint column = (c * COLUMN_GROUPS + column_group()) * N, n = column < n_columns ? min(N, n_columns - column) : 0;
-        [[unroll]] for (uint r = 0; r < ROW_PARTS; r++) {
-            uint row = (row_group() * ROW_PARTS + r) * M, at = results_at();
-            if (n > 0) {
-                coopMatStore(sums[(c * ROW_PARTS + r) * 2], results, at, M, gl_CooperativeMatrixLayoutColumnMajor);
-                coopMatStore(sums[(c * ROW_PARTS + r) * 2 + 1], results, at + M * N, M,
-                             gl_CooperativeMatrixLayoutColumnMajor);
-            }
-            sync_subgroup();
-            for (uint i = gl_SubgroupInvocationID; i < n * M; i += LANES) {
-                vec2 pair = vec2(results[at + i], results[at + M * N + i]) * src.sum_scale;
-                results[at + i] = finish(row + i % M, column + i / M, pair);
-            }
-            sync_subgroup();
-            gather(row, column, n);
-            sync_subgroup();
-        }
-    }
+    // Written out, because compilers unroll no loop that has another in it, and then keep the matrices in memory.
+#define FINISH(part)                                                                                      \
+    if (part < PARTS)                                                                                     \
+        finish_part(part, sums[part < PARTS ? 2 * part : 0], sums[part < PARTS ? 2 * part + 1 : 1], src.sum_scale, \
+                    n_columns);
+    FINISH(0)
+    FINISH(1)
+    FINISH(2)
+    FINISH(3)
+    FINISH(4)
+    FINISH(5)
+    FINISH(6)
+    FINISH(7)
 }

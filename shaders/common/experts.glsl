@@ -1,32 +1,46 @@
-// The choice of a token's experts from the router's logits, by every subgroup for itself.
+// The choice of a token's experts from the router's logits, by every subgroup for itself. Include after ACTIVE is declared.
 #extension GL_KHR_shader_subgroup_arithmetic : require
 #extension GL_KHR_shader_subgroup_ballot : require
 
-uint chosen[ACTIVE];
-float chosen_weight[ACTIVE];
+// A token's expert and its weight: the softmax over the logits of the chosen ones alone.
+struct Choice {
+    uint expert;
+    float weight;
+};
 
-// The ACTIVE largest logits of the token, ties to the lower index, and the softmax over them alone.
-void choose_experts(F32 logits, uint token, uint n_experts) {
+// The expert with the next smaller logit, ties to the lower index: a walk through the order needs no list of those that
+// were taken, which compilers would keep in memory.
+struct Ranked {
+    float logit;
+    uint expert;
+};
+
+Ranked next_expert(F32 logits, uint token, uint n_experts, bool any, Ranked last) {
     uvec4 invocations = subgroupBallot(true);
     uint first = subgroupBallotExclusiveBitCount(invocations), step = subgroupBallotBitCount(invocations);
-    float value[ACTIVE];
-    [[unroll]] for (uint j = 0; j < ACTIVE; j++) {
-        float best = -3.0e38;
-        uint best_index = n_experts;
-        for (uint e = first; e < n_experts; e += step) {
-            float v = logits.v[token * n_experts + e];
-            bool taken = false;
-            [[unroll]] for (uint i = 0; i < j; i++) taken = taken || chosen[i] == e;
-            if (!taken && v > best) {
-                best = v;
-                best_index = e;
-            }
-        }
-        value[j] = subgroupMax(best);
-        // a NaN among the logits must not become an index out of range
-        chosen[j] = min(subgroupMin(best == value[j] ? best_index : n_experts), n_experts - 1);
+    Ranked best = Ranked(-3.0e38, n_experts);
+    for (uint e = first; e < n_experts; e += step) {
+        float v = logits.v[token * n_experts + e];
+        bool left = any || v < last.logit || (v == last.logit && e > last.expert);
+        if (left && v > best.logit) best = Ranked(v, e);
     }
-    float sum = 0;
-    [[unroll]] for (uint j = 0; j < ACTIVE; j++) sum += chosen_weight[j] = exp(value[j] - value[0]);
-    [[unroll]] for (uint j = 0; j < ACTIVE; j++) chosen_weight[j] /= sum;
+    float top = subgroupMax(best.logit);
+    // a NaN among the logits must not become an index out of range
+    return Ranked(top, min(subgroupMin(best.logit == top ? best.expert : n_experts), n_experts - 1));
+}
+
+// The token's expert number `choice` of ACTIVE, the likeliest first.
+Choice choose_expert(F32 logits, uint token, uint n_experts, uint choice) {
+    Ranked last = Ranked(0, 0);
+    Choice chosen = Choice(0, 0);
+    float largest = 0, sum = 0;
+    for (uint j = 0; j < ACTIVE; j++) {
+        last = next_expert(logits, token, n_experts, j == 0, last);
+        if (j == 0) largest = last.logit;
+        float weight = exp(last.logit - largest);
+        sum += weight;
+        if (j == choice) chosen = Choice(last.expert, weight);
+    }
+    chosen.weight /= sum;
+    return chosen;
 }

@@ -7,7 +7,7 @@
 spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6018, 6019], id = 4450)
 int dot_product(int a, int b, spirv_literal uint format);
 
-const uint TOGETHER = TOKENS < 4 ? TOKENS : 4;  // tokens between two looks at how many there are
+const uint TOGETHER = TOKENS < 2 ? TOKENS : 2;  // tokens between two looks at how many there are
 
 // Eight E2M1 values times two, as bytes: 0, 1, 2, 3, 4, 6, 8, 12 and their negatives.
 void unpack_bytes(uint codes, out int even, out int odd) {
@@ -40,8 +40,7 @@ void multiply_tile_integer(Tiles w, uint tile, IntegerInput src, uint n) {
             [[unroll]] for (uint i = 0; i < 4; i++) unpack_bytes(codes[i], even[r][i], odd[r][i]);
         }
         [[unroll]] for (uint first = 0; first < TOKENS; first += TOGETHER) {
-            if (first >= n) break;
-            [[unroll]] for (uint j = 0; j < TOGETHER; j++) {
+            if (first < n) [[unroll]] for (uint j = 0; j < TOGETHER; j++) {
                 uint t = first + j, at = x_row[t] * blocks + block;
                 IntegerBlock x = src.x.v[at];
                 float x_scale = src.scales.v[at];

@@ -9,9 +9,11 @@
 //   MXFP4  chunks of 128 columns: 64 rows x 4 biased exponents (256 bytes), then 32 values a group, value 2j in the
 //          low nibble of byte j
 #include "args.h"
+#include "float16.glsl"
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_ballot : require
+#extension GL_KHR_shader_subgroup_arithmetic : require
 
 layout(local_size_x_id = 0) in;
 layout(constant_id = 0) const uint WORKGROUP = 32;
@@ -46,20 +48,32 @@ vec4 unpack_i8(uint four) {
     return vec4(v);
 }
 
-// Eight E2M1 values times 2^-14: moved to where a float16 has its sign, its two low exponent bits and its high mantissa
-// bit, they are just that, the subnormal 0.5 included.
-void unpack_e2m1(uint eight, out vec4 low, out vec4 high) {
-    const uint sign = 0x80008000u, magnitude = 0x0e000e00u;
-    vec2 a = unpackHalf2x16((eight << 12 & sign) | (eight << 9 & magnitude));  // values 0 and 4
-    vec2 b = unpackHalf2x16((eight << 8 & sign) | (eight << 5 & magnitude));   // 1 and 5
-    vec2 c = unpackHalf2x16((eight << 4 & sign) | (eight << 1 & magnitude));   // 2 and 6
-    vec2 d = unpackHalf2x16((eight & sign) | (eight >> 3 & magnitude));        // 3 and 7
-    low = vec4(a.x, b.x, c.x, d.x);
-    high = vec4(a.y, b.y, c.y, d.y);
+// Eight E2M1 codes in the form from which floats are cut out: a nibble each of sign, whether it is not 0, two bits; and a
+// nibble each of 0, exponent, mantissa. 0.5, which E2M1 has as a subnormal, becomes the power of two below 1 that it is,
+// so that the floats are normal: devices may take subnormal ones for 0.
+void spread_e2m1(uint eight, out uint top, out uint bits) {
+    uint magnitude = eight & 0x77777777u;
+    top = (eight & 0x88888888u) | (magnitude + 0x77777777u >> 1 & 0x44444444u);
+    bits = magnitude & (magnitude >> 1 | magnitude >> 2 | 0x66666666u);
 }
 
-// The scale of a block, 2^(e - 127), times the 2^14 that unpack_e2m1 leaves out.
-float mxfp4_scale(uint e) { return uintBitsToFloat(min(e + 14u, 254u) << 23); }
+// Value i of them times 4, as a float32 with the bit for a value other than 0 at the top of the exponent.
+float e2m1(uint top, uint bits, uint i) {
+    uint sign_top = top << 28 - 4 * i & 0xc0000000u;
+    uint low = (i < 6 ? bits << 22 - 4 * i : bits >> 4 * i - 22) & 0x01c00000u;
+    return uintBitsToFloat(sign_top | low);
+}
+
+// Eight E2M1 values times 4.
+void unpack_e2m1(uint eight, out vec4 low, out vec4 high) {
+    uint top, bits;
+    spread_e2m1(eight, top, bits);
+    low = vec4(e2m1(top, bits, 0), e2m1(top, bits, 1), e2m1(top, bits, 2), e2m1(top, bits, 3));
+    high = vec4(e2m1(top, bits, 4), e2m1(top, bits, 5), e2m1(top, bits, 6), e2m1(top, bits, 7));
+}
+
+// The scale of a block, 2^(e - 127), over the 4 that unpack_e2m1 multiplies by.
+float mxfp4_scale(uint e) { return uintBitsToFloat(max(e, 3u) - 2 << 23); }
 
 // What a lane adds up: row r of the lane times token t at sums[r * TOKENS + t], and apart the block of 32 columns at
 // hand, which its scale is applied to as a whole. x_row: where each token's row of activations begins, in vec4. Globals,
@@ -92,7 +106,7 @@ void multiply_group(uvec4 g[2], Vec4 x, uint column4) {
         [[unroll]] for (uint i = 0; i < 2; i++) {
             [[unroll]] for (uint r = 0; r < ROWS; r++)
                 w[r] = WEIGHT == WEIGHT_BF16 ? vec4(unpack_bf16(g[r][2 * i]), unpack_bf16(g[r][2 * i + 1]))
-                                             : vec4(unpackHalf2x16(g[r][2 * i]), unpackHalf2x16(g[r][2 * i + 1]));
+                                             : vec4(unpack_halves(g[r][2 * i]), unpack_halves(g[r][2 * i + 1]));
             multiply4(w, x, column4 + i);
         }
     } else if (WEIGHT == WEIGHT_Q8) {
@@ -119,7 +133,7 @@ uvec2 chunk_scales(Tiles w, uint at, uint row) {
 
 float block_scale(uvec2 scales, uint block) {
     if (WEIGHT == WEIGHT_MXFP4) return mxfp4_scale(scales.x >> (8 * block) & 255u);
-    if (WEIGHT == WEIGHT_Q8) return unpackHalf2x16((block < 2 ? scales.x : scales.y) >> (16 * (block & 1))).x;
+    if (WEIGHT == WEIGHT_Q8) return unpack_scale((block < 2 ? scales.x : scales.y) >> (16 * (block & 1)));
     return 1;
 }
 
@@ -182,14 +196,6 @@ vec2 tile_pair(uint t) {
     return pair;
 }
 
-// A token row's norm: what its sums of squares make of the scale 1 / sqrt(mean + eps).
-float norm_scale(Input a, uint token) {
-    if (a.n_squares == 0) return 1;
-    vec4 sum = vec4(0);
-    for (uint i = 0; i < a.n_squares / 4; i++) sum += a.squares.v[token * (a.n_squares / 4) + i];
-    return inversesqrt((sum.x + sum.y + sum.z + sum.w) / a.cols + a.eps);
-}
-
 // For a batch in order: the workgroup's tokens are first_token() + t; the ones past the end repeat the last.
 uint first_token() { return gl_WorkGroupID.y * TOKENS; }
 
@@ -206,10 +212,10 @@ float weight_at(Tiles w, uint row, uint column, uint cols) {
     if (WEIGHT == WEIGHT_Q8) {
         at += column / 128 * (32 + 8 * 64);
         uint scales = U32(w).v[at * 4 + 2 * r + column % 128 / 64];
-        float scale = unpackHalf2x16(scales >> (16 * (column / 32 & 1))).x;
+        float scale = unpack_scale(scales >> (16 * (column / 32 & 1)));
         return unpack_i8(w.v[at + 32 + column % 128 / 16 * 64 + r][column / 4 % 4])[column % 4] * scale;
     }
     uint two = w.v[at + column / 8 * 64 + r][column / 2 % 4];
-    vec2 pair = WEIGHT == WEIGHT_BF16 ? unpack_bf16(two) : unpackHalf2x16(two);
+    vec2 pair = WEIGHT == WEIGHT_BF16 ? unpack_bf16(two) : unpack_halves(two);
     return pair[column % 2];
 }

@@ -105,7 +105,9 @@ void test_attention(Random& random, const Shape& s, const std::vector<uint32_t>&
                     const std::vector<uint32_t>& capacities, const std::vector<Request>& requests, double q_scale = 0.5,
                     uint32_t segment_slots = 0) {
     CAPTURE(s.workgroup);
+    const uint32_t value_lanes = random.pick({8u, 16u});
     CAPTURE(s.keys);
+    CAPTURE(value_lanes);
     CAPTURE(s.group);
     CAPTURE(s.n_kv_heads);
     CAPTURE(s.window);
@@ -125,7 +127,7 @@ void test_attention(Random& random, const Shape& s, const std::vector<uint32_t>&
     const Array<args::Cache> caches(table);
     const Array<args::Token> token_array(tokens);
     const Array<float> q_array(q), sink_array(sinks), y(q.size()), parts(size_t{n} * n_heads * s.n_splits * 66);
-    run("attn_attend", {s.workgroup, s.group, s.kv_f16, s.keys},
+    run("attn_attend", {s.workgroup, s.group, s.kv_f16, s.keys, value_lanes},
         args::AttentionArgs{q_array.address(), token_array.address(), caches.address(), sink_array.address(),
                             y.address(), parts.address(), n_heads, s.n_kv_heads, s.window, s.n_splits},
         s.n_splits, s.n_kv_heads, n);

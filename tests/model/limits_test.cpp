@@ -55,9 +55,10 @@ TEST_CASE("limits: the watch sees what a kernel takes") {
     // workgroup, lanes, tokens, weight, active, grouped: two rows of eight tokens for each of 128
     const ShaderNeeds gate_up = needs_of(spirv("moe_gate_up"), std::vector<uint32_t>{128, 32, 8, WEIGHT_MXFP4, 4, 1});
     CHECK(gate_up.workgroup[0] == 128);
-    CHECK(gate_up.shared_memory == 128 * 2 * 8 * 4);
-    // a workgroup that needs to share nothing
-    CHECK(needs_of(spirv("moe_gate_up"), std::vector<uint32_t>{32, 32, 8, WEIGHT_MXFP4, 4, 1}).shared_memory == 4);
+    CHECK(gate_up.shared_memory == 128 * 2 * 8 * 4 + 8 * 4);  // and the norm of each token
+    // a workgroup that needs to share no sums
+    CHECK(needs_of(spirv("moe_gate_up"), std::vector<uint32_t>{32, 32, 8, WEIGHT_MXFP4, 4, 1}).shared_memory ==
+          4 + 8 * 4);
     // probabilities of two keys each, and what a subgroup of four found for each of eight queries
     const ShaderNeeds attention = needs_of(spirv("attn_attend"), std::vector<uint32_t>{128, 8, 1, 2});
     CHECK(attention.shared_memory == 8 * 2 * 128 * 4 + 8 * 128 / 4 * 4);
@@ -109,4 +110,47 @@ TEST_CASE("limits: more tokens at once than a dispatch has workgroups") {
     const SyntheticCheckpoint synthetic({.max_context = 200000}, 42);
     const auto larger = load(synthetic.path());
     check_refused(Status::InvalidArgument, "max_batch_tokens is 70000", [&] { model::Sequence(larger, 0, 70000); });
+}
+
+namespace {
+
+// While it lives, devices say what `change` makes of what they say.
+class ChangedProperties {
+  public:
+    explicit ChangedProperties(void (*change)(VkBaseOutStructure*)) {
+        vk::enumerate_devices(false);  // the instance is there
+        real = vkGetPhysicalDeviceProperties2;
+        changed = change;
+        vkGetPhysicalDeviceProperties2 = [](VkPhysicalDevice device, VkPhysicalDeviceProperties2* out) {
+            real(device, out);
+            for (auto* next = static_cast<VkBaseOutStructure*>(out->pNext); next; next = next->pNext) changed(next);
+        };
+    }
+    ~ChangedProperties() { vkGetPhysicalDeviceProperties2 = real; }
+
+  private:
+    static inline PFN_vkGetPhysicalDeviceProperties2 real;
+    static inline void (*changed)(VkBaseOutStructure*);
+};
+
+}  // namespace
+
+TEST_CASE("limits: a device whose subgroups have no ballots is refused") {
+    const ChangedProperties without([](VkBaseOutStructure* next) {
+        if (next->sType != VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES) return;
+        auto& operations = reinterpret_cast<VkPhysicalDeviceVulkan11Properties*>(next)->subgroupSupportedOperations;
+        operations &= ~static_cast<VkSubgroupFeatureFlags>(VK_SUBGROUP_FEATURE_BALLOT_BIT);
+    });
+    for (const vk::DeviceInfo& device : vk::enumerate_devices(false)) {
+        CAPTURE(device.unsupported);
+        CHECK(device.unsupported.find("ballots") != std::string::npos);
+    }
+}
+
+TEST_CASE("limits: no allocation is larger than a buffer may be") {
+    const ChangedProperties smaller([](VkBaseOutStructure* next) {
+        if (next->sType == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES_KHR)
+            reinterpret_cast<VkPhysicalDeviceMaintenance4PropertiesKHR*>(next)->maxBufferSize = 100 << 20;
+    });
+    for (const vk::DeviceInfo& device : vk::enumerate_devices(false)) CHECK(device.max_allocation <= 100 << 20);
 }
