@@ -161,8 +161,6 @@ Generation::Generation(Service& service, Turn turn, std::function<bool()> gone, 
                 std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(service.options.timeout))) {
     lease_ = service_.contexts.acquire(turn_.prompt, [this] { check(); });
     usage_.prompt = turn_.prompt.size();
-    // The last token is computed again, for its logits.
-    usage_.cached = std::min(common_prefix(lease_->tokens, turn_.prompt), turn_.prompt.size() - 1);
     thread_ = std::thread([this] { run(); });
 }
 
@@ -213,6 +211,7 @@ void Generation::run_choice(gptoss::Context& context, int choice) {
     gptoss::GenerateOptions options;
     options.sampler = &sampler;
     options.max_tokens = turn_.max_tokens;
+    const uint64_t computed_before = context.stats().prompt_tokens_computed;
     Clock::time_point first;
     size_t count = 0;
     const gptoss::Generated generated = context.generate(
@@ -225,6 +224,7 @@ void Generation::run_choice(gptoss::Context& context, int choice) {
             return parser.add(token) || cancelled_;
         },
         options);
+    if (choice == 0) usage_.cached = usage_.prompt - (context.stats().prompt_tokens_computed - computed_before);
     if (count > 1)
         service_.metrics.time_per_token(seconds_between(first, Clock::now()) / static_cast<double>(count - 1));
     push({choice, Piece::Kind::end, false, {}, parser.finish(generated.stop_reason)});
