@@ -1,0 +1,122 @@
+// POST /v1/completions: text goes on, without Harmony. Special tokens in a prompt count as such.
+#include "http.h"
+#include "requests.h"
+
+namespace server {
+
+namespace {
+
+class CompletionAnswer : public Answer {
+  public:
+    CompletionAnswer(const Service& service, std::string echo, int choices, bool include_usage)
+        : model_(service.options.name),
+          echo_(std::move(echo)),
+          include_usage_(include_usage),
+          choices_(static_cast<size_t>(choices), {echo_}) {}
+
+    std::string begin() override {
+        std::string events;
+        for (size_t i = 0; i < choices_.size() && !echo_.empty(); ++i) events += chunk(static_cast<int>(i), echo_);
+        return events;
+    }
+
+    std::string add(const Piece& piece) override {
+        Choice& choice = choices_[static_cast<size_t>(piece.choice)];
+        if (piece.kind == Piece::Kind::end) {
+            choice.reason = piece.end == Piece::End::length ? "length" : "stop";
+            return chunk(piece.choice, "", choice.reason);
+        }
+        if (piece.begins) return {};
+        choice.text += piece.text;
+        return chunk(piece.choice, piece.text);
+    }
+
+    std::string finish(const Usage& usage) override {
+        std::string events;
+        if (include_usage_) {
+            Json last = head();
+            last["choices"] = Json::array();
+            last["usage"] = usage_json(usage);
+            events = event(last);
+        }
+        return events + "data: [DONE]\n\n";
+    }
+
+    std::string fail(const ApiError& error) override { return event(error.json()); }
+
+    Json json(const Usage& usage) override {
+        Json answer = head();
+        answer["choices"] = Json::array();
+        for (const Choice& choice : choices_)
+            answer["choices"].push_back(
+                choice_json(static_cast<int>(answer["choices"].size()), choice.text, choice.reason));
+        answer["usage"] = usage_json(usage);
+        return answer;
+    }
+
+  private:
+    struct Choice {
+        std::string text;
+        const char* reason = "stop";
+    };
+
+    static Json usage_json(const Usage& usage) {
+        return {{"prompt_tokens", usage.prompt},
+                {"completion_tokens", usage.generated},
+                {"total_tokens", usage.prompt + usage.generated},
+                {"prompt_tokens_details", {{"cached_tokens", usage.cached}}}};
+    }
+    static Json choice_json(int index, const std::string& text, const char* reason) {
+        return {
+            {"index", index}, {"text", text}, {"logprobs", nullptr}, {"finish_reason", reason ? Json(reason) : Json()}};
+    }
+    Json head() const { return {{"id", id_}, {"object", "text_completion"}, {"created", created_}, {"model", model_}}; }
+    std::string chunk(int choice, const std::string& text, const char* reason = nullptr) const {
+        Json data = head();
+        data["choices"] = Json::array({choice_json(choice, text, reason)});
+        return event(data);
+    }
+
+    const std::string id_ = new_id("cmpl-"), model_, echo_;
+    const std::time_t created_ = std::time(nullptr);
+    const bool include_usage_;
+    std::vector<Choice> choices_;
+};
+
+std::vector<uint32_t> read_prompt(const Service& service, const Field& prompt) {
+    if (prompt.is_string()) return service.tokenizer.encode(prompt.string(), true);
+    const std::vector<Field> elements = prompt.elements();
+    if (elements.size() == 1 && !elements[0].json().is_number()) return read_prompt(service, elements[0]);
+    std::vector<uint32_t> tokens;
+    const int64_t last = service.model.info().vocabulary_size - int64_t{1};
+    for (const Field& element : elements) {
+        if (element.is_string() || element.json().is_array()) prompt.refuse("one prompt a request.");
+        tokens.push_back(static_cast<uint32_t>(element.integer(0, last)));
+    }
+    return tokens;
+}
+
+}  // namespace
+
+void completions(Service& service, const Exchange& exchange) {
+    const Field body(exchange.body);
+    check_common(service, body);
+    if (body["suffix"].given() && !body["suffix"].string().empty()) body["suffix"].refuse("the model fills no gaps.");
+    if (body["logprobs"].given()) body["logprobs"].refuse("this server has no log-probabilities yet.");
+    const Field best_of = body["best_of"], n = body["n"], stream_options = body["stream_options"];
+
+    Turn turn;
+    turn.harmony = false;
+    turn.sampling = read_sampling(service, body);
+    turn.stop = read_stop(body["stop"]);
+    turn.max_tokens = body["max_tokens"].given() ? read_max_tokens({body["max_tokens"]}) : 16;
+    turn.choices = n.given() ? static_cast<int>(n.integer(1, 128)) : 1;
+    if (best_of.given() && best_of.integer(1, 128) != turn.choices) best_of.refuse("it can be n alone.");
+    turn.prompt = read_prompt(service, body["prompt"]);
+    std::string echo = body["echo"].boolean_or(false) ? service.tokenizer.decode(turn.prompt) : "";
+    const bool include_usage = stream_options.given() && stream_options.object()["include_usage"].boolean_or(false);
+    auto completion = std::make_unique<CompletionAnswer>(service, std::move(echo), turn.choices, include_usage);
+    answer(service, exchange, std::move(turn), std::move(completion), body["stream"].boolean_or(false));
+}
+
+}  // namespace server

@@ -1,0 +1,52 @@
+// A client's messages as a Harmony conversation.
+#pragma once
+
+#include <map>
+#include <set>
+
+#include "fields.h"
+#include "service.h"
+
+namespace server {
+
+class Conversation {
+  public:
+    explicit Conversation(std::string effort) : effort_(std::move(effort)) {}
+
+    // What the developer says. At the beginning it joins the instructions that are there.
+    void developer(const std::string& text);
+    void user(const std::string& text);
+    // Reasoning is shown to the model only up to the answer that it led to.
+    void reasoning(const std::string& text);
+    // calls_follow: what the assistant says before it calls a function is no final answer.
+    void assistant(const std::string& text, bool calls_follow);
+    void call(const std::string& id, const std::string& name, const std::string& arguments);
+    // id: names the call, which must have come before.
+    void result(const Field& id, const std::string& text);
+
+    // A function that the model may call: its name, description, parameters, strict.
+    void tool(const Field& function);
+    const std::set<std::string>& tools() const { return tool_names_; }
+
+    // The tokens, ready for the assistant's turn. param: the field that holds the messages.
+    std::vector<uint32_t> render(const Service& service, const std::string& param) const;
+
+  private:
+    Json json() const;
+
+    const std::string effort_;
+    std::string instructions_;
+    Json tools_ = Json::array();
+    std::set<std::string> tool_names_;
+    Json messages_ = Json::array();
+    std::map<std::string, std::string> calls_;  // names of functions by the call's id
+    size_t last_user_ = 0;                      // messages before it are of finished turns
+};
+
+// A string, or an array of parts that have one of these types; their texts follow each other.
+std::string read_text(const Field& content, std::initializer_list<const char*> types);
+
+// False for "none". Throws ApiError for what needs a grammar.
+bool read_tool_choice(const Field& choice);
+
+}  // namespace server

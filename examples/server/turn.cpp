@@ -1,0 +1,269 @@
+#include "turn.h"
+
+#include <cstdio>
+
+namespace server {
+
+namespace {
+
+double seconds_between(Clock::time_point from, Clock::time_point to) {
+    return std::chrono::duration<double>(to - from).count();
+}
+
+gptoss::Sampler make_sampler(const Sampling& sampling, int choice) {
+    gptoss::Sampler sampler;
+    sampler.temperature(sampling.temperature)
+        .top_p(sampling.top_p)
+        .top_k(sampling.top_k)
+        .min_p(sampling.min_p)
+        .presence_penalty(sampling.presence_penalty)
+        .frequency_penalty(sampling.frequency_penalty)
+        .repetition_penalty(sampling.repetition_penalty)
+        .seed(sampling.seed + static_cast<uint64_t>(choice));
+    return sampler;
+}
+
+}  // namespace
+
+// Turns tokens into pieces: what Harmony makes of them, or plain text.
+class Generation::Parser {
+  public:
+    Parser(Generation& generation, int choice)
+        : generation_(generation),
+          tokenizer_(generation.service_.tokenizer),
+          choice_(choice),
+          stop_(generation.turn_.stop),
+          message_(generation.turn_.harmony ? tokenizer_.special_token(gptoss_special_token_message) : 0) {
+        if (generation.turn_.harmony) harmony_.emplace(tokenizer_);
+    }
+
+    // Returns true once a stop string has come.
+    bool add(uint32_t token) {
+        if (harmony_)
+            add_harmony(token);
+        else
+            add_plain(token);
+        return stop_.stopped();
+    }
+
+    Piece::End finish(gptoss_stop_reason reason) {
+        if (reason == gptoss_stop_reason_stop_token) {
+            special_.clear();  // the stop token is no part of the text
+            if (harmony_ && !answered_) add_malformed();
+        }
+        if (!special_.empty()) show(Piece::Kind::text, std::exchange(special_, {}));
+        if (!bytes_.empty()) show(Piece::Kind::text, "\xEF\xBF\xBD");  // half a character
+        flush();
+        if (stop_.stopped()) return Piece::End::stop;
+        if (reason == gptoss_stop_reason_max_tokens || reason == gptoss_stop_reason_context_full)
+            return Piece::End::length;
+        return called_ ? Piece::End::call : Piece::End::stop;
+    }
+
+  private:
+    void add_harmony(uint32_t token) {
+        harmony_->process(token);
+        const std::string_view delta = harmony_->delta();
+        const bool reasons = harmony_->channel() == "analysis" && harmony_->recipient().empty();
+        if (reasons) ++generation_.usage_.reasoning;
+        if (token == message_ && delta.empty()) begin(reasons, std::string(harmony_->recipient()));
+        if (!delta.empty()) show(kind_, std::string(delta));
+    }
+
+    // A message begins. One that calls a function when none was offered is text.
+    void begin(bool reasons, std::string recipient) {
+        flush();
+        begun_ = false;
+        if (recipient.starts_with("functions.")) recipient.erase(0, 10);
+        const bool calls = !recipient.empty() && recipient != "all" && recipient != "user" &&
+                           recipient != "assistant" && !generation_.turn_.tools.empty();
+        kind_ = calls ? Piece::Kind::call : reasons ? Piece::Kind::reasoning : Piece::Kind::text;
+        if (calls) {
+            called_ = answered_ = begun_ = true;
+            generation_.push({choice_, kind_, true, std::move(recipient)});
+        }
+    }
+
+    void show(Piece::Kind kind, std::string text) {
+        if (kind == Piece::Kind::text) {
+            answered_ = true;
+            if (stop_.stopped()) return;
+            text = stop_.add(text);
+        }
+        emit(kind, std::move(text));
+    }
+
+    void emit(Piece::Kind kind, std::string text) {
+        if (text.empty()) return;
+        if (!begun_) generation_.push({choice_, kind, true, {}});
+        begun_ = true;
+        generation_.push({choice_, kind, false, std::move(text)});
+    }
+
+    void flush() {
+        if (!stop_.stopped() && kind_ == Piece::Kind::text) emit(Piece::Kind::text, stop_.finish());
+    }
+
+    // A turn that broke the format and has no answer: the text that it has in place of one.
+    void add_malformed() {
+        if (!harmony_->is_malformed()) return;
+        for (const Json& message : Json::parse(harmony_->messages())) {
+            if (message.value("channel", "") == "analysis" || !message.contains("raw_tokens")) continue;
+            kind_ = Piece::Kind::text;
+            begun_ = false;
+            show(kind_, message.value("content", ""));
+        }
+    }
+
+    // Special tokens by name, except the one that ends the text.
+    void add_plain(uint32_t token) {
+        const char* name = nullptr;
+        if (!special_.empty()) show(Piece::Kind::text, std::exchange(special_, {}));
+        if (gptoss_tokenizer_get_special_token_name(tokenizer_.get(), token, &name) == gptoss_status_success) {
+            special_ = name;
+            return;
+        }
+        bytes_ += tokenizer_.decode(token);
+        show(Piece::Kind::text, take_characters());
+    }
+
+    // Whole characters; the beginning of one waits for its rest.
+    std::string take_characters() {
+        size_t end = bytes_.size(), back = 0;
+        while (back < 4 && back < end && (static_cast<unsigned char>(bytes_[end - 1 - back]) & 0xC0) == 0x80) ++back;
+        if (back < end) {
+            const auto lead = static_cast<unsigned char>(bytes_[end - 1 - back]);
+            const size_t size = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC0 ? 2 : 1;
+            if (back + 1 < size) end -= back + 1;
+        }
+        std::string out = bytes_.substr(0, end);
+        bytes_.erase(0, end);
+        return out;
+    }
+
+    Generation& generation_;
+    const gptoss::Tokenizer& tokenizer_;
+    const int choice_;
+    StopStrings stop_;
+    const uint32_t message_;
+    std::optional<gptoss::HarmonyParser> harmony_;
+    Piece::Kind kind_ = Piece::Kind::text;
+    bool begun_ = false, answered_ = false, called_ = false;
+    std::string bytes_, special_;
+};
+
+Generation::Generation(Service& service, Turn turn, std::function<bool()> gone, Clock::time_point arrival)
+    : service_(service),
+      turn_(std::move(turn)),
+      gone_(std::move(gone)),
+      arrival_(arrival),
+      deadline_(arrival +
+                std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(service.options.timeout))) {
+    lease_ = service_.contexts.acquire(turn_.prompt, [this] { check(); });
+    usage_.prompt = turn_.prompt.size();
+    thread_ = std::thread([this] { run(); });
+}
+
+Generation::~Generation() {
+    if (!thread_.joinable()) return;
+    cancel();
+    thread_.join();
+}
+
+void Generation::cancel() {
+    std::lock_guard lock(mutex_);
+    cancelled_ = true;
+    if (lease_) gptoss_context_cancel(lease_->context.get());
+}
+
+void Generation::check() const {
+    if (gone_()) throw ClientGone();
+    if (service_.stopping) throw ApiError(503, "server_error", "stopping", "", "The server is being stopped.");
+    if (Clock::now() >= deadline_) {
+        char seconds[32];
+        std::snprintf(seconds, sizeof seconds, "%g", service_.options.timeout);
+        throw ApiError(504, "server_error", "timeout", "",
+                       std::string("The request took longer than the server's limit of ") + seconds + " seconds.");
+    }
+}
+
+std::vector<Piece> Generation::next() {
+    std::unique_lock lock(mutex_);
+    while (pieces_.empty() && !done_) {
+        changed_.wait_for(lock, std::chrono::milliseconds(100));
+        check();
+    }
+    if (pieces_.empty() && error_) std::rethrow_exception(error_);
+    return std::exchange(pieces_, {});
+}
+
+void Generation::push(Piece piece) {
+    std::lock_guard lock(mutex_);
+    pieces_.push_back(std::move(piece));
+    changed_.notify_one();
+}
+
+void Generation::run_choice(gptoss::Context& context, int choice) {
+    Parser parser(*this, choice);
+    const gptoss::Sampler sampler = make_sampler(turn_.sampling, choice);
+    context.reset();
+    context.append(gptoss::span<const uint32_t>(turn_.prompt));
+    gptoss::GenerateOptions options;
+    options.sampler = &sampler;
+    options.max_tokens = turn_.max_tokens;
+    const uint64_t computed_before = context.stats().prompt_tokens_computed;
+    Clock::time_point first;
+    size_t count = 0;
+    const gptoss::Generated generated = context.generate(
+        [&](uint32_t token) {
+            if (count++ == 0) {
+                first = Clock::now();
+                if (choice == 0) service_.metrics.time_to_first_token(seconds_between(arrival_, first));
+            }
+            ++usage_.generated;
+            return parser.add(token) || cancelled_;
+        },
+        options);
+    if (choice == 0) usage_.cached = usage_.prompt - (context.stats().prompt_tokens_computed - computed_before);
+    if (count > 1)
+        service_.metrics.time_per_token(seconds_between(first, Clock::now()) / static_cast<double>(count - 1));
+    push({choice, Piece::Kind::end, false, {}, parser.finish(generated.stop_reason)});
+}
+
+void Generation::run() noexcept {
+    gptoss::Context& context = lease_->context;
+    try {
+        for (int choice = 0; choice < turn_.choices && !cancelled_; ++choice) run_choice(context, choice);
+    } catch (const gptoss::Error& e) {
+        if (e.status() == gptoss_status_device_lost) service_.device_lost = true;
+        if (e.status() != gptoss_status_cancelled) std::fprintf(stderr, "gptoss-server: %s\n", e.what());
+        error_ = std::make_exception_ptr(api_error(e));
+    } catch (...) {
+        error_ = std::current_exception();
+    }
+    service_.metrics.count_tokens(usage_.prompt, usage_.cached, usage_.generated);
+    std::lock_guard lock(mutex_);
+    done_ = true;
+    gptoss_context_clear_cancel(context.get());
+    try {
+        lease_->tokens = context.tokens();
+    } catch (...) {
+        lease_->tokens.clear();
+    }
+    lease_.reset();
+    changed_.notify_one();
+}
+
+ApiError api_error(const gptoss::Error& error) {
+    switch (error.status()) {
+        case gptoss_status_context_overflow:
+            return {400, "invalid_request_error", "context_length_exceeded", "messages", error.what()};
+        case gptoss_status_insufficient_memory:
+        case gptoss_status_insufficient_resources:
+            return {503, "server_error", "insufficient_memory", "", error.what()};
+        default:
+            return {500, "server_error", "internal_error", "", error.what()};
+    }
+}
+
+}  // namespace server

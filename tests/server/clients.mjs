@@ -1,0 +1,288 @@
+// Real clients of OpenAI's API against gptoss-server with gptoss-nano.
+import assert from "node:assert/strict";
+import { Agent, OpenAIChatCompletionsModel, OpenAIResponsesModel, run, setTracingDisabled, tool } from "@openai/agents";
+import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
+import { generateText, stepCountIs, streamText, tool as aiTool } from "ai";
+import OpenAI from "openai";
+import { z } from "zod";
+import { check, finish, start } from "./server.mjs";
+
+const [program, nano] = process.argv.slice(2);
+const server = await start(program, nano, "--api-key", "sesame");
+const baseURL = server.url + "/v1";
+const client = new OpenAI({ baseURL, apiKey: "sesame", maxRetries: 0 });
+const model = "gptoss-nano";
+const ask = (content) => [{ role: "user", content }];
+
+const schema = {
+  type: "object",
+  properties: { city: { type: "string" } },
+  required: ["city"],
+  additionalProperties: false,
+};
+const weather = { name: "get_weather", description: "Gets the weather in a city.", parameters: schema };
+const forecast = '{"temperature": 21, "condition": "sunny"}';
+
+await check("openai: models", async () => {
+  const models = await client.models.list();
+  assert.deepEqual(models.data.map((m) => m.id), [model]);
+  assert.equal((await client.models.retrieve(model)).id, model);
+  await assert.rejects(client.models.retrieve("other"), { status: 404 });
+});
+
+await check("openai: chat", async () => {
+  const answer = await client.chat.completions.create({
+    model,
+    messages: ask("What is 15 × 23?"),
+    reasoning_effort: "high",
+  });
+  const [{ message, finish_reason }] = answer.choices;
+  assert.equal(message.content, "15 × 23 = 345.");
+  assert.match(message.reasoning, /345/);
+  assert.equal(message.reasoning_content, message.reasoning);
+  assert.equal(finish_reason, "stop");
+  const { usage } = answer;
+  assert.equal(usage.total_tokens, usage.prompt_tokens + usage.completion_tokens);
+  assert.ok(usage.completion_tokens_details.reasoning_tokens > 0);
+});
+
+await check("openai: the same prompt again is cached, and answered alike", async () => {
+  const question = { model, messages: ask("What is 44 + 17?") };
+  const first = await client.chat.completions.create(question);
+  const second = await client.chat.completions.create(question);
+  assert.equal(second.choices[0].message.content, first.choices[0].message.content);
+  assert.ok(second.usage.prompt_tokens_details.cached_tokens > first.usage.prompt_tokens / 2);
+  assert.ok(second.usage.prompt_tokens_details.cached_tokens < first.usage.prompt_tokens);
+});
+
+await check("openai: chat, streamed", async () => {
+  const stream = client.chat.completions.stream({
+    model,
+    messages: ask("What is 15 × 23?"),
+    reasoning_effort: "high",
+    stream_options: { include_usage: true },
+  });
+  let pieces = 0;
+  stream.on("content", () => pieces++);
+  const answer = await stream.finalChatCompletion();
+  assert.equal(answer.choices[0].message.content, "15 × 23 = 345.");
+  assert.ok(pieces > 5);
+  assert.ok((await stream.totalUsage()).completion_tokens > 0);
+});
+
+await check("openai: parts, system, developer and earlier turns", async () => {
+  const answer = await client.chat.completions.create({
+    model,
+    messages: [
+      { role: "system", content: "You are gptoss-nano." },
+      { role: "developer", content: [{ type: "text", text: "Answer." }] },
+      { role: "user", content: [{ type: "text", text: "What is " }, { type: "text", text: "2 + 3?" }] },
+      { role: "assistant", content: [{ type: "text", text: "2 + 3 = 5." }], reasoning: "2+3=5." },
+      ...ask("What is 20 + 22?"),
+    ],
+  });
+  assert.equal(answer.choices[0].finish_reason, "stop");
+});
+
+for (const stop of ["= 4", "+", "12 + 30 = 42.", "2 + 3"]) {
+  await check(`openai: a stop string, "${stop}", across tokens`, async () => {
+    const whole = "12 + 30 = 42.";
+    const request = { model, messages: ask("What is 12 + 30?"), stop: [stop, "never said"] };
+    const answer = await client.chat.completions.create(request);
+    const expected = whole.slice(0, whole.indexOf(stop));
+    assert.equal(answer.choices[0].message.content, expected);
+    assert.equal(answer.choices[0].finish_reason, "stop");
+    let text = "";
+    for await (const chunk of await client.chat.completions.create({ ...request, stream: true }))
+      text += chunk.choices[0].delta.content ?? "";
+    assert.equal(text, expected);
+  });
+}
+
+await check("openai: a beginning of a stop string that does not come is not lost", async () => {
+  const answer = await client.chat.completions.create({ model, messages: ask("What is 12 + 30?"), stop: "42.." });
+  assert.equal(answer.choices[0].message.content, "12 + 30 = 42.");
+});
+
+await check("openai: max tokens under two names", async () => {
+  for (const name of ["max_tokens", "max_completion_tokens"]) {
+    const answer = await client.chat.completions.create({ model, messages: ask("What is 12 + 30?"), [name]: 5 });
+    assert.equal(answer.choices[0].finish_reason, "length");
+    assert.equal(answer.usage.completion_tokens, 5);
+  }
+});
+
+await check("openai: n and seed", async () => {
+  const request = { model, messages: ask("Hello!"), n: 3, seed: 7, temperature: 2, max_tokens: 60 };
+  const texts = (answer) => answer.choices.map((c) => [c.message.content, c.message.reasoning]);
+  const first = texts(await client.chat.completions.create(request));
+  assert.equal(first.length, 3);
+  assert.notDeepEqual(first[0], first[1]);
+  assert.deepEqual(texts(await client.chat.completions.create(request)), first);
+});
+
+const chatTools = [{ type: "function", function: weather }];
+
+await check("openai: a tool, streamed and not, and its result", async () => {
+  const messages = ask("What is the weather in Paris?");
+  const { choices } = await client.chat.completions.create({ model, messages, tools: chatTools });
+  assert.equal(choices[0].finish_reason, "tool_calls");
+  const [call] = choices[0].message.tool_calls;
+  assert.equal(call.function.name, "get_weather");
+  assert.deepEqual(JSON.parse(call.function.arguments), { city: "Paris" });
+  const streamed = await client.chat.completions.stream({ model, messages, tools: chatTools }).finalChatCompletion();
+  assert.deepEqual(streamed.choices[0].message.tool_calls[0].function.arguments, call.function.arguments);
+  messages.push(choices[0].message, { role: "tool", tool_call_id: call.id, content: forecast });
+  const answer = await client.chat.completions.create({ model, messages, tools: chatTools });
+  assert.match(answer.choices[0].message.content, /21/);
+});
+
+await check("openai: tool_choice none shows no tool", async () => {
+  const answer = await client.chat.completions.create({
+    model,
+    messages: ask("What is the weather in Paris?"),
+    tools: chatTools,
+    tool_choice: "none",
+  });
+  assert.equal(answer.choices[0].message.tool_calls, undefined);
+  assert.equal(answer.choices[0].finish_reason, "stop");
+});
+
+await check("openai: completions", async () => {
+  const prompt = "<|start|>user<|message|>What is 2 + 3?<|end|><|start|>assistant";
+  const answer = await client.completions.create({ model, prompt, max_tokens: 100 });
+  assert.match(answer.choices[0].text, /<\|channel\|>final<\|message\|>2 \+ 3 = 5\.$/);
+  let text = "";
+  for await (const chunk of await client.completions.create({ model, prompt, max_tokens: 100, stream: true }))
+    text += chunk.choices[0]?.text ?? "";
+  assert.equal(text, answer.choices[0].text);
+});
+
+await check("openai: Responses", async () => {
+  const answer = await client.responses.create({
+    model,
+    input: "What is 15 × 23?",
+    instructions: "Answer.",
+    reasoning: { effort: "high" },
+  });
+  assert.equal(answer.status, "completed");
+  assert.equal(answer.output_text, "15 × 23 = 345.");
+  assert.deepEqual(answer.output.map((item) => item.type), ["reasoning", "message"]);
+  assert.match(answer.output[0].content[0].text, /345/);
+  assert.ok(answer.usage.output_tokens_details.reasoning_tokens > 0);
+});
+
+await check("openai: Responses, streamed: each event in its place", async () => {
+  const events = [];
+  const stream = client.responses.stream({ model, input: "What is 15 × 23?", reasoning: { effort: "high" } });
+  for await (const event of stream) events.push(event);
+  const answer = await stream.finalResponse();
+  assert.equal(answer.output_text, "15 × 23 = 345.");
+  assert.deepEqual(events.map((event) => event.sequence_number), events.map((_, i) => i));
+  const types = events.map((event) => event.type).filter((type, i, all) => type !== all[i - 1]);
+  assert.deepEqual(types, [
+    "response.created",
+    "response.in_progress",
+    ...["reasoning_text", "output_text"].flatMap((kind) => [
+      "response.output_item.added",
+      "response.content_part.added",
+      `response.${kind}.delta`,
+      `response.${kind}.done`,
+      "response.content_part.done",
+      "response.output_item.done",
+    ]),
+    "response.completed",
+  ]);
+  for (const [index, kind] of ["reasoning_text", "output_text"].entries()) {
+    const deltas = events.filter((event) => event.type === `response.${kind}.delta`);
+    assert.equal(deltas.map((event) => event.delta).join(""), answer.output[index].content[0].text);
+    assert.ok(deltas.every((event) => event.item_id === answer.output[index].id && event.output_index === index));
+  }
+});
+
+await check("openai: Responses, cut off", async () => {
+  const answer = await client.responses.create({ model, input: "What is 15 × 23?", max_output_tokens: 12 });
+  assert.equal(answer.status, "incomplete");
+  assert.deepEqual(answer.incomplete_details, { reason: "max_output_tokens" });
+});
+
+await check("openai: Responses with a tool and its result", async () => {
+  const tools = [{ type: "function", strict: false, ...weather }];
+  const input = ask("What is the weather in Paris?");
+  const stream = client.responses.stream({ model, input, tools });
+  const types = new Set();
+  for await (const event of stream) types.add(event.type);
+  assert.ok(types.has("response.function_call_arguments.delta") && types.has("response.function_call_arguments.done"));
+  const { output } = await stream.finalResponse();
+  const call = output.at(-1);
+  assert.equal(call.type, "function_call");
+  assert.deepEqual(JSON.parse(call.arguments), { city: "Paris" });
+  input.push(...output, { type: "function_call_output", call_id: call.call_id, output: forecast });
+  const answer = await client.responses.create({ model, input, tools });
+  assert.match(answer.output_text, /21/);
+});
+
+await check("openai: a wrong key", async () => {
+  for (const apiKey of ["sesam", "sesame2", "Sesame"])
+    await assert.rejects(new OpenAI({ baseURL, apiKey, maxRetries: 0 }).models.list(), { status: 401 });
+});
+
+// Two tools, of which the model has to choose one.
+setTracingDisabled(true);
+for (const Model of [OpenAIChatCompletionsModel, OpenAIResponsesModel]) {
+  await check(`@openai/agents: two tools, ${Model.name}`, async () => {
+    const calls = [];
+    const make = (name, description, result) =>
+      tool({
+        name,
+        description,
+        strict: false,
+        parameters: { ...schema, additionalProperties: true },
+        execute: async (input) => (calls.push([name, input.city]), result),
+      });
+    const agent = new Agent({
+      name: "nano",
+      instructions: "Answer.",
+      model: new Model(client, model),
+      tools: [make("get_weather", weather.description, forecast), make("get_time", "Gets the time in a city.", '{"time": "12:00"}')],
+    });
+    const result = await run(agent, "What is the weather in Paris?", { maxTurns: 4 });
+    assert.deepEqual(calls, [["get_weather", "Paris"]]);
+    assert.match(result.finalOutput, /21/);
+  });
+}
+
+const compatible = createOpenAICompatible({ name: "gptoss", baseURL, apiKey: "sesame" })(model);
+
+await check("ai: streamed text and reasoning", async () => {
+  const result = streamText({ model: compatible, prompt: "What is 15 × 23?", providerOptions: { gptoss: { reasoningEffort: "high" } } });
+  assert.equal(await result.text, "15 × 23 = 345.");
+  assert.match(await result.reasoningText, /345/);
+  assert.equal(await result.finishReason, "stop");
+});
+
+await check("ai: a tool, run, and the answer from its result", async () => {
+  const calls = [];
+  const result = await generateText({
+    model: compatible,
+    prompt: "What is the weather in Paris?",
+    stopWhen: stepCountIs(3),
+    tools: {
+      get_weather: aiTool({
+        description: weather.description,
+        inputSchema: z.object({ city: z.string() }),
+        execute: async ({ city }) => (calls.push(city), JSON.parse(forecast)),
+      }),
+    },
+  });
+  assert.deepEqual(calls, ["Paris"]);
+  assert.match(result.text, /21/);
+});
+
+await check("SIGTERM ends the server, and what runs is finished", async () => {
+  const running = client.chat.completions.create({ model, messages: ask("What is 15 × 23?"), reasoning_effort: "high" });
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  assert.equal(await server.stop(), 0);
+  assert.equal((await running).choices[0].message.content, "15 × 23 = 345.");
+});
+finish();
