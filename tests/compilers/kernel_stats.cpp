@@ -131,17 +131,17 @@ model::KernelNeeds needs_of_20b(uint32_t dense, bool kv_f16) {
 void record(const std::shared_ptr<vk::Gpu>& gpu, const model::KernelNeeds& needs, const model::Tuning& tuning) {
     const model::Miniature miniature(needs);
     const model::Network network(gpu, miniature.checkpoint, needs.kv_f16, tuning, {}, {});
-    constexpr uint32_t kMost = 256;
-    const model::Activations activations(network, kMost);
-    model::KvCache cache(network, kMost, kMost);
-    const model::Sampler sampler(network);
+    constexpr uint32_t kMost = 256, kMostRows = 32;
+    const model::Activations activations(network, kMost, kMostRows);
+    const model::KvLayout layout(network.config, needs.kv_f16);
+    const model::KvTables tables(network.device, layout, kMostRows);
+    const model::Sampler sampler(network, kMostRows);
     vk::Commands commands(network.device, network.pipelines);
     for (uint32_t rows = 1; rows <= kMost; rows *= 2) {
+        const uint32_t n_logits = std::min(rows, kMostRows);
         commands.begin();
-        record_forward(commands, network, activations, cache, rows, 0, network.config.n_layers, true);
-        if (rows == 1)
-            sampler.record(commands, model::SamplerSettings{}, activations.logits.address(),
-                           activations.tokens.address());
+        record_forward(commands, network, activations, tables, rows, 0, network.config.n_layers, n_logits);
+        sampler.record(commands, n_logits, activations.logits.address(), activations.tokens.address());
         commands.end();
     }
 }
@@ -200,6 +200,8 @@ void record_all(const std::shared_ptr<vk::Gpu>& gpu) {
 // The lowest occupancy that a kernel may have, in the unit of the chip's driver: a sixth of the most that the chip has
 // for attention, which holds the sums of eight queries in registers, and a quarter for everything else.
 double floor_of(const Compiled& c, double most) { return c.kernel == "attn_attend" ? most / 6 : most / 4; }
+
+}  // namespace
 
 int main(int argc, char** argv) {
     try {
