@@ -18,7 +18,7 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 struct Options {
     std::string model, device, weights = "default", kv = "f16";
-    std::vector<size_t> prompts{64, 256, 2048}, generates{16, 128}, depths{0};
+    std::vector<size_t> prompts{64, 256, 2048}, generates{16, 128}, depths{0}, sequences;
     size_t repeat = 5, batch = 0;
     double memory = 0;  // GB
     gptoss_kernel_tier tier = gptoss_kernel_tier_default;
@@ -70,6 +70,7 @@ class Bench {
             for (size_t n : options_.prompts) result["prefill"].push_back(prefill(depth, n));
             for (size_t n : options_.generates) result["decode"].push_back(decode(depth, n));
         }
+        for (size_t n : options_.sequences) result["sequences"].push_back(together(n));
         const gptoss_context_stats stats = context_.stats();
         result["step"] = {{"dispatches", stats.step_dispatches}, {"barriers", stats.step_barriers}, {"submits", 1}};
         result["memory"] = {
@@ -153,6 +154,41 @@ class Bench {
                 {"most", s.most}, {"bytes_per_token", bytes}, {"share_of_bandwidth", share}};
     }
 
+    // n contexts that generate at once; tokens a second of all of them together.
+    json together(size_t n) {
+        const size_t length = options_.generates.back(), depth = std::max<size_t>(1, options_.depths.back());
+        std::vector<gptoss::Context> contexts;
+        std::vector<gptoss::Generation> all(n);
+        for (size_t i = 0; i < n; i++) contexts.emplace_back(model_, depth + length, options_.batch);
+        std::vector<double> rates;
+        for (size_t run = 0; run <= options_.repeat; run++) {
+            for (size_t i = 0; i < n; i++) {
+                std::vector<uint32_t> prompt(tokens_.begin(), tokens_.begin() + static_cast<std::ptrdiff_t>(depth));
+                prompt.back() = static_cast<uint32_t>((prompt.back() + 31 * i + 1) % info_.vocabulary_size);
+                contexts[i].reset();
+                contexts[i].append(prompt);
+                contexts[i].process();
+                all[i].context = &contexts[i];
+                all[i].options.sampler = &sampler_;
+                all[i].options.max_tokens = length;
+                all[i].options.stop_tokens.emplace();  // none
+            }
+            const auto start = Clock::now();
+            gptoss::generate_together(all);
+            const double seconds = seconds_since(start);
+            size_t made = 0;
+            for (const gptoss::Generation& g : all) {
+                if (g.error) std::rethrow_exception(g.error);
+                made += g.result.num_tokens;
+            }
+            if (run > 0) rates.push_back(made / seconds);
+        }
+        const Spread s = spread(rates);
+        print("x%-7zu %8zu %10.2f %10.2f %10.2f   of all together\n", n, depth, s.median, s.least, s.most);
+        return {
+            {"sequences", n}, {"depth", depth}, {"tokens_per_second", s.median}, {"least", s.least}, {"most", s.most}};
+    }
+
     json profile(size_t n) {
         const size_t depth = options_.depths.back();
         n = std::min(n, tokens_.size() - depth);
@@ -211,6 +247,7 @@ int main(int argc, char** argv) {
         ->delimiter(',')
         ->capture_default_str();
     app.add_option("--depth", options.depths, "tokens already in the context")->delimiter(',')->capture_default_str();
+    app.add_option("--sequences", options.sequences, "numbers of contexts that generate at once")->delimiter(',');
     app.add_option("--repeat", options.repeat, "timed runs of each test")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();

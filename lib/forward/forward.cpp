@@ -251,7 +251,7 @@ class Recorder {
         const uint32_t tile_slots = tier_ == Tier::Coopmat
                                         ? coopmat_tile(tuning_, T_ * k / c_.n_experts, hidden_tiles_, 1, c_.n_experts)
                                     : tier_ == Tier::Integer ? tuning_.integer_tokens
-                                                             : tokens_;
+                                                             : exact_tile();
         const args::RouteArgs route{a_.router.address(),
                                     a_.slots.address(),
                                     a_.expert_weight.address(),
@@ -278,7 +278,7 @@ class Recorder {
         else if (tier_ == Tier::Integer)
             experts_integer(layer, tile_slots, route.n_tiles);
         else
-            experts_exact(layer, route.n_tiles);
+            experts_exact(layer, tile_slots, route.n_tiles);
         commands_.barrier();
         // x += Σ weight·output; (T, hidden)
         const args::MergeArgs merge{residual(next_norm), a_.expert_out.address(), a_.expert_weight.address(), k};
@@ -328,14 +328,15 @@ class Recorder {
         commands_.dispatch(kernels_.down_integer(constants), down, hidden_tiles_, n_tiles);
     }
 
-    void experts_exact(const LayerWeights& layer, uint32_t n_tiles) {
-        commands_.dispatch(kernels_.gate_up({product(WEIGHT_MXFP4), c_.n_active_experts, true}), gate_up_args(layer),
-                           gate_tiles(), n_tiles);
+    void experts_exact(const LayerWeights& layer, uint32_t tile_slots, uint32_t n_tiles) {
+        const ProductConstants constants{workgroup_, tuning_.lanes, tile_slots, WEIGHT_MXFP4};
+        commands_.dispatch(kernels_.gate_up({constants, c_.n_active_experts, true}), gate_up_args(layer), gate_tiles(),
+                           n_tiles);
         commands_.barrier();
         const args::DownSlotsArgs down{
             a_.hidden.address(),     layer.expert_table,      layer.down_bias, a_.slots.address(),
             a_.slot_tiles.address(), a_.expert_out.address(), c_.intermediate, c_.hidden};
-        commands_.dispatch(kernels_.down_slots(product(WEIGHT_MXFP4)), down, hidden_tiles_, n_tiles);
+        commands_.dispatch(kernels_.down_slots(constants), down, hidden_tiles_, n_tiles);
     }
 
     args::GateUpArgs gate_up_args(const LayerWeights& layer) const {
@@ -374,6 +375,12 @@ class Recorder {
 
     // How many of n tokens share a weight read.
     uint32_t shared_tokens(uint32_t n) const { return std::bit_ceil(std::min(n, tuning_.batch_tokens)); }
+    // The same for the slots of an expert, of which there are few in a small batch: what is missing in a tile is
+    // computed all the same.
+    uint32_t exact_tile() const {
+        const uint32_t slots = T_ * c_.n_active_experts / c_.n_experts;
+        return std::bit_ceil(std::clamp(slots, 1u, std::min(T_, tuning_.batch_tokens)));
+    }
 
     ProductConstants product(uint32_t weight) const { return {workgroup_, tuning_.lanes, tokens_, weight}; }
     CoopmatConstants coopmat(uint32_t tile, uint32_t weight, uint32_t terms = 1, uint32_t kv = 0) const {
