@@ -77,7 +77,7 @@ class JsonRoot {
             if constexpr (requires { members.reserve(0); }) members.reserve(open.back().items.size());
             for (auto& [name, value] : open.back().items) {
                 // An object of ordered members looks each name up in all before it, unless they are its vector's.
-                if constexpr (requires { members.emplace_back(std::move(name), nullptr); })
+                if constexpr (requires { members.emplace_back(std::string(), nullptr); })
                     members.emplace_back(std::move(name), nullptr).second = std::move(value.value_);
                 else
                     members.emplace(std::move(name), nullptr).first->second = std::move(value.value_);

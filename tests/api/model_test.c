@@ -359,7 +359,7 @@ TEST(files_that_are_not_there) {
     check_file(temporary("empty.gguf"), "empty.gguf", "");
     write_file(temporary("text.gguf"), "this is no model", 16);
     check_file(temporary("text.gguf"), "text.gguf", "GGUF");
-    check_file(golden("tiny/config.json"), "config.json", "");
+    check_file(golden("o200k/encodings.json"), "encodings.json", "GGUF");
 }
 
 TEST(files_that_end_early) {
