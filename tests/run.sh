@@ -79,6 +79,7 @@ if [ -n "${GPTOSS_TEST_LONG:-}" ]; then
 fi
 # shellcheck disable=SC2086
 run test_faults $validated "$build/tests/test_faults" "${GPTOSS_TEST_FAULTS:-300}"
+run test_dlopen "$build/tests/test_dlopen" "$build/libgptoss.so" tests/golden/tiny
 run test_nano "$build/tests/test_nano"
 
 printf '\n%s passed, %s failed\n' "$passed" "$failed"

@@ -14,6 +14,9 @@ uint32_t block_count(const io::Config& config) {
     return (Sampler::stride(config) + 4 * kWorkgroup - 1) / (4 * kWorkgroup);
 }
 
+// Logits over less would overflow, and devices take a subnormal for 0: at 1e-30 the likeliest token is as certain.
+float divisor(float temperature) { return temperature > 0 ? std::max(temperature, 1e-30f) : 0; }
+
 }  // namespace
 
 Sampler::Sampler(const Network& network, uint32_t rows)
@@ -44,8 +47,8 @@ uint64_t Sampler::footprint(const io::Config& config, uint32_t rows) {
 void Sampler::record_rows(vk::Commands& commands, std::span<const Row> rows) const {
     std::vector<args::SampleRow> all;
     for (const auto& [s, counts] : rows)
-        all.push_back({counts, static_cast<uint32_t>(s.seed), static_cast<uint32_t>(s.seed >> 32), s.temperature,
-                       s.top_k, s.top_p, s.min_p, s.repetition, s.presence, s.frequency, 0});
+        all.push_back({counts, static_cast<uint32_t>(s.seed), static_cast<uint32_t>(s.seed >> 32),
+                       divisor(s.temperature), s.top_k, s.top_p, s.min_p, s.repetition, s.presence, s.frequency, 0});
     commands.update(settings_, 0, all.data(), all.size() * sizeof(args::SampleRow));
 }
 

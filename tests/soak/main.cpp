@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "model/synthetic.h"
+#include "vk/device.h"
 
 extern "C" size_t __sanitizer_get_current_allocated_bytes() __attribute__((weak));
 
@@ -94,8 +95,7 @@ VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL ordered_device_proc_addr(VkDevice devic
 }
 
 void order_allocations() {
-    uint32_t count = 0;
-    must(gptoss_device_count(&count), "devices");
+    static const auto devices = gptoss::vk::enumerate_devices();  // the instance stays, and its functions
     get_device_proc_addr = vkGetDeviceProcAddr;
     vkGetDeviceProcAddr = ordered_device_proc_addr;
 }
