@@ -6,6 +6,9 @@ build_packages="g++ cmake ninja-build pkgconf libvulkan-dev libvulkan-volk-dev g
 # A Vulkan driver; with Mesa's software device for machines without a GPU.
 run_packages="libvulkan1 mesa-vulkan-drivers"
 test_packages="doctest-dev vulkan-validationlayers ccache python3-numpy"
+# The server (examples/server) is built where these are installed, and tested with the others and clients from npm.
+server_packages="libcpp-httplib-dev"
+server_test_packages="chromium"
 chat_test_packages="tmux"
 
 # Installs those of the named packages that are missing, as root or with sudo. Without apt it says what to install.
