@@ -34,6 +34,7 @@ std::string_view special_name(Special special) {
 }
 
 Tokenizer::Tokenizer(TokenizerParts parts) : parts_(std::move(parts)) {
+    id_limit_ = parts_.vocabulary.id_limit();
     for (auto& [name, token, always] : parts_.specials) {
         if (name.empty() || token == no_token)
             throw Error(Status::IoError, "special token " + std::to_string(token) + " has no name");
@@ -48,6 +49,7 @@ Tokenizer::Tokenizer(TokenizerParts parts) : parts_(std::move(parts)) {
         starts_special_[static_cast<unsigned char>(name[0])] = true;
         special_lengths_.push_back(name.size());
         if (always) always_.insert(token);
+        id_limit_ = std::max(id_limit_, token + 1);
     }
     std::sort(special_lengths_.begin(), special_lengths_.end(), std::greater<>());
     special_lengths_.erase(std::unique(special_lengths_.begin(), special_lengths_.end()), special_lengths_.end());
