@@ -42,12 +42,16 @@ struct Times {
     void print(const char* name) {
         if (all.empty()) return;
         std::sort(all.begin(), all.end());
-        const auto at = [&](double part) { return all[std::min(all.size() - 1, static_cast<size_t>(part * all.size()))]; };
+        const auto at = [&](double part) {
+            return all[std::min(all.size() - 1, static_cast<size_t>(part * all.size()))];
+        };
         double sum = 0;
         for (double time : all) sum += time;
-        std::printf("%s, us: average %.1f, p25 %.1f, p50 %.1f, p75 %.1f, p90 %.1f, p95 %.1f, p99 %.1f, p99.9 %.1f, max %.0f (%zu)\n",
-                    name, sum / all.size(), at(.25), at(.5), at(.75), at(.9), at(.95), at(.99), at(.999), all.back(),
-                    all.size());
+        std::printf(
+            "%s, us: average %.1f, p25 %.1f, p50 %.1f, p75 %.1f, p90 %.1f, p95 %.1f, p99 %.1f, p99.9 %.1f, max %.0f "
+            "(%zu)\n",
+            name, sum / all.size(), at(.25), at(.5), at(.75), at(.9), at(.95), at(.99), at(.999), all.back(),
+            all.size());
     }
 };
 
@@ -86,7 +90,8 @@ int main(int argc, char** argv) {
             continue;
         }
         compile.all.push_back(microseconds_since(before));
-        if (compile.all.back() > 100000) std::printf("%s: SLOW COMPILE %.0f ms\n", name.c_str(), compile.all.back() / 1000);
+        if (compile.all.back() > 100000)
+            std::printf("%s: SLOW COMPILE %.0f ms\n", name.c_str(), compile.all.back() / 1000);
         bool passes = true;
         size_t index = 0;
         if (!data["tests"].empty()) ++tested;
@@ -103,7 +108,8 @@ int main(int argc, char** argv) {
                     const bool allowed = text::is_allowed(mask, token);
                     const bool advanced = state.advance(token);
                     masks.all.push_back(microseconds_since(from));
-                    if (masks.all.back() > 20000) std::printf("%s: SLOW MASK %.0f us after %s\n", name.c_str(), masks.all.back(), done.c_str());
+                    if (masks.all.back() > 20000)
+                        std::printf("%s: SLOW MASK %.0f us after %s\n", name.c_str(), masks.all.back(), done.c_str());
                     if (allowed != advanced) {
                         std::printf("%s: MASK AND STEP DISAGREE at %s\n", name.c_str(), done.c_str());
                         ++broken;
@@ -133,9 +139,10 @@ int main(int argc, char** argv) {
         passing += passes;
     }
     for (const auto& [reason, count] : reasons) std::printf("%5zu %s\n", count, reason.c_str());
-    std::printf("schemas %zu, passing %zu (%zu have instances), refused %zu, valid rejected %zu, invalid accepted %zu, "
-                "errors %zu\n",
-                files.size(), passing, tested, refused, validation, invalidation, broken);
+    std::printf(
+        "schemas %zu, passing %zu (%zu have instances), refused %zu, valid rejected %zu, invalid accepted %zu, "
+        "errors %zu\n",
+        files.size(), passing, tested, refused, validation, invalidation, broken);
     compile.print("compile");
     masks.print("mask");
     return invalidation + broken == 0 ? 0 : 1;

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "text/grammar/characters.h"
 
 namespace gptoss::text {
 
@@ -26,6 +27,7 @@ Automaton::Automaton(const Program& program, std::shared_ptr<const TokenTable> t
     : program_(program), table_(std::move(table)), pool_(program.pool) {
     states_.push_back({0, 0, false, false});
     frames_.push_back({Program::return_address, 0, 0});  // the bottom of every stack
+    any_character_ = one_of(pool_, {{0, last_character}}, Encoding::JsonString);
     start_ = closure(program_.rules[program_.start], 0);
 }
 
@@ -118,11 +120,12 @@ void Automaton::close(Address at, uint32_t count, FrameId from, std::vector<Thre
                 threads.push_back({i.a, i.next, item.frame});
                 if (pool_.is_nullable(i.a)) work.push_back({i.next, 0, item.frame});
                 break;
-            case Op::Token: threads.push_back({special | i.a, i.next, item.frame}); break;
+            case Op::Token:
+                threads.push_back({special | i.a, i.next, item.frame});
+                break;
             case Op::Split:
                 if (i.b > 1 && !is_new(item)) break;
-                for (uint32_t way = i.b; way-- > 0;)
-                    work.push_back({program_.targets[i.a + way], 0, item.frame});
+                for (uint32_t way = i.b; way-- > 0;) work.push_back({program_.targets[i.a + way], 0, item.frame});
                 break;
             case Op::Call: {
                 if (!is_new(item)) break;
@@ -136,7 +139,8 @@ void Automaton::close(Address at, uint32_t count, FrameId from, std::vector<Thre
                 const auto [min, max] = program_.bounds[i.b];
                 if (item.count >= min) work.push_back({i.next, 0, item.frame});
                 if (item.count < max) {
-                    const uint32_t rounds = max == RegexPool::unbounded ? std::min(item.count + 1, min) : item.count + 1;
+                    const uint32_t rounds =
+                        max == RegexPool::unbounded ? std::min(item.count + 1, min) : item.count + 1;
                     work.push_back({i.a, 0, frame({item.at, rounds, item.frame})});
                 }
                 break;
@@ -263,13 +267,137 @@ RegexId Automaton::after_plain(RegexId regex) {
 // How many plain characters may come next, whichever they are; TokenTable::max_characters for more than that.
 // within: only as long as the terminal cannot end behind them.
 uint32_t Automaton::capacity(RegexId regex, bool within) {
+    constexpr uint32_t longest = TokenTable::max_characters - 1;
+    if (const auto [of, rest, min, max] = pool_.repetition(regex); of == any_character_ && pool_.only_byte(rest) == '"')
+        return max == RegexPool::unbounded ? TokenTable::max_characters : std::min(max, longest);
     for (uint32_t count = 0; count < TokenTable::max_characters; ++count) {
         const RegexId next = after_plain(regex);
         if (next == RegexPool::nothing || (within && pool_.is_nullable(next))) return count;
-        if (next == regex) break;
+        if (next == regex) return TokenTable::max_characters;
         regex = next;
     }
-    return TokenTable::max_characters;
+    return longest;
+}
+
+// Part of an intersection that allows any plain characters, so that the whole differs from it in few tokens; nothing if
+// there is none.
+RegexId Automaton::wide_part(RegexId regex) {
+    for (size_t i = 0; i < pool_.parts_of_both(regex).size(); ++i) {
+        const RegexId part = pool_.parts_of_both(regex)[i];
+        const auto [of, rest, min, max] = pool_.repetition(part);
+        if (of != any_character_ || max != RegexPool::unbounded) continue;
+        uint32_t different = 0;
+        for (uint8_t letter = 'a'; letter <= 'z'; ++letter)
+            different += pool_.step(regex, letter) != pool_.step(part, letter);
+        if (different < 13) return part;
+    }
+    return RegexPool::nothing;
+}
+
+// Makes of the tokens that base allows those that regex allows. Wherever the same is left of both, so are the tokens.
+void Automaton::walk_difference(const TokenTrie& trie, bool plain, RegexId regex, RegexId base, Leaf& leaf,
+                                bool with_exits) {
+    struct Level {
+        uint32_t end;
+        RegexId regex, base;
+    };
+    const uint32_t count = static_cast<uint32_t>(trie.nodes.size());
+    const uint32_t flag = plain ? plain_node : 0;
+    std::vector<Level> path = {{count, regex, base}};
+    std::vector<uint32_t> added;
+    std::vector<std::pair<uint32_t, uint32_t>> removed;  // ranges of nodes
+    for (uint32_t i = 0; i < count;) {
+        const TokenTrie::Node& node = trie.nodes[i];
+        while (i >= path.back().end) path.pop_back();
+        const RegexId next = pool_.step(path.back().regex, node.byte);
+        const RegexId next_base = pool_.step(path.back().base, node.byte);
+        spend(1);
+        if (next == next_base) {
+            i = node.end;
+            continue;
+        }
+        const bool dead_end = next == RegexPool::nothing;
+        removed.push_back({i, dead_end ? node.end : i + 1});
+        for (uint32_t below = i; below < removed.back().second; ++below)
+            if (const Token token = trie.nodes[below].token; token != no_token)
+                dead_end ? forbid(leaf.mask, token) : allow(leaf.mask, token);
+        if (with_exits && !dead_end && node.end > i + 1 && pool_.is_nullable(next)) added.push_back(i | flag);
+        if (!dead_end) path.push_back({node.end, next, next_base});
+        i = removed.back().second;
+    }
+    std::erase_if(leaf.exits, [&](uint32_t exit) {
+        if ((exit & plain_node) != flag) return false;
+        const uint32_t node = exit & ~plain_node;
+        const auto after = std::upper_bound(removed.begin(), removed.end(), std::pair(node, UINT32_MAX));
+        return after != removed.begin() && node < std::prev(after)->second;
+    });
+    leaf.exits.insert(leaf.exits.end(), added.begin(), added.end());
+}
+
+const Automaton::CountedLeaf& Automaton::counted_leaf(RegexId rest) {
+    if (const auto known = counted_leaves_.find(rest); known != counted_leaves_.end()) return known->second;
+    struct Level {
+        uint32_t end;
+        RegexId regex;
+        uint32_t begun;  // characters, the one being read among them
+    };
+    const RegexId between = pool_.concat(pool_.repeat(any_character_, 0, RegexPool::unbounded), rest);
+    const TokenTrie& trie = table_->other();
+    const uint32_t count = static_cast<uint32_t>(trie.nodes.size());
+    CountedLeaf leaf;
+    std::vector<Level> path = {{count, between, 0}};
+    for (uint32_t i = 0; i < count;) {
+        const TokenTrie::Node& node = trie.nodes[i];
+        while (i >= path.back().end) path.pop_back();
+        const Level& level = path.back();
+        const RegexId next = pool_.step(level.regex, node.byte);
+        spend(1);
+        if (next == RegexPool::nothing) {
+            i = node.end;
+            continue;
+        }
+        const bool ends = next == RegexPool::empty;
+        const uint32_t begun = level.begun + (level.regex == between && !ends);
+        if (node.token != no_token) (ends ? leaf.last : leaf.inside).push_back({begun, node.token});
+        if (ends) {
+            if (node.end > i + 1) leaf.exits.push_back({begun, i});
+            i = node.end;
+            continue;
+        }
+        path.push_back({node.end, next, begun});
+        ++i;
+    }
+    const auto by_characters = [](const CountedLeaf::Entry& a, const CountedLeaf::Entry& b) {
+        return a.characters < b.characters;
+    };
+    for (auto* entries : {&leaf.inside, &leaf.last, &leaf.exits})
+        std::stable_sort(entries->begin(), entries->end(), by_characters);
+    leaves_memory_ += 8 * (leaf.inside.capacity() + leaf.last.capacity() + leaf.exits.capacity());
+    return counted_leaves_.emplace(rest, std::move(leaf)).first->second;
+}
+
+// In a JSON string of a bounded length the tokens depend on nothing but how many characters may and must come.
+bool Automaton::add_counted(const Thread& thread, TokenMask& mask) {
+    const auto [of, rest, min, max] = pool_.repetition(thread.regex);
+    if (of != any_character_ || pool_.only_byte(rest) != '"' || pool_.step(rest, '"') != RegexPool::empty) return false;
+    if (max != RegexPool::unbounded && max >= TokenTable::max_characters - 1 &&
+        table_->longest_token() >= TokenTable::max_characters)
+        return false;
+    const StateId behind = closure(thread.next, thread.frame);
+    const TokenMask& plain = table_->plain_up_to(std::min(max, TokenTable::max_characters));
+    for (size_t word = 0; word < mask.size(); ++word) mask[word] |= plain[word];
+    const CountedLeaf& leaf = counted_leaf(rest);
+    for (const auto& [characters, token] : leaf.inside) {
+        if (characters > max) break;
+        allow(mask, token);
+    }
+    for (const auto& [characters, token] : leaf.last)
+        if (characters >= min && characters <= max) allow(mask, token);
+    if (states_[behind].has_text)
+        for (const auto& [characters, node] : leaf.exits)
+            if (characters >= min && characters <= max)
+                walk(table_->other(), node + 1, table_->other().nodes[node].end, behind, mask);
+    return true;
 }
 
 // Finds the tokens that a terminal allows. covered: plain tokens of up to that many characters are known to be allowed.
@@ -293,13 +421,14 @@ void Automaton::walk_terminal(const TokenTrie& trie, bool plain, RegexId regex, 
             continue;
         }
         if (node.token != no_token) allow(leaf.mask, node.token);
-        if (with_exits && node.end > i + 1 && pool_.is_nullable(next)) leaf.exits.push_back(i | (plain ? plain_node : 0));
+        if (with_exits && node.end > i + 1 && pool_.is_nullable(next))
+            leaf.exits.push_back(i | (plain ? plain_node : 0));
         if (next == RegexPool::empty) {
             i = node.end;
             continue;
         }
-        if (plain && covered == 0 && node.longest > 1 && node.longest < TokenTable::max_characters && node.byte < 0x80 &&
-            capacity(next, with_exits) >= node.longest) {
+        if (plain && covered == 0 && node.longest > 1 && node.longest < TokenTable::max_characters &&
+            node.byte < 0x80 && capacity(next, with_exits) >= node.longest) {
             for (uint32_t below = i + 1; below < node.end; ++below)
                 if (trie.nodes[below].token != no_token) allow(leaf.mask, trie.nodes[below].token);
             i = node.end;
@@ -321,9 +450,19 @@ const Automaton::Leaf& Automaton::leaf(RegexId regex, bool with_exits) {
     leaf.mask.assign(table_->mask_words(), 0);
     // Where a plain character may end the terminal, tokens may go on behind it.
     const uint32_t covered = capacity(regex, with_exits);
-    if (covered > 0) leaf.mask = table_->plain_up_to(covered);
-    if (covered < TokenTable::max_characters) walk_terminal(table_->plain(), true, regex, covered, leaf, with_exits);
-    walk_terminal(table_->other(), false, regex, 0, leaf, with_exits);
+    if (const RegexId base = wide_part(regex); base != RegexPool::nothing) {
+        leaf = this->leaf(base, with_exits);
+        leaf.mask.resize(table_->mask_words());
+        for (Token token : leaf.tokens) allow(leaf.mask, token);
+        leaf.tokens.clear();
+        walk_difference(table_->plain(), true, regex, base, leaf, with_exits);
+        walk_difference(table_->other(), false, regex, base, leaf, with_exits);
+    } else {
+        if (covered > 0) leaf.mask = table_->plain_up_to(covered);
+        if (covered < TokenTable::max_characters)
+            walk_terminal(table_->plain(), true, regex, covered, leaf, with_exits);
+        walk_terminal(table_->other(), false, regex, 0, leaf, with_exits);
+    }
     size_t allowed = 0;
     for (uint32_t word : leaf.mask) allowed += static_cast<size_t>(__builtin_popcount(word));
     if (allowed < leaf.mask.size() / 2) {
@@ -410,6 +549,7 @@ const TokenMask& Automaton::mask(StateId state) {
             add_literal(thread.regex, thread, mask);
             continue;
         }
+        if (add_counted(thread, mask)) continue;
         const StateId behind = closure(thread.next, thread.frame);
         const Leaf& found = leaf(thread.regex, states_[behind].has_text);
         if (found.mask.empty()) {

@@ -63,7 +63,7 @@ class Automaton {
     // Tokens that a terminal allows from its beginning on, as far as it alone decides; exits: where a token goes on
     // behind its end (a node of the trie of other tokens, or of plain ones with plain_node).
     struct Leaf {
-        TokenMask mask;              // or, if they are few,
+        TokenMask mask;  // or, if they are few,
         std::vector<Token> tokens;
         std::vector<uint32_t> exits;
     };
@@ -79,6 +79,20 @@ class Automaton {
     RegexId after_plain(RegexId regex);
     bool all_lead_to(RegexId regex, uint32_t first, uint32_t last, uint32_t more, RegexId goal);
     const Leaf& leaf(RegexId regex, bool with_exits);
+    // Of a repetition of any characters: tokens that begin or end at most so many of them, sorted by that.
+    struct CountedLeaf {
+        struct Entry {
+            uint32_t characters;
+            uint32_t what;  // a token or a node
+        };
+        std::vector<Entry> inside;  // tokens that end within the repetition
+        std::vector<Entry> last;    // tokens that end with the terminal
+        std::vector<Entry> exits;   // nodes of the trie of other tokens where the terminal ends
+    };
+    const CountedLeaf& counted_leaf(RegexId rest);
+    bool add_counted(const Thread& thread, TokenMask& mask);
+    RegexId wide_part(RegexId regex);
+    void walk_difference(const TokenTrie& trie, bool plain, RegexId regex, RegexId base, Leaf& leaf, bool with_exits);
     void walk_terminal(const TokenTrie& trie, bool plain, RegexId regex, uint32_t covered, Leaf& leaf, bool with_exits);
     void add_literal(RegexId regex, const Thread& thread, TokenMask& mask);
     void walk(const TokenTrie& trie, uint32_t begin, uint32_t end, StateId state, TokenMask& mask);
@@ -92,8 +106,10 @@ class Automaton {
     std::unordered_multimap<uint64_t, StateId> states_by_hash_;
     std::unordered_multimap<uint64_t, FrameId> frames_by_hash_;
     std::unordered_map<uint64_t, StateId> steps_, closures_;
-    std::vector<RegexId> after_plain_;         // by expression; UINT32_MAX: unknown
-    std::unordered_map<uint64_t, Leaf> leaves_;  // by expression and whether it has exits
+    std::vector<RegexId> after_plain_;                         // by expression; UINT32_MAX: unknown
+    std::unordered_map<uint64_t, Leaf> leaves_;                // by expression and whether it has exits
+    std::unordered_map<RegexId, CountedLeaf> counted_leaves_;  // by what follows the repetition
+    RegexId any_character_ = RegexPool::nothing;               // in a JSON string
     size_t leaves_memory_ = 0;
     std::unordered_map<StateId, TokenMask> masks_;
     StateId start_ = dead;

@@ -40,14 +40,22 @@ void add_utf8(RegexPool& pool, uint32_t first, uint32_t last, std::vector<RegexI
 // The letter behind the backslash; 0 if the character has no short escape.
 char short_escape(uint32_t character) {
     switch (character) {
-        case '"': return '"';
-        case '\\': return '\\';
-        case '\b': return 'b';
-        case '\f': return 'f';
-        case '\n': return 'n';
-        case '\r': return 'r';
-        case '\t': return 't';
-        default: return 0;
+        case '"':
+            return '"';
+        case '\\':
+            return '\\';
+        case '\b':
+            return 'b';
+        case '\f':
+            return 'f';
+        case '\n':
+            return 'n';
+        case '\r':
+            return 'r';
+        case '\t':
+            return 't';
+        default:
+            return 0;
     }
 }
 

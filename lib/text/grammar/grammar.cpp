@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "text/grammar/gbnf.h"
+#include "text/grammar/harmony_grammar.h"
 #include "text/grammar/json_schema.h"
 #include "text/grammar/regex_syntax.h"
 
@@ -33,6 +35,19 @@ std::shared_ptr<const Grammar> Grammar::from_regex(std::shared_ptr<const TokenTa
     return std::make_shared<const Grammar>(std::move(program), std::move(table));
 }
 
+std::shared_ptr<const Grammar> Grammar::from_gbnf(std::shared_ptr<const TokenTable> table, std::string_view text) {
+    Program program;
+    program.start = add_gbnf(program, *table->tokenizer(), text);
+    return std::make_shared<const Grammar>(std::move(program), std::move(table));
+}
+
+std::shared_ptr<const Grammar> Grammar::from_harmony(std::shared_ptr<const TokenTable> table,
+                                                     std::string_view options) {
+    Program program;
+    program.start = add_harmony_turn(program, *table->tokenizer(), options);
+    return std::make_shared<const Grammar>(std::move(program), std::move(table));
+}
+
 Grammar::Grammar(Program program, std::shared_ptr<const TokenTable> table)
     : table_(std::move(table)), program_(std::move(program)) {
     program_.remove_dead_ends();
@@ -58,8 +73,8 @@ bool GrammarState::advance(Token token) {
     Automaton& automaton = shared_->automaton;
     automaton.restart_budget();
     if (automaton.memory() > max_memory)
-        throw Error(Status::InsufficientResources, "grammar: its states need more than " +
-                                                       std::to_string(max_memory >> 20) + " MiB for this text");
+        throw Error(Status::InsufficientResources,
+                    "grammar: its states need more than " + std::to_string(max_memory >> 20) + " MiB for this text");
     const StateId next = automaton.step_token(states_.back(), token);
     if (next == Automaton::dead) return false;
     states_.push_back(next);

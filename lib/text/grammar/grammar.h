@@ -24,6 +24,10 @@ class Grammar {
     // As llama.cpp writes it; the text matches the rule "root".
     static std::shared_ptr<const Grammar> from_gbnf(std::shared_ptr<const TokenTable> table, std::string_view text);
 
+    // Of a whole turn of the assistant; options as in harmony_grammar.h.
+    static std::shared_ptr<const Grammar> from_harmony(std::shared_ptr<const TokenTable> table,
+                                                       std::string_view options);
+
     Grammar(Program program, std::shared_ptr<const TokenTable> table);
 
     const TokenTable& table() const { return *table_; }

@@ -14,7 +14,10 @@ constexpr size_t max_states = 200'000;  // of an object with counted properties
 class Emitter {
   public:
     Emitter(Program& program, const SchemaDocument& document)
-        : program_(program), pool_(program.pool), document_(document), shapes_(document, program.pool),
+        : program_(program),
+          pool_(program.pool),
+          document_(document),
+          shapes_(document, program.pool),
           space_(space(program.pool)) {
         colon_ = pool_.concat(pool_.literal(":"), space_);
         comma_ = pool_.concat(pool_.literal(","), space_);
@@ -242,8 +245,6 @@ class Emitter {
 
 }  // namespace
 
-uint32_t add_json_schema(Program& program, const SchemaDocument& document) {
-    return Emitter(program, document).emit();
-}
+uint32_t add_json_schema(Program& program, const SchemaDocument& document) { return Emitter(program, document).emit(); }
 
 }  // namespace gptoss::text

@@ -45,7 +45,9 @@ Decimal parse_decimal(std::string_view text) {
 class Magnitudes {
   public:
     explicit Magnitudes(RegexPool& pool)
-        : pool_(pool), digit_(range('0', '9')), digits_(pool.repeat(digit_, 0, RegexPool::unbounded)),
+        : pool_(pool),
+          digit_(range('0', '9')),
+          digits_(pool.repeat(digit_, 0, RegexPool::unbounded)),
           some_digits_(pool.repeat(digit_, 1, RegexPool::unbounded)),
           fraction_(pool.optional(pool.concat(text("."), some_digits_))),
           zeros_(pool.repeat(text("0"), 0, RegexPool::unbounded)) {}
@@ -59,8 +61,7 @@ class Magnitudes {
             pool_.concat(range('1', '9'), pool_.repeat(digit_, length, RegexPool::unbounded))};
         for (uint32_t i = 0; i < length; ++i)
             if (whole[i] < '9')
-                greater.push_back(pool_.concat({text(whole.substr(0, i)),
-                                                range(static_cast<char>(whole[i] + 1), '9'),
+                greater.push_back(pool_.concat({text(whole.substr(0, i)), range(static_cast<char>(whole[i] + 1), '9'),
                                                 pool_.repeat(digit_, length - i - 1, length - i - 1)}));
         return pool_.either({pool_.concat(pool_.either(std::move(greater)), fraction_),
                              pool_.concat(text(whole), fraction_at_least(bound.fraction, exclusive))});
@@ -77,8 +78,7 @@ class Magnitudes {
         for (uint32_t i = 0; i < length; ++i) {
             const char lowest = i == 0 && length > 1 ? '1' : '0';
             if (whole[i] > lowest)
-                less.push_back(pool_.concat({text(whole.substr(0, i)),
-                                             range(lowest, static_cast<char>(whole[i] - 1)),
+                less.push_back(pool_.concat({text(whole.substr(0, i)), range(lowest, static_cast<char>(whole[i] - 1)),
                                              pool_.repeat(digit_, length - i - 1, length - i - 1)}));
         }
         return pool_.either({pool_.concat(pool_.either(std::move(less)), fraction_),
@@ -97,8 +97,8 @@ class Magnitudes {
         std::vector<RegexId> ways;
         for (size_t i = 0; i < bound.size(); ++i)
             if (bound[i] < '9')
-                ways.push_back(pool_.concat(
-                    {text(bound.substr(0, i)), range(static_cast<char>(bound[i] + 1), '9'), digits_}));
+                ways.push_back(
+                    pool_.concat({text(bound.substr(0, i)), range(static_cast<char>(bound[i] + 1), '9'), digits_}));
         const RegexId more = exclusive ? pool_.concat({zeros_, range('1', '9'), digits_}) : digits_;
         ways.push_back(pool_.concat(text(bound), more));
         return pool_.concat(text("."), pool_.either(std::move(ways)));
@@ -106,13 +106,12 @@ class Magnitudes {
 
     RegexId fraction_at_most(const std::string& bound, bool exclusive) {
         const RegexId some_zeros = pool_.concat(text("0"), zeros_);
-        if (bound.empty())
-            return exclusive ? RegexPool::nothing : pool_.optional(pool_.concat(text("."), some_zeros));
+        if (bound.empty()) return exclusive ? RegexPool::nothing : pool_.optional(pool_.concat(text("."), some_zeros));
         std::vector<RegexId> ways;
         for (size_t i = 0; i < bound.size(); ++i) {
             if (bound[i] > '0')
-                ways.push_back(pool_.concat(
-                    {text(bound.substr(0, i)), range('0', static_cast<char>(bound[i] - 1)), digits_}));
+                ways.push_back(
+                    pool_.concat({text(bound.substr(0, i)), range('0', static_cast<char>(bound[i] - 1)), digits_}));
             if (i > 0) ways.push_back(text(bound.substr(0, i)));
         }
         if (!exclusive) ways.push_back(pool_.concat(text(bound), zeros_));
@@ -135,6 +134,13 @@ RegexId json_number(RegexPool& pool) {
 
 RegexId decimal_number(RegexPool& pool) {
     return pool.concat(pool.optional(pool.literal("-")), Magnitudes(pool).any());
+}
+
+RegexId integer(RegexPool& pool, bool with_point) {
+    const RegexId digits = pool.repeat(pool.bytes(ByteSet::range('0', '9')), 0, RegexPool::unbounded);
+    const RegexId whole = pool.either({pool.literal("0"), pool.concat(pool.bytes(ByteSet::range('1', '9')), digits)});
+    const RegexId zeros = pool.concat(pool.literal("."), pool.repeat(pool.literal("0"), 1, RegexPool::unbounded));
+    return pool.concat({pool.optional(pool.literal("-")), whole, with_point ? pool.optional(zeros) : RegexPool::empty});
 }
 
 RegexId number_range(RegexPool& pool, const std::optional<Bound>& min, const std::optional<Bound>& max) {
@@ -167,8 +173,7 @@ std::optional<RegexId> number_multiple(RegexPool& pool, std::string_view of) {
     std::string digits = divisor.whole + divisor.fraction;
     digits.erase(0, std::min(digits.find_first_not_of('0'), digits.size()));
     if (digits.empty() || digits.size() > 17) return std::nullopt;
-    const RegexId multiple =
-        pool.multiple_of(std::stoull(digits), static_cast<uint32_t>(divisor.fraction.size()));
+    const RegexId multiple = pool.multiple_of(std::stoull(digits), static_cast<uint32_t>(divisor.fraction.size()));
     return pool.both(decimal_number(pool), pool.concat(pool.optional(pool.literal("-")), multiple));
 }
 

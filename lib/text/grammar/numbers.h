@@ -14,13 +14,16 @@ RegexId json_number(RegexPool& pool);
 // Any number without an exponent, and so with one value a digit. What follows is within these.
 RegexId decimal_number(RegexPool& pool);
 
+// with_point: also 1.0, which is an integer to JSON schema.
+RegexId integer(RegexPool& pool, bool with_point);
+
 struct Bound {
     std::string value;  // as JSON writes numbers
     bool exclusive = false;
 };
 // All spellings of the numbers between two bounds, where there are any.
 RegexId number_range(RegexPool& pool, const std::optional<Bound>& min, const std::optional<Bound>& max);
-// Of the multiples of a positive number; of integers: 1. nullopt if it has too many digits.
+// All spellings of the multiples of a positive number. nullopt if it has too many digits.
 std::optional<RegexId> number_multiple(RegexPool& pool, std::string_view of);
 
 }  // namespace gptoss::text

@@ -62,14 +62,22 @@ void Program::remove_dead_ends() {
             bool now = false;
             switch (i.op) {
                 case Op::Match:
-                case Op::Token: now = ends[i.next]; break;
+                case Op::Token:
+                    now = ends[i.next];
+                    break;
                 case Op::Split:
                     now = std::any_of(targets.begin() + i.a, targets.begin() + i.a + i.b,
                                       [&](Address way) { return ends[way]; });
                     break;
-                case Op::Call: now = ends[rules[i.a]] && ends[i.next]; break;
-                case Op::Loop: now = ends[i.next] && (bounds[i.b].min == 0 || ends[i.a]); break;
-                case Op::Return: now = true; break;
+                case Op::Call:
+                    now = ends[rules[i.a]] && ends[i.next];
+                    break;
+                case Op::Loop:
+                    now = ends[i.next] && (bounds[i.b].min == 0 || ends[i.a]);
+                    break;
+                case Op::Return:
+                    now = true;
+                    break;
             }
             if (now) ends[at] = changed = true;
         }
@@ -84,8 +92,9 @@ void Program::remove_dead_ends() {
         }
     }
     if (!ends[rules[start]])
-        throw Error(Status::InvalidArgument, "grammar: no finite text can match it; check for contradictions and for "
-                                             "rules or schemas that always require themselves");
+        throw Error(Status::InvalidArgument,
+                    "grammar: no finite text can match it; check for contradictions and for "
+                    "rules or schemas that always require themselves");
 }
 
 uint32_t Program::find_left_recursion() const {
@@ -100,15 +109,24 @@ uint32_t Program::find_left_recursion() const {
             const Instruction& i = code[at];
             bool now = false;
             switch (i.op) {
-                case Op::Match: now = pool.is_nullable(i.a) && nullable[i.next]; break;
-                case Op::Token: break;
+                case Op::Match:
+                    now = pool.is_nullable(i.a) && nullable[i.next];
+                    break;
+                case Op::Token:
+                    break;
                 case Op::Split:
                     now = std::any_of(targets.begin() + i.a, targets.begin() + i.a + i.b,
                                       [&](Address way) { return nullable[way]; });
                     break;
-                case Op::Call: now = nullable[rules[i.a]] && nullable[i.next]; break;
-                case Op::Loop: now = nullable[i.next] && (bounds[i.b].min == 0 || nullable[i.a]); break;
-                case Op::Return: now = true; break;
+                case Op::Call:
+                    now = nullable[rules[i.a]] && nullable[i.next];
+                    break;
+                case Op::Loop:
+                    now = nullable[i.next] && (bounds[i.b].min == 0 || nullable[i.a]);
+                    break;
+                case Op::Return:
+                    now = true;
+                    break;
             }
             if (now) nullable[at] = changed = true;
         }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "base/error.h"
 #include "base/hash.h"
@@ -10,7 +11,7 @@ namespace gptoss::text {
 
 namespace {
 
-constexpr size_t max_nodes = 600'000;
+constexpr size_t max_nodes = 1'500'000;
 constexpr size_t max_arguments = 4'000'000;
 constexpr size_t max_successors = 8'000'000;
 constexpr size_t max_work = 8'000'000;
@@ -37,7 +38,7 @@ RegexPool::RegexPool() {
 }
 
 size_t RegexPool::memory() const {
-    return nodes_.size() * (sizeof(Node) + 48) + arguments_.size() * sizeof(RegexId) + 
+    return nodes_.size() * sizeof(Node) + by_hash_.size() * sizeof(Slot) + arguments_.size() * sizeof(RegexId) +
            successors_.size() * sizeof(RegexId) + partitions_.size() * sizeof(Partition);
 }
 
@@ -46,46 +47,62 @@ void RegexPool::spend(size_t work) {
     if (work_ > max_work) too_large();
 }
 
-RegexId RegexPool::make(Kind kind, bool nullable, Alive alive, uint32_t a, uint32_t b) {
-    const uint64_t hash = hash_of(kind, a, b);
-    const auto [begin, end] = by_hash_.equal_range(hash);
-    for (auto entry = begin; entry != end; ++entry) {
-        const Node& node = nodes_[entry->second];
-        if (node.kind == kind && node.a == a && node.b == b) return entry->second;
-    }
+template <typename IsSame>
+RegexId RegexPool::find(uint64_t hash, const IsSame& is_same) const {
+    const size_t mask = by_hash_.size() - 1;
+    for (size_t i = hash & mask; by_hash_[i].regex != UINT32_MAX; i = (i + 1) & mask)
+        if (by_hash_[i].hash == static_cast<uint32_t>(hash) && is_same(nodes_[by_hash_[i].regex]))
+            return by_hash_[i].regex;
+    return UINT32_MAX;
+}
+
+void RegexPool::insert(uint64_t hash, const Node& node) {
     if (nodes_.size() >= max_nodes) too_large();
-    const RegexId id = static_cast<RegexId>(nodes_.size());
-    nodes_.push_back({kind, nullable, alive, a, b});
-    by_hash_.emplace(hash, id);
-    return id;
+    const auto put = [this](const Slot& slot) {
+        const size_t mask = by_hash_.size() - 1;
+        size_t i = slot.hash & mask;
+        while (by_hash_[i].regex != UINT32_MAX) i = (i + 1) & mask;
+        by_hash_[i] = slot;
+    };
+    if (2 * (nodes_.size() + 1) > by_hash_.size()) {
+        const std::vector<Slot> old = std::exchange(by_hash_, std::vector<Slot>(2 * by_hash_.size()));
+        for (const Slot& slot : old)
+            if (slot.regex != UINT32_MAX) put(slot);
+    }
+    put({static_cast<uint32_t>(hash), static_cast<RegexId>(nodes_.size())});
+    nodes_.push_back(node);
+}
+
+RegexId RegexPool::make(Kind kind, bool nullable, Alive alive, uint32_t a, uint32_t b) {
+    const uint64_t hash = hash_of(kind, a, b) & UINT32_MAX;
+    const RegexId known = find(hash, [&](const Node& node) { return node.kind == kind && node.a == a && node.b == b; });
+    if (known != UINT32_MAX) return known;
+    insert(hash, {kind, nullable, alive, a, b});
+    return static_cast<RegexId>(nodes_.size() - 1);
 }
 
 // A list of at least two arguments, sorted.
 RegexId RegexPool::make_list(Kind kind, std::vector<RegexId>& parts) {
     Hash content;
     content.add(parts.data(), parts.size() * sizeof(parts[0]));
-    const uint64_t hash = hash_of(kind, content.value());
-    const auto [begin, end] = by_hash_.equal_range(hash);
-    for (auto entry = begin; entry != end; ++entry) {
-        const Node& node = nodes_[entry->second];
-        if (node.kind == kind && node.b == parts.size() &&
-            std::equal(parts.begin(), parts.end(), arguments_.begin() + node.a))
-            return entry->second;
-    }
-    if (nodes_.size() >= max_nodes || arguments_.size() + parts.size() > max_arguments) too_large();
+    const uint64_t hash = hash_of(kind, content.value()) & UINT32_MAX;
+    const RegexId known = find(hash, [&](const Node& node) {
+        return node.kind == kind && node.b == parts.size() &&
+               std::equal(parts.begin(), parts.end(), arguments_.begin() + node.a);
+    });
+    if (known != UINT32_MAX) return known;
+    if (arguments_.size() + parts.size() > max_arguments) too_large();
     const auto nullable = [&](RegexId part) { return nodes_[part].nullable; };
     const bool is_either = kind == Kind::Either;
     // Whether an intersection matches anything shows only when it is searched.
     const bool some_alive = is_either && std::any_of(parts.begin(), parts.end(),
                                                      [&](RegexId part) { return nodes_[part].alive == Alive::Yes; });
-    const RegexId id = static_cast<RegexId>(nodes_.size());
     const bool is_nullable = is_either ? std::any_of(parts.begin(), parts.end(), nullable)
                                        : std::all_of(parts.begin(), parts.end(), nullable);
-    nodes_.push_back({kind, is_nullable, some_alive || is_nullable ? Alive::Yes : Alive::Unknown,
-                      static_cast<uint32_t>(arguments_.size()), static_cast<uint32_t>(parts.size())});
+    insert(hash, {kind, is_nullable, some_alive || is_nullable ? Alive::Yes : Alive::Unknown,
+                  static_cast<uint32_t>(arguments_.size()), static_cast<uint32_t>(parts.size())});
     arguments_.insert(arguments_.end(), parts.begin(), parts.end());
-    by_hash_.emplace(hash, id);
-    return id;
+    return static_cast<RegexId>(nodes_.size() - 1);
 }
 
 template <typename Value>
@@ -291,7 +308,8 @@ RegexId RegexPool::derive(RegexId regex, uint8_t byte, ByteSet& same) {
     spend(1);
     switch (node.kind) {
         case Kind::Nothing:
-        case Kind::Empty: return nothing;
+        case Kind::Empty:
+            return nothing;
         case Kind::Set: {
             const ByteSet& set = sets_[node.a];
             same &= set.has(byte) ? set : ~set;
@@ -329,7 +347,8 @@ RegexId RegexPool::derive(RegexId regex, uint8_t byte, ByteSet& same) {
             for (uint32_t i = 0; i < node.b; ++i) all = both(all, derive(arguments_[node.a + i], byte, same));
             return all;
         }
-        case Kind::Not: return invert(derive(node.a, byte, same));
+        case Kind::Not:
+            return invert(derive(node.a, byte, same));
         case Kind::Repeat: {
             const auto [min, max] = bounds_[node.b];
             const RegexId once = derive(node.a, byte, same);

@@ -1,6 +1,6 @@
-// Regular expressions over bytes, matched by their derivatives: what is left to match after a byte is an expression too.
-// Equal expressions are one node, so that the derivatives of an expression are the states of its automaton, built as
-// far as they are visited. Intersection and complement cost no more than the other operators.
+// Regular expressions over bytes, matched by their derivatives: what is left to match after a byte is an expression
+// too. Equal expressions are one node, so that the derivatives of an expression are the states of its automaton, built
+// as far as they are visited. Intersection and complement cost no more than the other operators.
 #pragma once
 
 #include <array>
@@ -77,6 +77,23 @@ class RegexPool {
     // The only byte that can come next; -1 if there are others or none.
     int only_byte(RegexId regex);
     bool is_literal(RegexId regex) const { return nodes_[regex].kind == Kind::Byte; }
+    // A repetition and what follows it; {0, 0, ...} for other expressions.
+    struct Repetition {
+        RegexId of, rest;
+        uint32_t min, max;
+    };
+    Repetition repetition(RegexId regex) const {
+        const Node& node = nodes_[regex];
+        if (node.kind != Kind::Concat || nodes_[node.a].kind != Kind::Repeat) return {nothing, nothing, 0, 0};
+        const Node& repeat = nodes_[node.a];
+        return {repeat.a, node.b, bounds_[repeat.b].min, bounds_[repeat.b].max};
+    }
+    // The parts of an intersection; empty for other expressions.
+    std::span<const RegexId> parts_of_both(RegexId regex) const {
+        const Node& node = nodes_[regex];
+        if (node.kind != Kind::Both) return {};
+        return std::span(arguments_).subspan(node.a, node.b);
+    }
 
     // Bounds the work of one call from outside: it is counted from here on.
     void restart_budget() { work_ = 0; }
@@ -111,6 +128,9 @@ class RegexPool {
 
     RegexId make(Kind kind, bool nullable, Alive alive, uint32_t a, uint32_t b);
     RegexId make_list(Kind kind, std::vector<RegexId>& parts);
+    template <typename IsSame>
+    RegexId find(uint64_t hash, const IsSame& is_same) const;
+    void insert(uint64_t hash, const Node& node);
     RegexId multiple(const Multiple& state);
     RegexId derive(RegexId regex, uint8_t byte, ByteSet& same);
     void fill(RegexId regex);
@@ -127,9 +147,12 @@ class RegexPool {
     std::vector<Multiple> multiples_;
     std::vector<Partition> partitions_;
     std::vector<RegexId> successors_;
-    std::unordered_multimap<uint64_t, RegexId> by_hash_;
-    std::unordered_map<uint64_t, std::vector<uint32_t>> set_index_, bounds_index_, multiple_index_,
-        partition_index_;
+    struct Slot {
+        uint32_t hash = 0;
+        RegexId regex = UINT32_MAX;
+    };
+    std::vector<Slot> by_hash_ = std::vector<Slot>(64);  // open addressing, at most half full
+    std::unordered_map<uint64_t, std::vector<uint32_t>> set_index_, bounds_index_, multiple_index_, partition_index_;
     size_t work_ = 0;
 };
 

@@ -9,7 +9,7 @@ namespace gptoss::text {
 
 namespace {
 
-constexpr uint32_t max_depth = 100;     // of groups in each other
+constexpr uint32_t max_depth = 100;      // of groups in each other
 constexpr uint32_t max_count = 100'000;  // of a repetition
 
 // An expression before anchors and lookaheads are resolved, which depend on all that stands around them.
@@ -43,9 +43,8 @@ class Parser {
     }
     [[noreturn]] void fail(Status status, const std::string& what) const {
         constexpr size_t longest = 100;
-        throw Error(status, "regex '" + std::string(text_.substr(0, longest)) +
-                                (text_.size() > longest ? "..." : "") + "' at byte " + std::to_string(at_) + ": " +
-                                what);
+        throw Error(status, "regex '" + std::string(text_.substr(0, longest)) + (text_.size() > longest ? "..." : "") +
+                                "' at byte " + std::to_string(at_) + ": " + what);
     }
 
     bool next_is(char c) const { return at_ < text_.size() && text_[at_] == c; }
@@ -312,7 +311,8 @@ class Parser {
                 }
                 return pool_.concat(tree.regex, rest);
             }
-            case Tree::Kind::Begin: return at_begin ? resolve(row, from + 1, at_begin, tail) : RegexPool::nothing;
+            case Tree::Kind::Begin:
+                return at_begin ? resolve(row, from + 1, at_begin, tail) : RegexPool::nothing;
             case Tree::Kind::End: {
                 // All that follows matches the empty text only.
                 const RegexId rest = resolve(row, from + 1, at_begin, tail);

@@ -12,9 +12,9 @@ enum class Anchoring {
     Search,  // it matches somewhere in the text, as a JSON schema's pattern
 };
 
-// The texts that an expression matches, in an encoding (of a JSON string: without the quotes). Throws InvalidArgument for
-// an expression that is none,
-// UnsupportedArgument for one that no automaton can follow or that is not known here; both name the place.
+// The texts that an expression matches, in an encoding (of a JSON string: without the quotes). Throws InvalidArgument
+// for an expression that is none, UnsupportedArgument for one that no automaton can follow or that is not known here;
+// both name the place.
 RegexId parse_regex(RegexPool& pool, std::string_view expression, Anchoring anchoring, Encoding encoding);
 
 }  // namespace gptoss::text

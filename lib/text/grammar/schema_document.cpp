@@ -63,10 +63,10 @@ bool find_path(const Json& from, const Json& to, std::string& path) {
 
 SchemaDocument::SchemaDocument(std::string_view text)
     : owned_(std::make_unique<JsonRoot<Json>>(text, JsonRules{max_depth}, not_json)), root_(&**owned_) {
-    scan(*root_, {root_, "", false}, true);
+    scan(*root_, {root_, ""}, true);
 }
 
-SchemaDocument::SchemaDocument(const Json& root) : root_(&root) { scan(root, {root_, "", false}, true); }
+SchemaDocument::SchemaDocument(const Json& root) : root_(&root) { scan(root, {root_, ""}, true); }
 
 void SchemaDocument::scan(const Json& json, const Place& around, bool is_schema) {
     if (!json.is_structured()) return;
@@ -76,6 +76,7 @@ void SchemaDocument::scan(const Json& json, const Place& around, bool is_schema)
             const std::string& uri = draft->get_ref<const std::string&>();
             for (const char* old : {"draft-03", "draft-04", "draft-06", "draft-07"})
                 place.old_draft = place.old_draft || uri.find(old) != uri.npos;
+            place.draft_4 = uri.find("draft-03") != uri.npos || uri.find("draft-04") != uri.npos;
         }
         const auto id = json.contains("$id") ? json.find("$id") : place.old_draft ? json.find("id") : json.end();
         const bool hidden = place.old_draft && json.contains("$ref");
@@ -123,7 +124,8 @@ const Json& SchemaDocument::follow(const Json& schema, const std::string& ref) c
         if (const auto exact = by_id_.find(uri); exact != by_id_.end()) return *exact->second;
         const auto found = by_id_.find(without_fragment(uri));
         if (found == by_id_.end())
-            unsupported(schema, "$ref '" + ref + "' is not in the schema, and schemas elsewhere are not fetched: put it into $defs");
+            unsupported(schema, "$ref '" + ref +
+                                    "' is not in the schema, and schemas elsewhere are not fetched: put it into $defs");
         at = found->second;
         fragment = uri.find('#') == uri.npos ? "" : uri.substr(uri.find('#'));
     }
@@ -139,7 +141,8 @@ const Json& SchemaDocument::follow(const Json& schema, const std::string& ref) c
         const Json* next = nullptr;
         if (at->is_object()) {
             if (const auto member = at->find(part); member != at->end()) next = &*member;
-        } else if (at->is_array() && !part.empty() && part.size() < 9 && part.find_first_not_of("0123456789") == part.npos) {
+        } else if (at->is_array() && !part.empty() && part.size() < 9 &&
+                   part.find_first_not_of("0123456789") == part.npos) {
             if (const size_t index = std::stoul(part); index < at->size()) next = &(*at)[index];
         }
         if (!next) invalid(schema, "$ref '" + ref + "' leads nowhere");

@@ -23,6 +23,8 @@ class SchemaDocument {
     const Json& root() const { return *root_; }
     // In drafts before 2019-09, a $ref hides all that stands beside it.
     bool ref_hides_siblings(const Json& schema) const { return place_of(schema).old_draft; }
+    // Until draft 4, 1.0 is no integer.
+    bool integers_have_no_point(const Json& schema) const { return place_of(schema).draft_4; }
     // Throws for a reference that leads nowhere in the document.
     const Json& follow(const Json& schema, const std::string& ref) const;
 
@@ -34,7 +36,7 @@ class SchemaDocument {
     struct Place {
         const Json* resource;  // the closest schema around it with an identifier of its own, or the root
         std::string base;      // its identifier
-        bool old_draft;
+        bool old_draft = false, draft_4 = false;
     };
     void scan(const Json& json, const Place& place, bool is_schema);
     const Place& place_of(const Json& schema) const;

@@ -42,7 +42,10 @@ class PartScope {
 }  // namespace
 
 Shapes::Shapes(const SchemaDocument& document, RegexPool& pool)
-    : document_(document), pool_(pool), any_string_(json_string(pool)), any_number_(json_number(pool)),
+    : document_(document),
+      pool_(pool),
+      any_string_(json_string(pool)),
+      any_number_(json_number(pool)),
       decimal_(decimal_number(pool)) {
     condition({});
     condition({{Demand::Kind::Never}});
@@ -51,8 +54,9 @@ Shapes::Shapes(const SchemaDocument& document, RegexPool& pool)
 void Shapes::spend(size_t work) {
     work_ += work;
     if (work_ > max_work)
-        document_.unsupported(at_ ? *at_ : document_.root(), "so many combinations of alternatives; use fewer or simpler "
-                                                             "anyOf, oneOf, allOf, not, if or dependencies");
+        document_.unsupported(at_ ? *at_ : document_.root(),
+                              "so many combinations of alternatives; use fewer or simpler "
+                              "anyOf, oneOf, allOf, not, if or dependencies");
 }
 
 Condition Shapes::condition(Demands demands) {
@@ -182,9 +186,15 @@ void Shapes::refuse_unknown(const Json& schema) {
 Shape Shapes::of_value(const Json& value) {
     Shape shape;
     switch (value.type()) {
-        case Json::value_t::null: shape.null = true; break;
-        case Json::value_t::boolean: (value.get<bool>() ? shape.yes : shape.no) = true; break;
-        case Json::value_t::string: shape.string = key_text(value.get_ref<const std::string&>()); break;
+        case Json::value_t::null:
+            shape.null = true;
+            break;
+        case Json::value_t::boolean:
+            (value.get<bool>() ? shape.yes : shape.no) = true;
+            break;
+        case Json::value_t::string:
+            shape.string = key_text(value.get_ref<const std::string&>());
+            break;
         case Json::value_t::array: {
             ArrayShape array;
             for (const Json& element : value)
@@ -243,7 +253,8 @@ Shape Shapes::of_types(const Json& schema) {
             } else if (name == "number") {
                 shape.number = any_number_;
             } else if (name == "integer") {
-                if (shape.number == RegexPool::nothing) shape.number = *number_multiple(pool_, "1");
+                if (shape.number == RegexPool::nothing)
+                    shape.number = integer(pool_, !document_.integers_have_no_point(schema));
             } else if (name == "string") {
                 shape.string = any_string_;
             } else if (name == "array") {
@@ -251,8 +262,9 @@ Shape Shapes::of_types(const Json& schema) {
             } else if (name == "object") {
                 shape.objects = all.objects;
             } else {
-                document_.invalid(schema, "type " + type.dump() + " is none of null, boolean, number, integer, string, "
-                                                                  "array and object");
+                document_.invalid(schema, "type " + type.dump() +
+                                              " is none of null, boolean, number, integer, string, "
+                                              "array and object");
             }
         };
         if (types->is_array())
@@ -365,8 +377,7 @@ void Shapes::add_arrays(const Json& schema, Shape& shape) {
     if (rest) array.rest = condition_of(*rest);
     array.min = count_of(schema, "minItems", 0);
     array.max = count_of(schema, "maxItems", RegexPool::unbounded);
-    if (array.rest == never)
-        array.max = std::min(array.max, static_cast<uint32_t>(array.first.size()));
+    if (array.rest == never) array.max = std::min(array.max, static_cast<uint32_t>(array.first.size()));
     for (uint32_t i = 0; i < array.first.size(); ++i)
         if (array.first[i] == never) array.max = std::min(array.max, i);
     const Json* unique = find(schema, "uniqueItems");
@@ -457,8 +468,7 @@ void Shapes::add_objects(const Json& schema, Shape& shape) {
             if (!name.is_string()) document_.invalid(schema, "required is a list of names");
             const std::string& text = name.get_ref<const std::string&>();
             if (const auto found = index.find(text); found != index.end()) {
-                if (found->second < object.properties.size())
-                    object.properties[found->second].required = true;
+                if (found->second < object.properties.size()) object.properties[found->second].required = true;
                 continue;
             }
             index.emplace(text, object.properties.size() + more.size());
@@ -705,11 +715,12 @@ std::vector<ObjectShape> Shapes::complement(const ObjectShape& shape) {
             ways.back().properties.push_back({property.name, unlike, true});
         }
     }
-    const bool is_open = shape.others.size() == 1 && shape.others[0].keys == any_string_ &&
-                         shape.others[0].value == anything;
+    const bool is_open =
+        shape.others.size() == 1 && shape.others[0].keys == any_string_ && shape.others[0].value == anything;
     if (!is_open)
-        document_.unsupported(at_ ? *at_ : document_.root(), "not, oneOf or if over additionalProperties, "
-                                                             "patternProperties or propertyNames is not supported");
+        document_.unsupported(at_ ? *at_ : document_.root(),
+                              "not, oneOf or if over additionalProperties, "
+                              "patternProperties or propertyNames is not supported");
     if (shape.min > 0) {
         ways.push_back(all);
         ways.back().max = shape.min - 1;
@@ -749,8 +760,7 @@ Shape Shapes::exactly_one(const Json& schema, const Json& ways) {
 }
 
 bool Shapes::is_impossible(const Shape& shape) {
-    if (shape.null || shape.no || shape.yes || shape.number != RegexPool::nothing ||
-        shape.string != RegexPool::nothing)
+    if (shape.null || shape.no || shape.yes || shape.number != RegexPool::nothing || shape.string != RegexPool::nothing)
         return false;
     const auto impossible = [&](const ArrayShape& array) {
         for (uint32_t i = 0; i < array.min && i <= array.first.size(); ++i)

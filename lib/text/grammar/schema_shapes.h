@@ -1,6 +1,6 @@
-// JSON schemas in normal form: the texts that a schema allows, type by type. Scalars are regular expressions; arrays and
-// objects are lists of alternatives whose parts are conditions, worked out when they are asked for. In this form schemas
-// can be combined by and, or and not.
+// JSON schemas in normal form: the texts that a schema allows, type by type. Scalars are regular expressions; arrays
+// and objects are lists of alternatives whose parts are conditions, worked out when they are asked for. In this form
+// schemas can be combined by and, or and not.
 #pragma once
 
 #include <map>
@@ -29,10 +29,10 @@ using Condition = uint32_t;
 inline constexpr Condition anything = 0, never = 1;
 
 struct ArrayShape {
-    std::vector<Condition> first;   // of the first elements
-    Condition rest = anything;      // of those behind them
+    std::vector<Condition> first;  // of the first elements
+    Condition rest = anything;     // of those behind them
     uint32_t min = 0, max = RegexPool::unbounded;
-    Condition some = anything;      // that one element at least fulfils, where first is empty
+    Condition some = anything;  // that one element at least fulfils, where first is empty
     bool operator==(const ArrayShape&) const = default;
 };
 

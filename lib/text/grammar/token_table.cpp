@@ -92,11 +92,16 @@ TokenTable::Split TokenTable::split(const Tokenizer& tokenizer) {
 TokenTable::TokenTable(std::shared_ptr<const Tokenizer> tokenizer) : TokenTable(tokenizer, split(*tokenizer)) {}
 
 TokenTable::TokenTable(std::shared_ptr<const Tokenizer> tokenizer, Split split)
-    : tokenizer_(std::move(tokenizer)), num_tokens_(tokenizer_->id_limit()),
-      plain_up_to_(max_characters + 1, TokenMask(mask_words())), plain_(split.plain), other_(std::move(split.other)) {
+    : tokenizer_(std::move(tokenizer)),
+      num_tokens_(tokenizer_->id_limit()),
+      plain_up_to_(max_characters + 1, TokenMask(mask_words())),
+      plain_(split.plain),
+      other_(std::move(split.other)) {
     for (const auto& [bytes, token] : split.plain)
         for (uint32_t i = std::min(plain_characters(bytes), max_characters); i <= max_characters; ++i)
             allow(plain_up_to_[i], token);
+    for (Token token = 0; token < num_tokens_; ++token)
+        longest_token_ = std::max(longest_token_, static_cast<uint32_t>(tokenizer_->text_token(token).size()));
 }
 
 }  // namespace gptoss::text

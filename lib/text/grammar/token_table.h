@@ -15,6 +15,7 @@ namespace gptoss::text {
 using TokenMask = std::vector<uint32_t>;
 
 inline void allow(TokenMask& mask, Token token) { mask[token >> 5] |= 1u << (token & 31); }
+inline void forbid(TokenMask& mask, Token token) { mask[token >> 5] &= ~(1u << (token & 31)); }
 inline bool is_allowed(const TokenMask& mask, Token token) {
     return token >> 5 < mask.size() && (mask[token >> 5] >> (token & 31) & 1);
 }
@@ -22,9 +23,9 @@ inline bool is_allowed(const TokenMask& mask, Token token) {
 // Nodes in depth-first order: those below a node follow it.
 struct TokenTrie {
     struct Node {
-        uint32_t end;    // behind the last node below this one
-        Token token;     // that ends here, or no_token
-        uint8_t byte;    // that leads here
+        uint32_t end;     // behind the last node below this one
+        Token token;      // that ends here, or no_token
+        uint8_t byte;     // that leads here
         uint8_t longest;  // characters that the tokens below add at most, up to 255
     };
     std::vector<Node> nodes;
@@ -42,7 +43,7 @@ struct TokenTrie {
 class TokenTable {
   public:
     // Longer tokens count as if they had this many characters.
-    static constexpr uint32_t max_characters = 64;
+    static constexpr uint32_t max_characters = 160;
 
     explicit TokenTable(std::shared_ptr<const Tokenizer> tokenizer);
 
@@ -54,6 +55,7 @@ class TokenTable {
     // any such character may come allows most of the vocabulary without a look at it.
     const TokenTrie& plain() const { return plain_; }
     const TokenTrie& other() const { return other_; }
+    uint32_t longest_token() const { return longest_token_; }  // bytes
     // Whether a token begins with this text and is longer.
     bool begins_longer_token(std::string_view text) const;
     // The plain tokens of at most that many characters; of max_characters: all of them.
@@ -68,6 +70,7 @@ class TokenTable {
 
     const std::shared_ptr<const Tokenizer> tokenizer_;
     uint32_t num_tokens_ = 0;
+    uint32_t longest_token_ = 0;
     std::vector<TokenMask> plain_up_to_;
     TokenTrie plain_, other_;
 };
