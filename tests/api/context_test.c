@@ -307,6 +307,8 @@ TEST(generation_streams_and_stops) {
     /* greedy without a sampler; the context ends it */
     CHECK_OK(gptoss_context_truncate(context, 5));
     options = generate_options(0, &stream);
+    options.stop_tokens = stops; /* of which the vocabulary has none: */
+    options.num_stop_tokens = 1;
     CHECK_OK(gptoss_context_generate(context, NULL, &options, NULL, &reason));
     const uint32_t first_greedy = stream.tokens[0];
     CHECK(reason == gptoss_stop_reason_context_full && stream.n == 195 && num_tokens(context) == 200);

@@ -243,8 +243,12 @@ TEST(memory_is_estimated_before_loading) {
     CHECK(info.num_device_experts == 4 * 8 && info.expert_hits == 0 && info.expert_misses == 0);
     uint32_t tokens[99];
     for (uint32_t i = 0; i < 99; i++) tokens[i] = i * 5;
+    /* a model whose engine has had no other work, which would have made it larger */
+    gptoss_model_t model;
     gptoss_context_t context;
-    CHECK_OK(gptoss_context_create(tiny_model(), 100, 0, &context));
+    CHECK_OK(gptoss_model_create(golden("tiny"), &options, &model));
+    CHECK_OK(gptoss_context_create(model, 100, 0, &context));
+    CHECK_OK(gptoss_model_release(model));
     CHECK_OK(gptoss_context_append_tokens(context, 99, tokens));
     CHECK_OK(gptoss_context_process(context));
     struct gptoss_context_stats stats;

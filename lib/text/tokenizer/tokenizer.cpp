@@ -38,6 +38,7 @@ bool is_control_name(std::string_view name) {
 }
 
 Tokenizer::Tokenizer(TokenizerParts parts) : parts_(std::move(parts)) {
+    id_limit_ = parts_.vocabulary.id_limit();
     for (auto& [name, token, always] : parts_.specials) {
         if (name.empty() || token == no_token)
             throw Error(Status::IoError, "special token " + std::to_string(token) + " has no name");
@@ -53,6 +54,7 @@ Tokenizer::Tokenizer(TokenizerParts parts) : parts_(std::move(parts)) {
         special_lengths_.push_back(name.size());
         if (always && !is_control_name(name)) always_.insert(token);
         if (token == parts_.unknown && is_control_name(name)) parts_.unknown = no_token;
+        id_limit_ = std::max(id_limit_, token + 1);
     }
     std::sort(special_lengths_.begin(), special_lengths_.end(), std::greater<>());
     special_lengths_.erase(std::unique(special_lengths_.begin(), special_lengths_.end()), special_lengths_.end());

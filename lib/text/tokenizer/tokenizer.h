@@ -82,6 +82,8 @@ class Tokenizer {
     std::optional<Token> find_special(std::string_view name) const;
     std::optional<Token> find_special(Special special) const { return find_special(special_name(special)); }
 
+    // All ids are below this.
+    uint32_t id_limit() const { return id_limit_; }
     uint32_t num_text_tokens() const { return parts_.vocabulary.num_tokens(); }
     uint32_t num_special_tokens() const { return static_cast<uint32_t>(special_names_.size()); }
 
@@ -95,6 +97,7 @@ class Tokenizer {
     std::vector<size_t> special_lengths_;                      // of the names, longest first
     std::unordered_set<Token> always_;
     bool starts_special_[256] = {};
+    uint32_t id_limit_ = 0;
 };
 
 }  // namespace gptoss::text
