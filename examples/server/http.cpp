@@ -91,16 +91,17 @@ void guarded(httplib::Response& response, F&& f) {
 }
 
 std::string read_body(const httplib::Request& request, const httplib::ContentReader& reader, size_t limit) {
-    if (request.get_header_value("Content-Type").compare(0, std::strlen(json_type), json_type) != 0)
-        throw ApiError(415, "invalid_request_error", "unsupported_media_type", "",
-                       std::string("The header Content-Type has to be ") + json_type + ".");
+    // Read in any case: what is left of a body would be taken for the connection's next request.
     std::string body;
-    bool too_long = false;
+    bool too_long = std::strtoull(request.get_header_value("Content-Length").c_str(), nullptr, 10) > limit;
     const bool whole = reader([&](const char* data, size_t size) {
         too_long = too_long || body.size() + size > limit;
         if (!too_long) body.append(data, size);
         return !too_long;
     });
+    if (request.get_header_value("Content-Type").compare(0, std::strlen(json_type), json_type) != 0)
+        throw ApiError(415, "invalid_request_error", "unsupported_media_type", "",
+                       std::string("The header Content-Type has to be ") + json_type + ".");
     if (too_long)
         throw ApiError(413, "invalid_request_error", "body_too_large", "",
                        "The body has more than the " + std::to_string(limit) + " bytes that this server takes.");
