@@ -207,7 +207,10 @@ enum gptoss_kv_type {
     gptoss_kv_type_f32 = 2,
 };
 
-/* Called while a model loads, with bytes of weights; a non-zero result cancels the load. */
+/*
+ * Called while a model loads, with bytes of weights; a non-zero result cancels the load. Before that, while the device
+ * is tested for the first time, it is called with bytes_done 0, and can cancel that too.
+ */
 typedef int (*gptoss_progress_callback_t)(void* user_data, uint64_t bytes_done, uint64_t bytes_total);
 
 struct gptoss_model_options {
@@ -227,6 +230,8 @@ struct gptoss_model_options {
      * NULL for the folder libgptoss in the user's cache directory ($XDG_CACHE_HOME, else ~/.cache), "" for nowhere.
      */
     const char* cache_directory;
+    uint32_t
+        warm_up; /* 1: build the kernels of a first answer now, which else the first answer waits for. Since 0.2. */
 };
 
 struct gptoss_model_info {
@@ -274,9 +279,9 @@ struct gptoss_memory_estimate {
  * docs/models.md lists what loads. On success stores the model in model_out.
  * Errors: io_error (names the file and tensor), unsupported_system, insufficient_memory.
  *
- * Before the first model of a kind is loaded on a device, a self-test compares every kernel with the CPU. A variant of
- * the kernels that gives wrong results is left out for a simpler one, and the log says so; if all of them do,
- * unsupported_system names the device and the kernel.
+ * Before the first model of a kind is loaded on a device, which the log says, a self-test compares every kernel with
+ * the CPU. A variant of the kernels that gives wrong results is left out for a simpler one, and the log says so; if all
+ * of them do, unsupported_system names the device and the kernel.
  */
 GPTOSS_ABI enum gptoss_status gptoss_model_create_from_file(const char* path, gptoss_model_t* model_out);
 

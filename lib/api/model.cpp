@@ -63,6 +63,7 @@ model::ModelOptions read_options(const gptoss_model_options* given) {
         out.log = [call = in.log, data = in.log_user_data](int level, const std::string& message) {
             call_back(call, data, static_cast<gptoss_log_level>(level), printable_line(message).c_str());
         };
+    out.warm_up = in.warm_up != 0;
     if (in.cache_directory) out.cache_directory = in.cache_directory;
     return out;
 }

@@ -1,21 +1,27 @@
 #include "engine/open.h"
 
+#include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "engine/engine.h"
 #include "engine/memory.h"
+#include "engine/sequence.h"
 #include "tuning/autotune.h"
 
 namespace gptoss::model {
 
 namespace {
 
+constexpr uint32_t kWarmUpTokens = 64;
+
 std::shared_ptr<vk::Gpu> open_gpu(const ModelOptions& options) {
     return std::make_shared<vk::Gpu>(vk::choose_device(options.device),
                                      options.cache_directory.value_or(Cache::user_directory()));
 }
 
-Choice choose(const std::shared_ptr<vk::Gpu>& gpu, const io::Checkpoint& checkpoint, const ModelOptions& options) {
+Choice choose(const std::shared_ptr<vk::Gpu>& gpu, const io::Checkpoint& checkpoint, const ModelOptions& options,
+              const Pulse& pulse) {
     const KernelNeeds needs(checkpoint, options.load.dense, options.kv_f16);
     const uint32_t group = checkpoint.config.n_heads / checkpoint.config.n_kv_heads;
     std::vector<Tuning> candidates = options.candidates;
@@ -24,11 +30,15 @@ Choice choose(const std::shared_ptr<vk::Gpu>& gpu, const io::Checkpoint& checkpo
         candidates = tuning_candidates(device, group, options.tier);
         // a CPU's shapes are known, and its times depend on what else it does
         if (device.type != VK_PHYSICAL_DEVICE_TYPE_CPU && device.timestamp_period > 0) {
-            const Tuning measured = measured_tuning(*gpu, needs, candidates[0], device_stopwatch(gpu, needs));
+            const auto stopwatch = [&, watch = device_stopwatch(gpu, needs)](const Tuning& tuning, bool batch) {
+                pulse();
+                return watch(tuning, batch);
+            };
+            const Tuning measured = measured_tuning(*gpu, needs, candidates[0], stopwatch);
             if (measured != candidates[0]) candidates.insert(candidates.begin(), measured);
         }
     }
-    const Choice choice = choose_tuning(gpu, needs, candidates, options.log);
+    const Choice choice = choose_tuning(gpu, needs, candidates, options.log, pulse);
     gpu->device.set_budget(options.memory_budget);  // of the model; what the self-test took is free again
     return choice;
 }
@@ -44,16 +54,33 @@ void log_weights(const Weights& weights, const Log& log) {
     log(kLogInfo, line);
 }
 
+// A prompt that takes the kernels of batches, and a step of one token: their pipelines are then there.
+void warm_up(const std::shared_ptr<const Model>& model) {
+    const uint32_t n = std::min(kWarmUpTokens, model->config.max_context - 2);
+    Sequence sequence(model, 0, 0);
+    sequence.append(std::vector<uint32_t>(n, 0));
+    uint64_t generated;
+    sequence.generate({.settings = {}, .max_tokens = 2, .stop_tokens = {}, .on_token = nullptr}, &generated);
+}
+
 }  // namespace
 
 std::shared_ptr<const Model> open_model(const io::Checkpoint& checkpoint, const ModelOptions& options) {
     const std::shared_ptr<vk::Gpu> gpu = open_gpu(options);
     const Room room = room_for_weights(checkpoint.config, options, gpu->device.info());
-    const Choice choice = choose(gpu, checkpoint, options);
+    uint64_t total = 0;
+    const auto pulse = [&] {
+        if (!options.load.progress) return;
+        if (total == 0) total = estimate_weights(checkpoint, options.load, gpu->device.info(), room).progress;
+        if (options.load.progress(0, total))
+            throw Error(Status::Cancelled, "the test of the device was cancelled by the progress callback");
+    };
+    const Choice choice = choose(gpu, checkpoint, options, pulse);
     const std::shared_ptr<Model> model(
         new Model{{gpu, checkpoint, options.kv_f16, choice.tuning, options.load, room}, choice.left_out, nullptr});
     model->engine = std::make_shared<Engine>(*model);
     if (options.log) log_weights(model->weights, options.log);
+    if (options.warm_up) warm_up(model);
     return model;
 }
 

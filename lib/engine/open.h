@@ -22,6 +22,7 @@ struct ModelOptions {
     // Host memory for weights that have no room on the device, bytes; 0 for what the host has.
     uint64_t host_memory = 0;
     Log log;
+    bool warm_up = false;                        // build what a first answer needs, before there is a first question
     std::optional<std::string> cache_directory;  // see Cache; none: the user's
     Tier tier = Tier::Default;
     std::vector<Tuning> candidates;  // empty: what the device may run in the tier

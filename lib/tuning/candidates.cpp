@@ -127,7 +127,7 @@ std::string KernelNeeds::text() const {
 }
 
 Choice choose_tuning(const std::shared_ptr<vk::Gpu>& gpu, const KernelNeeds& needs,
-                     const std::vector<Tuning>& candidates, const Log& log) {
+                     const std::vector<Tuning>& candidates, const Log& log, const Pulse& pulse) {
     std::string key = gpu->identity + "self-test\n" + needs.text() + "\n";
     for (const Tuning& t : candidates) key += t.text() + "\n";
     if (const auto known = gpu->cache.read(key))
@@ -136,9 +136,10 @@ Choice choose_tuning(const std::shared_ptr<vk::Gpu>& gpu, const KernelNeeds& nee
     const auto start = std::chrono::steady_clock::now();
     const vk::DeviceInfo& device = gpu->device.info();
     const std::string name = "device \"" + device.name + "\" (" + device.driver + ")";
+    if (log) log(kLogInfo, "testing " + name + ", once");
     std::string findings, last;
     for (uint32_t i = 0; i < candidates.size(); i++) {
-        last = self_test(gpu, needs, candidates[i]);
+        last = self_test(gpu, needs, candidates[i], pulse);
         if (last.empty()) {
             gpu->cache.write(key, std::to_string(i) + "\n" + findings);
             gpu->save();

@@ -13,7 +13,9 @@
 namespace gptoss::model {
 
 using Log = std::function<void(int level, const std::string& message)>;  // may be empty
-constexpr int kLogWarning = 2, kLogInfo = 3;                             // as in the public header
+// Called between the parts of work that takes seconds; ends it by throwing. May be empty.
+using Pulse = std::function<void()>;
+constexpr int kLogWarning = 2, kLogInfo = 3;  // as in the public header
 
 // What of a model decides which kernels run it, and in which variants.
 struct KernelNeeds {
@@ -32,9 +34,10 @@ struct Choice {
 };
 
 // The first of the candidates whose kernels pass the self-test on the device; those that fail are logged. What was
-// found is kept in the device's cache. Throws UnsupportedSystem, naming the device and the kernel, if none passes.
+// found is kept in the device's cache. Throws UnsupportedSystem, naming the device and the kernel, if none passes, and
+// what pulse throws.
 Choice choose_tuning(const std::shared_ptr<vk::Gpu>& gpu, const KernelNeeds& needs,
-                     const std::vector<Tuning>& candidates, const Log& log);
+                     const std::vector<Tuning>& candidates, const Log& log, const Pulse& pulse = {});
 
 // The shapes that suit the device for a model with `group` query heads a KV head, by its limits alone.
 Tuning tuning_for_device(const vk::DeviceInfo& device, uint32_t group = 8);

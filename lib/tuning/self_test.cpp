@@ -144,8 +144,9 @@ struct Left {
 
 class SelfTest {
   public:
-    SelfTest(const std::shared_ptr<vk::Gpu>& gpu, const KernelNeeds& needs, const Tuning& tuning)
-        : miniature_(needs),
+    SelfTest(const std::shared_ptr<vk::Gpu>& gpu, const KernelNeeds& needs, const Tuning& tuning, const Pulse& pulse)
+        : pulse_(pulse),
+          miniature_(needs),
           config_(miniature_.checkpoint.config),
           coopmat_(tuning.coopmat()),
           integer_(tuning.integer()),
@@ -180,6 +181,7 @@ class SelfTest {
                 x[t].assign(row, row + config_.hidden);
             }
             for (uint32_t layer = 0; layer < config_.n_layers; layer++) {
+                if (pulse_) pulse_();
                 const Left left = run_layer(layer, first, n);
                 check_layer(layer, first, n, x, left);
                 for (uint32_t t = 0; t < n; t++)
@@ -211,6 +213,7 @@ class SelfTest {
     double tolerance(bool batch) const { return batch && coopmat_ ? kCoopmatTolerance : kTolerance; }
     double expert_tolerance(bool batch) const { return batch && integer_ ? kIntegerTolerance : tolerance(batch); }
 
+    const Pulse& pulse_;
     const Miniature miniature_;
     const io::Config& config_;
     const bool coopmat_, integer_;  // what batches multiply
@@ -469,12 +472,13 @@ void SelfTest::check_draw(const SamplerSettings& settings, const Floats& logits)
 
 }  // namespace
 
-std::string self_test(const std::shared_ptr<vk::Gpu>& gpu, const KernelNeeds& needs, const Tuning& tuning) {
+std::string self_test(const std::shared_ptr<vk::Gpu>& gpu, const KernelNeeds& needs, const Tuning& tuning,
+                      const Pulse& pulse) {
     try {
         Tuning exact = tuning;
         exact.coopmat_batch = exact.integer_batch = UINT32_MAX;
-        SelfTest(gpu, needs, exact).run();
-        if (tuning.integer()) SelfTest(gpu, needs, tuning).run();
+        SelfTest(gpu, needs, exact, pulse).run();
+        if (tuning.integer()) SelfTest(gpu, needs, tuning, pulse).run();
         for (uint32_t tile = 32; tuning.coopmat() && tile <= tuning.coopmat_tokens; tile *= 2) {
             // in tiles of that many tokens, for which most experts must have as many
             KernelNeeds few = needs;
@@ -482,7 +486,7 @@ std::string self_test(const std::shared_ptr<vk::Gpu>& gpu, const KernelNeeds& ne
             Tuning coopmat = tuning;
             coopmat.coopmat_tokens = tile;
             coopmat.coopmat_groups = 1;
-            SelfTest(gpu, few, coopmat).run();
+            SelfTest(gpu, few, coopmat, pulse).run();
         }
         return "";
     } catch (const Fault& fault) {

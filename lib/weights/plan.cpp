@@ -372,6 +372,13 @@ uint64_t LoadPlan::largest_fill() const {
     return largest;
 }
 
+uint64_t LoadPlan::fill_bytes() const {
+    uint64_t sum = 0;
+    for (const Allocation& a : allocations)
+        for (const Fill& fill : a.fills) sum += fill.size;
+    return sum;
+}
+
 uint64_t LoadPlan::footprint(vk::Memory memory) const {
     uint64_t sum = 0;
     for (const Allocation& a : allocations)

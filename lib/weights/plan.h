@@ -49,6 +49,8 @@ struct LoadPlan {
     size_t expert_uses = 0;    // (n_layers, n_experts) uint32_t: an allocation
 
     uint64_t largest_fill() const;
+    // Bytes of all fills together.
+    uint64_t fill_bytes() const;
     // Memory of that kind that all allocations take, bytes.
     uint64_t footprint(vk::Memory memory) const;
 };

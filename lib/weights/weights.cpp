@@ -160,7 +160,7 @@ WeightsFootprint estimate_weights(const io::Checkpoint& checkpoint, const LoadOp
     const LoadPlan plan = plan_load(checkpoint, options.dense, device.max_allocation, room);
     const uint64_t staging =
         Uploader::shares_memory(device) ? 0 : Uploader::thread_count() * vk::Buffer::footprint(plan.largest_fill());
-    return {plan.footprint(vk::Memory::Device), plan.footprint(vk::Memory::Host), staging};
+    return {plan.footprint(vk::Memory::Device), plan.footprint(vk::Memory::Host), staging, plan.fill_bytes()};
 }
 
 }  // namespace gptoss::model

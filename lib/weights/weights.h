@@ -94,7 +94,8 @@ Weights load_weights(const vk::Device& device, const vk::Pipelines& pipelines, c
 // The memory that load_weights would take, with nothing read but the checkpoint's headers, bytes.
 struct WeightsFootprint {
     uint64_t device = 0, host = 0;
-    uint64_t staging = 0;  // host memory while it loads
+    uint64_t staging = 0;   // host memory while it loads
+    uint64_t progress = 0;  // what progress counts up to
 };
 WeightsFootprint estimate_weights(const io::Checkpoint& checkpoint, const LoadOptions& options,
                                   const vk::DeviceInfo& device, Room room);

@@ -188,6 +188,55 @@ TEST(the_self_test_is_kept_in_the_cache_directory) {
     CHECK(file_size(directories[0]) >= 0);
 }
 
+/* The first test of a device: said before it begins, and cancelled from within. */
+static void note_testing(void* user_data, enum gptoss_log_level level, const char* message) {
+    (void)level;
+    if (strncmp(message, "testing device ", 15) == 0) *(int*)user_data = 1;
+}
+
+struct first_start {
+    const int* said;
+    int calls;
+};
+
+static int cancel_a_test(void* user_data, uint64_t done, uint64_t total) {
+    struct first_start* start = user_data;
+    CHECK(*start->said && done == 0 && total > 0);
+    return ++start->calls == 3;
+}
+
+TEST(the_first_test_of_a_device_is_said_and_can_be_cancelled) {
+    int said = 0;
+    struct first_start start = {&said, 0};
+    struct gptoss_model_options options = model_options();
+    options.cache_directory = "";
+    options.log = note_testing;
+    options.log_user_data = &said;
+    options.progress = cancel_a_test;
+    options.progress_user_data = &start;
+    gptoss_model_t model;
+    CHECK_FAILS(gptoss_status_cancelled, "test of the device", gptoss_model_create(golden("tiny"), &options, &model));
+    CHECK(!model && start.calls == 3);
+}
+
+TEST(a_warm_model_answers_as_others_do) {
+    struct gptoss_model_options options = model_options();
+    options.warm_up = 1;
+    gptoss_model_t models[2] = {tiny_model(), NULL};
+    uint32_t tokens[2][4];
+    CHECK_OK(gptoss_model_create(golden("tiny"), &options, &models[1]));
+    for (int i = 0; i < 2; i++) {
+        gptoss_context_t context;
+        size_t n;
+        CHECK_OK(gptoss_context_create(models[i], 0, 0, &context));
+        CHECK_OK(gptoss_context_append_tokens(context, 3, (const uint32_t[]){1, 2, 3}));
+        CHECK_OK(gptoss_context_sample(context, 0, 0, 4, tokens[i], &n));
+        CHECK_OK(gptoss_context_release(context));
+    }
+    CHECK(memcmp(tokens[0], tokens[1], sizeof tokens[0]) == 0);
+    CHECK_OK(gptoss_model_release(models[1]));
+}
+
 struct progress {
     uint64_t last, total;
     int calls, cancel_at;

@@ -48,6 +48,7 @@ class ModelOptionsStruct(ctypes.Structure):
         ("log_user_data", c_void_p),
         ("context_length", c_uint64),
         ("cache_directory", c_char_p),
+        ("warm_up", c_uint32),
     ]
 
 

@@ -243,6 +243,7 @@ class Model(Handle):
     of them for a context so long; 0 for 8192.
     progress(bytes_done, bytes_total): an exception in it, or a true result, stops the load.
     log(level, message): level is "error", "warning" or "info".
+    warm_up: build the kernels of a first answer now, which else the first answer waits for.
     """
 
     def __init__(
@@ -258,6 +259,7 @@ class Model(Handle):
         progress: Optional[Callable[[int, int], Any]] = None,
         log: Optional[Callable[[str, str], Any]] = None,
         cache_directory: Optional[Path] = None,
+        warm_up: bool = False,
     ) -> None:
         raised: list[BaseException] = []
 
@@ -275,6 +277,7 @@ class Model(Handle):
         options = _options(device, weights, kv, tier, memory_budget, context_length)
         if cache_directory is not None:
             options.cache_directory = _path(cache_directory)
+        options.warm_up = warm_up
         if progress is not None:
             options.progress = ProgressCallback(on_progress)
         if log is not None:

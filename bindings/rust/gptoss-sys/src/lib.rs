@@ -163,6 +163,7 @@ structs! {
         log_user_data: *mut c_void,
         context_length: u64,
         cache_directory: *const c_char,
+        warm_up: u32,
     }
     gptoss_model_info {
         struct_size: usize,

@@ -146,6 +146,7 @@ pub struct ModelOptions<'a> {
     progress: Option<Box<Progress<'a>>>,
     log: Option<Box<Log>>,
     cache_directory: Option<PathBuf>,
+    warm_up: bool,
 }
 
 impl<'a> ModelOptions<'a> {
@@ -195,6 +196,12 @@ impl<'a> ModelOptions<'a> {
         self
     }
 
+    /// Builds the kernels of a first answer while the model is opened, which else the first answer waits for.
+    pub fn warm_up(mut self, warm_up: bool) -> Self {
+        self.warm_up = warm_up;
+        self
+    }
+
     /// The options without callbacks; `device` is their device's name.
     fn to_c(&self, device: &Option<CString>) -> sys::gptoss_model_options {
         sys::gptoss_model_options {
@@ -210,6 +217,7 @@ impl<'a> ModelOptions<'a> {
             log_user_data: ptr::null_mut(),
             context_length: self.context_length,
             cache_directory: ptr::null(),
+            warm_up: self.warm_up.into(),
         }
     }
 
