@@ -10,12 +10,12 @@ sanitizer=$1 build=${2:-build-$1} soak="test_soak ${GPTOSS_SOAK_SECONDS:-60}" be
 case $sanitizer in
 address)
     sanitizers=address,undefined
-    tests=(test_unit test_model test_api "test_faults 300" "$soak")
+    tests=(test_unit test_model test_api "test_faults 300" "$soak" "test_interface 30")
     export UBSAN_OPTIONS=print_stacktrace=1
     ;;
 thread)
     sanitizers=thread
-    tests=("$soak")
+    tests=("$soak" "test_interface 30")
     # without address randomization, which older ThreadSanitizers do not survive where it is large; and without their
     # opinion of mutexes that the Vulkan loader locks unseen and unlocks seen
     before=(setarch -R)
