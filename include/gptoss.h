@@ -230,8 +230,7 @@ struct gptoss_model_options {
      * NULL for the folder libgptoss in the user's cache directory ($XDG_CACHE_HOME, else ~/.cache), "" for nowhere.
      */
     const char* cache_directory;
-    uint32_t
-        warm_up; /* 1: build the kernels of a first answer now, which else the first answer waits for. Since 0.2. */
+    uint32_t warm_up; /* 1: build the kernels now that the first answer would else wait for. Since 0.2. */
 };
 
 struct gptoss_model_info {
