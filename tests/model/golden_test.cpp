@@ -77,7 +77,7 @@ void check_golden(const std::string& path, const Golden& g) {
 class FlushingDevice {
   public:
     FlushingDevice() {
-        vk::enumerate_devices();  // the instance is there
+        keep_instance();
         get = vkGetDeviceProcAddr;
         vkGetDeviceProcAddr = [](VkDevice device, const char* name) -> PFN_vkVoidFunction {
             const PFN_vkVoidFunction real = get(device, name);

@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "support.h"
+
 namespace gptoss::test {
 
 namespace {
@@ -301,6 +303,7 @@ ShaderNeeds needs_of(std::span<const uint32_t> spirv, std::span<const uint32_t> 
 }
 
 SimulatedLimits::SimulatedLimits(const Limits& limits) {
+    keep_instance();
     state = {.limits = limits};
     state.get_properties = vkGetPhysicalDeviceProperties;
     state.get_properties2 = vkGetPhysicalDeviceProperties2;
@@ -313,6 +316,10 @@ SimulatedLimits::SimulatedLimits(const Limits& limits) {
         state.get_properties2(device, out);
         lower(out->properties);
         for (auto* next = static_cast<VkBaseOutStructure*>(out->pNext); next; next = next->pNext) {
+            // as a GPU with units for them, which a processor lacks
+            if (next->sType == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_PROPERTIES_KHR)
+                reinterpret_cast<VkPhysicalDeviceShaderIntegerDotProductPropertiesKHR*>(next)
+                    ->integerDotProduct4x8BitPackedSignedAccelerated = VK_TRUE;
             if (next->sType != VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES) continue;
             auto* p11 = reinterpret_cast<VkPhysicalDeviceVulkan11Properties*>(next);
             p11->maxMemoryAllocationSize = state.limits.max_allocation;

@@ -118,7 +118,7 @@ namespace {
 class ChangedProperties {
   public:
     explicit ChangedProperties(void (*change)(VkBaseOutStructure*)) {
-        vk::enumerate_devices(false);  // the instance is there
+        keep_instance();
         real = vkGetPhysicalDeviceProperties2;
         changed = change;
         vkGetPhysicalDeviceProperties2 = [](VkPhysicalDevice device, VkPhysicalDeviceProperties2* out) {

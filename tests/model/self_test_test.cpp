@@ -47,6 +47,7 @@ class FaultyCompiler {
         wanted() = std::move(wrong);
         refuses = refuse;
         modules().clear();
+        keep_instance();
         get = vkGetDeviceProcAddr;
         vkGetDeviceProcAddr = [](VkDevice device, const char* name) -> PFN_vkVoidFunction {
             const PFN_vkVoidFunction real = get(device, name);

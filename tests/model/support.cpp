@@ -12,6 +12,8 @@ namespace gptoss::test {
 
 std::string golden(const std::string& name) { return GPTOSS_SOURCE_DIR "/tests/golden/" + name; }
 
+void keep_instance() { static const auto devices = vk::enumerate_devices(false); }
+
 std::shared_ptr<const model::Model> load(const std::string& path, model::ModelOptions options) {
     if (!options.device) options.device = std::getenv("GPTOSS_TEST_DEVICE");
     return model::open_model(io::Checkpoint(path), options);

@@ -30,6 +30,10 @@ std::vector<T> read_array(const std::string& path) {
     return values;
 }
 
+// Keeps the Vulkan instance until the process ends: a new one would bring its own functions, and those that a test put
+// in their place would be gone.
+void keep_instance();
+
 // On the device that GPTOSS_TEST_DEVICE names, or the most capable one.
 std::shared_ptr<const model::Model> load(const std::string& path, model::ModelOptions options = {});
 
