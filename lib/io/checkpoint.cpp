@@ -170,9 +170,9 @@ void map_gguf(const TensorTable& table, Checkpoint& out) {
     out.lm_head = get_dense(table, "output.weight", c.vocab, c.hidden);
 }
 
-const File& open_file(Files& files, const std::string& path) {
+const File* open_file(Files& files, const std::string& path) {
     files.push_back(std::make_unique<File>(path));
-    return *files.back();
+    return files.back().get();
 }
 
 // The names of a directory's files that end in suffix, in order.
@@ -194,7 +194,7 @@ TensorTable read_indexed(const std::string& directory, const std::string& index_
         if (shard) continue;
         const std::string path = directory + "/" + name;
         if (!is_there(path)) fail(path, "is missing, a file that model.safetensors.index.json names: download it too");
-        shard = &open_file(files, path);
+        shard = open_file(files, path);
         table.add(read_safetensors(*shard), shard);
     }
     for (const auto& [tensor, name] : index) {
@@ -231,8 +231,8 @@ TensorTable read_directory(const std::string& directory, Files& files) {
     check_all_shards(directory, names);
     TensorTable table(directory);
     for (const std::string& name : names) {
-        const File& file = open_file(files, directory + "/" + name);
-        table.add(read_safetensors(file), &file);
+        const File* file = open_file(files, directory + "/" + name);
+        table.add(read_safetensors(*file), file);
     }
     return table;
 }
@@ -267,13 +267,13 @@ void read_gguf_splits(const Gguf& first, TensorTable& table, Files& files) {
         const std::string name = std::string(path).replace(at, name_of(1).size(), name_of(number));
         if (!is_there(name))
             fail(name, "is missing, one of " + std::to_string(count) + " files of a split model: download it too");
-        const File& file = open_file(files, name);
-        const Gguf split = Gguf::read(file, is_model_key);
+        const File* file = open_file(files, name);
+        const Gguf split = Gguf::read(*file, is_model_key);
         const uint32_t found = split.integer("split.no").value_or(0) + 1;
         if (found != number || split.integer("split.count").value_or(count) != count)
             fail(name, "says it is file " + std::to_string(found) + " of a split model: expected file " +
                            std::to_string(number) + " of " + std::to_string(count));
-        table.add(gguf_tensors(split), &file);
+        table.add(gguf_tensors(split), file);
     }
 }
 
@@ -291,7 +291,7 @@ Checkpoint::Checkpoint(const std::string& path) {
 }
 
 void Checkpoint::read_gguf(const std::string& path) {
-    const File& file = open_file(files_, path);
+    const File& file = *open_file(files_, path);
     const Gguf gguf = Gguf::read(file, is_model_key);
     check_gguf_architecture(gguf);
     TensorTable table(path);
