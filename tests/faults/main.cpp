@@ -177,6 +177,7 @@ class Faults {
         must(gptoss_context_create(model_, 0, 0, &other_), "create");
         const std::vector<uint32_t> prompt = {3, 1, 4, 1, 5, 9, 2, 6};
         must(gptoss_context_append_tokens(other_, prompt.size(), prompt.data()), "append");
+        warm_up(prompt);
         uint32_t token = 0;
         size_t n = 0;
         must(gptoss_context_sample(other_, 0, 0, 1, &token, &n), "sample");
@@ -186,6 +187,25 @@ class Faults {
     ~Faults() {
         gptoss_context_release(other_);
         gptoss_model_release(model_);
+    }
+
+    // The model's engine records its steps, of one row and of two, as they first come, and keeps them. It has all of
+    // them from here on, so that what is left behind later is a fault's.
+    void warm_up(const std::vector<uint32_t>& prompt) {
+        gptoss_context_t contexts[2];
+        gptoss_generate_options options{};
+        options.struct_size = sizeof options;
+        options.max_tokens = 12;
+        gptoss_generation generations[2]{};
+        for (int i = 0; i < 2; i++) {
+            must(gptoss_context_create(model_, 0, 0, &contexts[i]), "create");
+            must(gptoss_context_append_tokens(contexts[i], prompt.size(), prompt.data()), "append");
+            generations[i].struct_size = sizeof(gptoss_generation);
+            generations[i].context = contexts[i];
+            generations[i].options = &options;
+        }
+        for (const size_t n : {2, 1}) must(gptoss_generate_together(generations, n), "generate_together");
+        for (gptoss_context_t context : contexts) gptoss_context_release(context);
     }
 
     // n faults of each kind, each at an opportunity of its own while there are as many.
