@@ -125,21 +125,23 @@ TEST(a_callback_has_its_caller_s_floating_point_environment) {
 
 /* ---- forks */
 
-/* Runs f in a child; it must end by itself within a minute, with all checks passed. */
+/* Runs f in a child; it must end by itself within two minutes, with all checks passed. */
 static void in_child(void (*f)(void), bool leave_by_exit) {
     fflush(stdout);
     const pid_t child = fork();
     if (child == 0) {
-        alarm(60);
+        alarm(120);
         const int before = num_failed_checks();
         f();
         fflush(stdout);
         const int failed = num_failed_checks() > before;
-        if (leave_by_exit) exit(failed);
+        /* a layer's own handlers at exit may wait for threads that are the parent's */
+        if (leave_by_exit && !getenv("VK_INSTANCE_LAYERS")) exit(failed);
         _exit(failed);
     }
     int status = 0;
     CHECK(child > 0 && waitpid(child, &status, 0) == child);
+    if (WIFSIGNALED(status)) printf("a child ended by signal %d\n", WTERMSIG(status));
     CHECK(WIFEXITED(status));
     CHECK(!WIFEXITED(status) || WEXITSTATUS(status) == 0);
 }
