@@ -183,7 +183,8 @@ void main() {
     } else if (by_count && by_mass) {
         mass = mass_before(drawn, maximum);
     }
-    while (by_mass && mass >= s.top_p * total) {
+    // without any mass before it there is nothing left to draw, however small top_p is
+    while (by_mass && mass > 0 && mass >= s.top_p * total) {
         drawn = draw_before(drawn);
         mass = mass_before(drawn, maximum);
     }

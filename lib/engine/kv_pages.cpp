@@ -22,7 +22,7 @@ KvPages::KvPages(const KvLayout& layout, KvPool& pool, uint32_t max_tokens, uint
 
 uint64_t KvPages::footprint(const KvLayout& layout, uint32_t max_tokens, uint32_t max_batch) {
     const uint64_t ring = layout.ring_bytes(layout.ring_slots(max_tokens, max_batch));
-    const uint32_t n_segments = (max_tokens + kSegmentSlots - 1) / kSegmentSlots;
+    const uint32_t n_segments = layout.segments(max_tokens);
     return KvPool::footprint(ring, 1) + KvPool::footprint(layout.ring_bytes(layout.window), 1) +
            KvPool::footprint(layout.segment_bytes(), n_segments);
 }
@@ -68,21 +68,22 @@ bool KvPages::own(uint32_t segment) const { return segment < segments_.size() &&
 
 bool KvPages::holds(uint32_t first, uint32_t end) const {
     if (!own_ring()) return false;
-    for (uint32_t i = first / kSegmentSlots; i < (end + kSegmentSlots - 1) / kSegmentSlots; i++)
+    for (uint32_t i = first / kSegmentSlots; i < layout_->segments(end); i++)
         if (!own(i)) return false;
     return true;
 }
 
 void KvPages::reserve(uint32_t first, uint32_t end) {
     if (holds(first, end)) return;
-    const uint32_t begin = first / kSegmentSlots, stop = (end + kSegmentSlots - 1) / kSegmentSlots;
+    const uint32_t begin = first / kSegmentSlots, stop = layout_->segments(end);
     std::vector<Page> next;
     for (uint32_t i = 0; i < std::max<size_t>(segments_.size(), stop); i++)
         next.push_back(i < begin || i >= stop || own(i) ? segments_[i] : new_segment());
     Page ring = own_ring() ? ring_ : new_ring();
     // of what others hold too, what stays is copied
     const uint64_t kept = first % kSegmentSlots * layout_->slot_bytes;
-    const bool copies_segment = kept > 0 && next[begin] != segments_[begin], copies_ring = ring_ && ring != ring_;
+    const bool copies_segment = kept > 0 && begin < stop && next[begin] != segments_[begin],
+               copies_ring = ring_ && ring != ring_;
     if (copies_segment || copies_ring)
         pool_->copy([&](vk::Commands& commands) {
             for (uint32_t part = 0; copies_segment && part < layout_->n_full * 2; part++) {
@@ -167,7 +168,7 @@ void KvPages::record_window(vk::Commands& commands, const Page& from, bool from_
 }
 
 void KvPages::share(const KvPages& other, uint32_t n) {
-    const size_t used = std::min<size_t>(other.segments_.size(), (n + kSegmentSlots - 1) / kSegmentSlots);
+    const size_t used = std::min<size_t>(other.segments_.size(), layout_->segments(n));
     std::vector<Page> shared(other.segments_.begin(), other.segments_.begin() + static_cast<ptrdiff_t>(used));
     snapshots_ = other.snapshots_;
     set(other.ring_, std::move(shared));
@@ -192,7 +193,7 @@ std::vector<KvPages::Piece> KvPages::pieces(uint32_t n, uint32_t ring_first) con
         if (s.position <= n)
             add(s.ring, layout_->window * layout_->ring_slot_bytes, layout_->n_sliding * 2,
                 (s.position - window_start(s.position)) * layout_->ring_slot_bytes);
-    for (uint32_t i = 0; i * kSegmentSlots < n; i++)
+    for (uint32_t i = 0; i < layout_->segments(n); i++)
         add(segments_[i], kSegmentSlots * layout_->slot_bytes, layout_->n_full * 2,
             std::min(kSegmentSlots, n - i * kSegmentSlots) * layout_->slot_bytes);
     return pieces;

@@ -30,6 +30,8 @@ struct KvLayout {
     const uint64_t slot_bytes, ring_slot_bytes;
 
     uint64_t ring_bytes(uint32_t slots) const { return uint64_t{n_sliding} * 2 * slots * ring_slot_bytes; }
+    // How many segments n positions take: none where no layer is a full one.
+    uint32_t segments(uint32_t n) const { return n_full ? (n + kSegmentSlots - 1) / kSegmentSlots : 0; }
     uint64_t segment_bytes() const { return uint64_t{n_full} * 2 * kSegmentSlots * slot_bytes; }
     // Slots of a ring for the window of a batch's first token, the batch itself, and decode steps ahead that may be
     // undone at no cost.
