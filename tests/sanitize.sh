@@ -15,7 +15,7 @@ address)
     ;;
 thread)
     sanitizers=thread
-    tests=("$soak" "test_interface 30")
+    tests=("$soak")
     # without address randomization, which older ThreadSanitizers do not survive where it is large; and without their
     # opinion of mutexes that the Vulkan loader locks unseen and unlocks seen
     before=(setarch -R)

@@ -197,9 +197,13 @@ void record_all(const std::shared_ptr<vk::Gpu>& gpu) {
     }
 }
 
-// The lowest occupancy that a kernel may have, in the unit of the chip's driver: a sixth of the most that the chip has
-// for attention, which holds the sums of eight queries in registers, and a quarter for everything else.
-double floor_of(const Compiled& c, double most) { return c.kernel == "attn_attend" ? most / 6 : most / 4; }
+// The lowest occupancy that a kernel may have, in the unit of the chip's driver: an eighth of the most that the chip
+// has for cooperative matrices, which hold a tile of sums in registers and blocks of both factors in shared memory, a
+// sixth for attention, which holds the sums of eight queries, and a quarter for everything else.
+double floor_of(const Compiled& c, double most) {
+    if (c.kernel.ends_with("_coopmat")) return most / 8;
+    return c.kernel == "attn_attend" ? most / 6 : most / 4;
+}
 
 }  // namespace
 
