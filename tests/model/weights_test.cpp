@@ -129,7 +129,10 @@ TEST_CASE("what the files name as eos_token_id ends an answer") {
     REQUIRE(free.tokens.size() == 6);
     const uint32_t eos = free.tokens[2];
     const auto end = std::find(free.tokens.begin(), free.tokens.end(), eos) + 1;
-    std::ofstream(synthetic.path() + "/generation_config.json") << "{\"eos_token_id\":[95," << eos << "]}";
+    uint32_t unseen = 0;  // a second one, which does not come
+    while (std::find(free.tokens.begin(), free.tokens.end(), unseen) != free.tokens.end()) unseen++;
+    std::ofstream(synthetic.path() + "/generation_config.json")
+        << "{\"eos_token_id\":[" << unseen << "," << eos << "]}";
     const Answer stopped = generate();
     CHECK(stopped.reason == gptoss_stop_reason_stop_token);
     CHECK(stopped.tokens == std::vector<uint32_t>(free.tokens.begin(), end));
