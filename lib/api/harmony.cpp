@@ -115,9 +115,8 @@ enum gptoss_status gptoss_harmony_parser_get_state(gptoss_harmony_parser_t parse
     return guard([&] {
         require(state_out, "state_out");
         *state_out = gptoss_harmony_state_expect_start;
-        require(parser, "parser");
-        const Turn turn(parser->turn);
-        *state_out = static_cast<enum gptoss_harmony_state>(parser->parser.state());
+        const Use use(parser);
+        *state_out = static_cast<enum gptoss_harmony_state>(use->state());
     });
 }
 
