@@ -244,7 +244,7 @@ gptoss_status gptoss_generate_together(gptoss_generation* generations, size_t nu
         generate_together(all);
         for (size_t i = num_generations; i-- > 0;) {
             const auto outcome = guard([&] {
-                if (all[i].error) std::rethrow_exception(all[i].error);
+                if (all[i].error) throw Error(*all[i].error);
             });
             if (outcome != gptoss_status_success) status = outcome;
             at(i)->num_tokens = all[i].n_tokens;

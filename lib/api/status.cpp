@@ -1,7 +1,3 @@
-#include <filesystem>
-#include <new>
-#include <system_error>
-
 #include "api/common.h"
 
 namespace gptoss::api {
@@ -21,21 +17,8 @@ gptoss_status fail(gptoss_status status, const char* message) noexcept {
 }
 
 gptoss_status fail_with_current_exception() noexcept {
-    try {
-        throw;
-    } catch (const Error& e) {
-        return fail(static_cast<gptoss_status>(e.status()), e.what());
-    } catch (const std::bad_alloc&) {
-        return fail(gptoss_status_insufficient_memory, "out of host memory");
-    } catch (const std::filesystem::filesystem_error& e) {
-        return fail(gptoss_status_io_error, e.what());
-    } catch (const std::system_error& e) {  // a thread that could not be made
-        return fail(gptoss_status_insufficient_resources, e.what());
-    } catch (const std::exception& e) {
-        return fail(gptoss_status_internal_error, e.what());
-    } catch (...) {
-        return fail(gptoss_status_internal_error, "unknown exception");
-    }
+    const Error error = Error::current();
+    return fail(static_cast<gptoss_status>(error.status()), error.what());
 }
 
 void require(const void* pointer, const char* name) {

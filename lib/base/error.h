@@ -2,6 +2,7 @@
 #pragma once
 
 #include <exception>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -23,17 +24,24 @@ enum class Status {
     InternalError = 11,
 };
 
+// Copies share their message, so that copying takes no memory, and each thread that an error concerns throws its own.
 class Error : public std::exception {
   public:
     // message names the thing that failed: a file, a tensor, a value.
-    Error(Status status, std::string message) : status_(status), message_(std::move(message)) {}
+    Error(Status status, std::string message)
+        : status_(status), message_(std::make_shared<const std::string>(std::move(message))) {}
+
+    // The exception in flight, of whatever type.
+    static Error current() noexcept;
 
     Status status() const { return status_; }
-    const char* what() const noexcept override { return message_.c_str(); }
+    const char* what() const noexcept override { return message_ ? message_->c_str() : "out of host memory"; }
 
   private:
-    Status status_;
-    std::string message_;
+    Error() = default;  // where there is no memory for a message
+
+    Status status_ = Status::InsufficientMemory;
+    std::shared_ptr<const std::string> message_ = nullptr;
 };
 
 }  // namespace gptoss

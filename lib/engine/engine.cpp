@@ -78,7 +78,7 @@ void Engine::make_room(uint32_t max_batch) {
     }
     Job job{.alone = [&] { set_room(max_batch, 1); }};
     run({&job, 1});
-    if (job.error) std::rethrow_exception(job.error);
+    if (job.error) throw Error(*job.error);
 }
 
 // Room for as many, or for more; while nothing runs. What was there goes first: there may not be memory for both.
@@ -165,7 +165,7 @@ void Engine::wake_another() {
 void Engine::receive(Lock& lock, Job& job) {
     const uint32_t token = job.drawn.front();
     job.drawn.pop_front();
-    std::exception_ptr error;
+    std::optional<Error> error;
     bool stop = false;
     try {
         accept(job, token);
@@ -173,7 +173,7 @@ void Engine::receive(Lock& lock, Job& job) {
         lock.unlock();
         stop = job.request->on_token(token);
     } catch (...) {
-        error = std::current_exception();
+        error = Error::current();
     }
     if (!lock.owns_lock()) lock.lock();
     if (job.ended && (!error || job.error)) return;
@@ -198,7 +198,7 @@ void Engine::deliver(Job& job, uint32_t token) {
     wake(*job.caller);
 }
 
-void Engine::end(Job& job, std::exception_ptr error) {
+void Engine::end(Job& job, const std::optional<Error>& error) {
     job.ended = true;
     job.error = error;
     job.drawn.clear();
@@ -226,7 +226,7 @@ bool Engine::lead(Lock& lock) noexcept {
         if (!lock.owns_lock()) lock.lock();
         abandon();
         for (Job* job : jobs_)
-            if (!job->ended) end(*job, std::current_exception());
+            if (!job->ended) end(*job, Error::current());
         return true;
     }
 }
@@ -235,7 +235,7 @@ bool Engine::lead(Lock& lock) noexcept {
 bool Engine::lead_turn(Lock& lock) {
     for (Job* job : jobs_)
         if (job->sequence && !job->ended && job->sequence->cancelled_.exchange(false))
-            end(*job, std::make_exception_ptr(Error(Status::Cancelled, "cancelled")));
+            end(*job, Error(Status::Cancelled, "cancelled"));
     if (in_flight_.empty()) {
         for (Job* job : jobs_)
             if (job->phase == Job::Phase::New && !job->ended) start(*job);
@@ -289,7 +289,7 @@ void Engine::start(Job& job) {
         s.pages_.reserve(job.first, end_of_prompt);
         job.phase = job.request && job.first + 1 == end_of_prompt ? Job::Phase::Decode : Job::Phase::Prompt;
     } catch (...) {
-        end(job, std::current_exception());
+        end(job, Error::current());
     }
 }
 
@@ -381,7 +381,7 @@ void Engine::compute_prompts(Lock& lock, std::vector<Piece> pieces) {
         if (!lock.owns_lock()) lock.lock();
         abandon();
         for (const Piece& p : pieces)
-            if (!p.job->ended) end(*p.job, std::current_exception());
+            if (!p.job->ended) end(*p.job, Error::current());
     }
 }
 
@@ -472,7 +472,7 @@ void Engine::draw(Job& job) {
         deliver(job, job.token);
     } catch (...) {
         abandon();
-        end(job, std::current_exception());
+        end(job, Error::current());
     }
 }
 
@@ -520,7 +520,7 @@ std::vector<vk::KernelTime> Engine::profile(Sequence& s, uint32_t n, const Sampl
         }
     }};
     run({&job, 1});
-    if (job.error) std::rethrow_exception(job.error);
+    if (job.error) throw Error(*job.error);
     return times;
 }
 
@@ -544,7 +544,7 @@ std::vector<Engine::Row> Engine::choose_rows() {
             pages.reserve(job->position, job->position + 1);
             rows.push_back({job, pages.version()});
         } catch (...) {
-            end(*job, std::current_exception());
+            end(*job, Error::current());
         }
     }
     if (rows.size() <= 1) return rows;
@@ -644,7 +644,7 @@ void Engine::receive_step(Lock& lock) {
         if (!lock.owns_lock()) lock.lock();
         abandon();
         for (const Row& row : rows)
-            if (!row.job->ended) end(*row.job, std::current_exception());
+            if (!row.job->ended) end(*row.job, Error::current());
     }
 }
 

@@ -11,7 +11,6 @@
 #include <array>
 #include <condition_variable>
 #include <deque>
-#include <exception>
 #include <functional>
 #include <map>
 #include <memory>
@@ -34,7 +33,7 @@ class Job {
     // The outcome; before, the reason that the limit is one.
     StopReason reason = StopReason::None;
     uint64_t received = 0;
-    std::exception_ptr error = nullptr;
+    std::optional<Error> error = std::nullopt;
 
     std::function<void()> alone = nullptr;  // instead of all that: is called while nothing runs on the device
 
@@ -111,7 +110,7 @@ class Engine {
     bool lead(Lock& lock) noexcept;
     bool lead_turn(Lock& lock);
     void receive(Lock& lock, Job& job);
-    void end(Job& job, std::exception_ptr error = nullptr);
+    void end(Job& job, const std::optional<Error>& error = std::nullopt);
     void wake(Caller& caller);
     void wake_another();
     bool retire();

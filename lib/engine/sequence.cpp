@@ -92,7 +92,7 @@ void Sequence::process() {
     if (processed()) return;
     Job job{.sequence = this};
     model_->engine->run({&job, 1});
-    if (job.error) std::rethrow_exception(job.error);
+    if (job.error) throw Error(*job.error);
 }
 
 void Sequence::read_logits(std::span<float> out) {
@@ -104,7 +104,7 @@ StopReason Sequence::generate(const GenerateRequest& request, uint64_t* n_tokens
     Generation generation{.sequence = this, .request = &request};
     generate_together({&generation, 1});
     *n_tokens = generation.n_tokens;
-    if (generation.error) std::rethrow_exception(generation.error);
+    if (generation.error) throw Error(*generation.error);
     return generation.reason;
 }
 
@@ -130,7 +130,7 @@ void generate_together(std::span<Generation> generations) {
                 g.reason = job.reason;
             }
         } catch (...) {
-            g.error = std::current_exception();
+            g.error = Error::current();
         }
     }
     if (jobs.empty()) return;

@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "base/error.h"
 #include "engine/kv_pages.h"
 #include "engine/model.h"
 #include "engine/state.h"
@@ -116,7 +118,7 @@ struct Generation {
     const GenerateRequest* request;
     uint64_t n_tokens = 0;
     StopReason reason = StopReason::None;
-    std::exception_ptr error = nullptr;
+    std::optional<Error> error = std::nullopt;
 };
 // Runs all of them at once. The sequences are of one model and all different. Callbacks come on the calling thread.
 void generate_together(std::span<Generation> generations);
