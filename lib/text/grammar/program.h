@@ -38,6 +38,8 @@ struct Program {
     std::vector<Bounds> bounds;
     std::vector<Address> rules;  // where each begins
     uint32_t start = 0;          // a rule
+    // Intersections are of texts within a JSON string alone.
+    bool strings_are_json = true;
 
     // Each makes an instruction that goes on at next. Throws InsufficientResources for too many.
     Address match(RegexId regex, Address next);

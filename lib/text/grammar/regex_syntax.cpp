@@ -19,6 +19,7 @@ struct Tree {
     RegexId regex = RegexPool::empty;
     std::vector<Tree> parts = {};
     bool has_assertion = false;  // in it or its parts
+    bool has_begin = false;      // among them one that asks whether the text begins here
 };
 
 class Parser {
@@ -33,7 +34,7 @@ class Parser {
         if (at_ < text_.size()) invalid("')' without its '('");
         if (anchoring_ == Anchoring::Whole) return resolve({&tree}, 0, true, RegexPool::empty);
         const RegexId later = pool_.concat(any_, resolve({&tree}, 0, false, any_));
-        return tree.has_assertion ? pool_.either({resolve({&tree}, 0, true, any_), later}) : later;
+        return tree.has_begin ? pool_.either({resolve({&tree}, 0, true, any_), later}) : later;
     }
 
   private:
@@ -75,8 +76,12 @@ class Parser {
         do {
             Tree sequence;
             while (at_ < text_.size() && !next_is('|') && !next_is(')')) sequence.parts.push_back(quantified(depth));
-            for (const Tree& part : sequence.parts) sequence.has_assertion |= part.has_assertion;
+            for (const Tree& part : sequence.parts) {
+                sequence.has_assertion |= part.has_assertion;
+                sequence.has_begin |= part.has_begin;
+            }
             tree.has_assertion |= sequence.has_assertion;
+            tree.has_begin |= sequence.has_begin;
             if (!sequence.has_assertion) sequence = regex(plain(sequence));
             tree.parts.push_back(std::move(sequence));
         } while (take("|"));
@@ -149,7 +154,7 @@ class Parser {
     Tree atom(uint32_t depth) {
         if (take("(")) return group(depth);
         if (take("[")) return set(bracket());
-        if (take("^")) return {Tree::Kind::Begin, RegexPool::empty, {}, true};
+        if (take("^")) return {Tree::Kind::Begin, RegexPool::empty, {}, true, true};
         if (take("$")) return {Tree::Kind::End, RegexPool::empty, {}, true};
         if (take(".")) return set(line_ends().inverted());
         if (next_is('*') || next_is('+') || next_is('?')) invalid("nothing to repeat");
@@ -158,7 +163,7 @@ class Parser {
             if (next_is('b') || next_is('B')) unsupported("a word boundary (\\b)");
             if (next_is('k') || (at_ < text_.size() && text_[at_] >= '1' && text_[at_] <= '9'))
                 unsupported("a backreference");
-            if (take("A")) return {Tree::Kind::Begin, RegexPool::empty, {}, true};
+            if (take("A")) return {Tree::Kind::Begin, RegexPool::empty, {}, true, true};
             if (take("Z") || take("z")) return {Tree::Kind::End, RegexPool::empty, {}, true};
             const uint32_t c = escape();
             return set({{c, c}});
@@ -185,7 +190,7 @@ class Parser {
         Tree inside = alternatives(depth + 1);
         if (!take(")")) invalid("'(' without its ')'");
         if (assertion == Tree::Kind::Regex) return inside;
-        Tree tree{assertion, RegexPool::empty, {}, true};
+        Tree tree{assertion, RegexPool::empty, {}, true, inside.has_begin};
         tree.parts.push_back(std::move(inside));
         return tree;
     }
@@ -305,7 +310,7 @@ class Parser {
                 // The rest is at the beginning only if this matched nothing.
                 if (tree.regex == RegexPool::empty) return resolve(row, from + 1, at_begin, tail);
                 RegexId rest = resolve(row, from + 1, false, tail);
-                if (at_begin && pool_.is_nullable(tree.regex) && has_assertions(row, from + 1)) {
+                if (at_begin && pool_.is_nullable(tree.regex) && has_begin(row, from + 1)) {
                     const RegexId skipped = resolve(row, from + 1, true, tail);
                     return pool_.either({pool_.concat(not_empty(tree.regex), rest), skipped});
                 }
@@ -342,9 +347,9 @@ class Parser {
         return RegexPool::nothing;
     }
 
-    static bool has_assertions(const std::vector<const Tree*>& row, size_t from) {
+    static bool has_begin(const std::vector<const Tree*>& row, size_t from) {
         for (; from < row.size(); ++from)
-            if (row[from]->has_assertion) return true;
+            if (row[from]->has_begin) return true;
         return false;
     }
     RegexId not_empty(RegexId regex) { return pool_.both(regex, pool_.invert(RegexPool::empty)); }
