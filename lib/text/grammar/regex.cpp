@@ -13,7 +13,7 @@ namespace gptoss::text {
 
 namespace {
 
-constexpr size_t max_nodes = 1'500'000;
+constexpr size_t max_nodes = 600'000;
 constexpr size_t max_arguments = 4'000'000;
 constexpr size_t max_successors = 8'000'000;
 constexpr size_t max_work = 8'000'000;

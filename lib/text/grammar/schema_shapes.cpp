@@ -10,6 +10,7 @@ namespace {
 
 constexpr size_t max_work = 300'000;
 constexpr int max_depth = 3;
+constexpr size_t max_open = 300;
 
 // For as long as it lives, schemas count as not being expanded: a part of them is looked at, not they themselves.
 class PartScope {
@@ -121,6 +122,9 @@ Shape Shapes::expand_schema(const Json& schema) {
     const Json* outer = at_;
     at_ = &schema;
     spend(1);
+    if (open_.size() >= max_open)
+        document_.unsupported(schema, "schemas and references that are within each other more than " +
+                                          std::to_string(max_open) + " deep are not supported");
     if (!open_.insert(&schema).second) document_.invalid(schema, "this schema refers to itself without end");
     const auto expanded = [&](const Json& part) { return expand_schema(part); };
     const auto list = [&](const char* keyword) {
