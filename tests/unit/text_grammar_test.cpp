@@ -158,6 +158,54 @@ TEST_CASE("grammar: the mask is what token after token says") {
         }
 }
 
+TEST_CASE("grammar: characters that are cut into several tokens") {
+    // Each byte of a character alone, as the vocabulary has it.
+    GrammarState state(Grammar::from_regex(table(), "x[^a]*"));
+    REQUIRE(state.advance(table()->tokenizer()->encode("x", false)[0]));
+    for (const char* byte : {"\xEA", "\x9E", "\x9D"}) {
+        TokenMask mask(table()->mask_words());
+        state.mask(mask);
+        int allowed = 0;
+        for (Token token = 0; token < table()->num_tokens(); ++token)
+            if (table()->tokenizer()->text_token(token) == byte) {
+                CHECK(is_allowed(mask, token));
+                CHECK(state.advance(token));
+                ++allowed;
+                break;
+            }
+        CHECK(allowed == 1);
+    }
+    CHECK(state.accepts());
+}
+
+TEST_CASE("grammar: masks of patterns that count or may begin anywhere are what token after token says") {
+    std::mt19937 random(5);
+    for (const char* text :
+         {R"x({"type": "string", "pattern": "^(?:\\S+\\s+){0,199}\\S+$", "maxLength": 1000})x",
+          R"x({"type": "string", "pattern": "^(?:\\S+\\s+){0,3}\\S+$", "maxLength": 40})x",
+          R"x({"type": "string", "pattern": "^$|(^(?:\\S+\\s+){0,99}\\S+$)", "minLength": 1, "maxLength": 170})x",
+          R"x({"type": "string", "pattern": "\\d{4}-\\d{2}|ab+c"})x",
+          R"x({"type": "string", "pattern": "\\d{4}-\\d{2}", "maxLength": 25})x",
+          R"x({"type": "string", "pattern": "^[a-f]{150,170}$"})x",
+          R"x({"type": "string", "pattern": "[0-9]{20}", "minLength": 200, "maxLength": 300})x"})
+        for (int round = 0; round < 2; ++round) {
+            CAPTURE(text);
+            GrammarState state(schema(text));
+            for (int step = 0; step < 15; ++step) {
+                TokenMask mask(table()->mask_words());
+                state.mask(mask);
+                for (Token token = random() % 61; token < table()->num_tokens(); token += 61) {
+                    GrammarState next = state;
+                    const bool advanced = next.advance(token);
+                    if (advanced != is_allowed(mask, token)) FAIL_CHECK("token " << token << ": " << advanced);
+                }
+                const Token token = choose(state, random);
+                if (token == no_token) break;
+                REQUIRE(state.advance(token));
+            }
+        }
+}
+
 TEST_CASE("grammar: texts of a JSON schema, made token by token, are valid") {
     std::mt19937 random(1);
     const auto grammar = schema(person);
@@ -332,4 +380,12 @@ TEST_CASE("grammar: hostile ones end in an error or work") {
     for (int i = 0; i < 60; ++i)
         doubling += "r" + std::to_string(i) + " ::= r" + std::to_string(i + 1) + " r" + std::to_string(i + 1) + "\n";
     CHECK_FALSE(accepts(Grammar::from_gbnf(table(), doubling + "r60 ::= \"a\"\n"), "b"));
+    const std::string large_pattern = R"({"pattern": "^)" + std::string(1 << 20, 'a') + "$\"}";
+    error_of([&] { schema(large_pattern); }, Status::InsufficientResources);
+    std::string anchors, chain = R"({"$ref": "#/$defs/d0", "$defs": {)";
+    for (int i = 0; i < 200; ++i) anchors += "(^|a)";
+    error_of([&] { Grammar::from_regex(table(), anchors); }, Status::UnsupportedArgument);
+    for (int i = 0; i < 20'000; ++i)
+        chain += "\"d" + std::to_string(i) + R"(": {"$ref": "#/$defs/d)" + std::to_string(i + 1) + "\"},";
+    error_of([&] { schema(chain + R"("d20000": {}}})"); }, Status::UnsupportedArgument);
 }
