@@ -61,6 +61,9 @@ struct Program {
 
   private:
     Address add(const Instruction& instruction);
+    // The instructions of which something holds that follows from where they lead: the least set.
+    template <typename Holds>
+    std::vector<uint8_t> find_all(const Holds& holds) const;
 };
 
 }  // namespace gptoss::text

@@ -240,7 +240,7 @@ Condition Shapes::value_of(const ObjectShape& shape, const std::string& name, bo
 bool Shapes::meet(const ObjectShape& a, const ObjectShape& b, ObjectShape& out) {
     out.min = std::max(a.min, b.min);
     out.max = std::min(a.max, b.max);
-    spend(a.properties.size() * b.properties.size() / 64);
+    spend(a.properties.size() * b.properties.size() / 64 + (a.properties.size() + b.properties.size()) / 16);
     std::unordered_set<std::string_view> named;
     bool possible = out.min <= out.max;
     const auto add = [&](const ObjectShape::Property& property, const ObjectShape& other, bool other_is_second) {
