@@ -178,7 +178,7 @@ class Bench {
             const double seconds = seconds_since(start);
             size_t made = 0;
             for (const gptoss::Generation& g : all) {
-                if (g.error) throw gptoss::Error(*g.error);
+                if (g.error) std::rethrow_exception(g.error);
                 made += g.result.num_tokens;
             }
             if (run > 0) rates.push_back(made / seconds);
