@@ -510,7 +510,8 @@ struct gptoss_generation {
  * alone, with its own status; the result is success if all succeeded, else the status of the first that did not, which
  * gptoss_last_error then describes. Errors before anything runs: invalid_argument for a context that is NULL, of
  * another model or there twice, and for a struct_size that differs; invalid_state for one that another call is using.
- * Since 0.2.
+ * Then every generation gets that status, no tokens and no stop reason, except that a struct_size at fault leaves all
+ * of them as they were. Since 0.2.
  */
 GPTOSS_ABI enum gptoss_status gptoss_generate_together(struct gptoss_generation* generations, size_t num_generations);
 

@@ -462,8 +462,8 @@ struct Generation {
 };
 
 // Generates in several contexts of one model at once, which takes little longer than for one of them. Each has its own
-// error; throws Error only for what is refused before anything runs. generations: a vector, an array or a span of
-// Generation.
+// error; one that keeps all of them from running, such as a context that is there twice, is the error of each.
+// generations: a vector, an array or a span of Generation.
 template <typename Generations>
 void generate_together(Generations&& generations) {
     std::vector<gptoss_generate_options> options(generations.size());
@@ -494,19 +494,15 @@ void generate_together(Generations&& generations) {
         all[i].context = g.context ? g.context->get() : nullptr;
         all[i].sampler = g.options.sampler ? g.options.sampler->get() : nullptr;
         all[i].options = &options[i];
-        all[i].status = gptoss_status_internal_error;
     }
     const gptoss_status status = gptoss_generate_together(all.data(), all.size());
-    bool ran = false;
     for (std::size_t i = 0; i < generations.size(); i++) {
         Generation& g = generations[i];
-        ran = ran || all[i].status != gptoss_status_internal_error;
         g.result = {all[i].num_tokens, all[i].stop_reason};
         if (!g.error && all[i].status != gptoss_status_success)
             g.error = std::make_exception_ptr(Error(
                 all[i].status, all[i].status == status ? gptoss_last_error() : gptoss_status_string(all[i].status)));
     }
-    if (!ran) check(status);
 }
 
 // What the assistant generates after Tokenizer::render, as messages.

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <deque>
 #include <vector>
 
@@ -70,6 +71,20 @@ model::GenerateRequest request_of(gptoss_context_t context, gptoss_sampler_t sam
             return call_back(callback, user_data, token) != 0;
         };
     return request;
+}
+
+// The struct_size of all of them.
+size_t checked_size(const gptoss_generation* generations, size_t n) {
+    const size_t size = generations->struct_size;
+    for (size_t i = 0; i < n; i++) {
+        size_t its;
+        std::memcpy(&its, reinterpret_cast<const char*>(generations) + i * size, sizeof its);
+        if (size < kFirstSize<gptoss_generation> || its != size)
+            throw Error(Status::InvalidArgument, "generations[" + std::to_string(i) + "].struct_size is " +
+                                                     std::to_string(its) +
+                                                     ": set it to sizeof of the struct in all of them");
+    }
+    return size;
 }
 
 }  // namespace
@@ -213,24 +228,27 @@ gptoss_status gptoss_context_generate(gptoss_context_t context, gptoss_sampler_t
 
 gptoss_status gptoss_generate_together(gptoss_generation* generations, size_t num_generations) {
     gptoss_status status = gptoss_status_success;
+    size_t size = 0;  // of each; 0 until it is known where they lie
+    const auto at = [&](size_t i) {
+        return reinterpret_cast<gptoss_generation*>(reinterpret_cast<char*>(generations) + i * size);
+    };
+    const auto set_outcome = [&](size_t i, uint64_t num_tokens, model::StopReason reason, gptoss_status outcome) {
+        at(i)->num_tokens = num_tokens;
+        at(i)->stop_reason = static_cast<gptoss_stop_reason>(reason);
+        at(i)->status = outcome;
+    };
     const gptoss_status refused = guard([&] {
         if (num_generations == 0) return;
         require(generations, "generations");
-        const size_t size = generations->struct_size;
-        const auto at = [&](size_t i) {
-            return reinterpret_cast<gptoss_generation*>(reinterpret_cast<char*>(generations) + i * size);
-        };
+        size = checked_size(generations, num_generations);
         std::vector<gptoss_context_t> contexts;
         for (size_t i = 0; i < num_generations; i++) {
-            const std::string name = "generations[" + std::to_string(i) + "]";
-            if (size < kFirstSize<gptoss_generation> || at(i)->struct_size != size)
-                throw Error(Status::InvalidArgument, name + ".struct_size is " + std::to_string(at(i)->struct_size) +
-                                                         ": set it to sizeof of the struct in all of them");
-            require(at(i)->context, (name + ".context").c_str());
+            const std::string name = "generations[" + std::to_string(i) + "].context";
+            require(at(i)->context, name.c_str());
             if (std::find(contexts.begin(), contexts.end(), at(i)->context) != contexts.end())
-                throw Error(Status::InvalidArgument, name + ".context is the context of another one as well");
+                throw Error(Status::InvalidArgument, name + " is the context of another one as well");
             if (&at(i)->context->sequence.model() != &at(0)->context->sequence.model())
-                throw Error(Status::InvalidArgument, name + ".context is of another model than generations[0].context");
+                throw Error(Status::InvalidArgument, name + " is of another model than generations[0].context");
             contexts.push_back(at(i)->context);
         }
         std::deque<Use> uses;
@@ -247,12 +265,12 @@ gptoss_status gptoss_generate_together(gptoss_generation* generations, size_t nu
                 if (all[i].error) throw Error(*all[i].error);
             });
             if (outcome != gptoss_status_success) status = outcome;
-            at(i)->num_tokens = all[i].n_tokens;
-            at(i)->stop_reason = static_cast<gptoss_stop_reason>(all[i].reason);
-            at(i)->status = outcome;
+            set_outcome(i, all[i].n_tokens, all[i].reason, outcome);
         }
     });
-    return refused != gptoss_status_success ? refused : status;
+    if (refused == gptoss_status_success) return status;
+    for (size_t i = 0; size > 0 && i < num_generations; i++) set_outcome(i, 0, model::StopReason::None, refused);
+    return refused;
 }
 
 gptoss_status gptoss_context_cancel(gptoss_context_t context) {
