@@ -30,6 +30,7 @@ from .errors import (
 from .generation import Generation
 from .model import DeviceInfo, MemoryEstimate, Model, ModelInfo, Tokenizer, devices, measure_bandwidth
 from .sampler import Sampler
+from .together import Generated, GenerateRequest, generate_together
 
 __version__ = "0.2.0"
 
@@ -43,6 +44,8 @@ __all__ = [
     "DeviceInfo",
     "DeviceLostError",
     "FileError",
+    "GenerateRequest",
+    "Generated",
     "Generation",
     "GptossError",
     "HarmonyParser",
@@ -63,6 +66,7 @@ __all__ = [
     "UnsupportedArgumentError",
     "UnsupportedSystemError",
     "devices",
+    "generate_together",
     "library_version",
     "load_library",
     "measure_bandwidth",

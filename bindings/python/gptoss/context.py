@@ -58,7 +58,7 @@ class Context(Handle):
         length, batch = _count(context_length, "context_length"), _count(max_batch_tokens, "max_batch_tokens")
         model._call(lib.gptoss_context_create, length, batch, byref(handle))
         self._own(handle, lib.gptoss_context_release)
-        self._log = model._log
+        self._model, self._log = model._shared, model._log
         self._vocabulary_size = model.info.vocabulary_size
 
     @property
@@ -193,7 +193,7 @@ class Context(Handle):
         handle = c_void_p()
         self._call(lib.gptoss_context_fork, byref(handle))
         fork._own(handle, lib.gptoss_context_release)
-        fork._log, fork._vocabulary_size = self._log, self._vocabulary_size
+        fork._model, fork._log, fork._vocabulary_size = self._model, self._log, self._vocabulary_size
         return fork
 
     def save(self) -> bytes:

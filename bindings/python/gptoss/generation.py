@@ -24,13 +24,33 @@ AHEAD = 32  # tokens that may wait for the consumer: enough that the device does
 STOP_REASONS = ("none", "max_tokens", "stop_token", "closed", "context_full")
 
 
-def _stop(thread: threading.Thread, context: c_void_p) -> None:
+def generate_options(
+    sampler: Optional[Sampler], max_tokens: Optional[int], stop_tokens: Optional[Iterable[int]]
+) -> GenerateOptionsStruct:
+    """The arguments of a generation, once they are checked."""
+    if sampler is not None and not isinstance(sampler, Sampler):
+        raise TypeError(f"a sampler is a Sampler, not {type(sampler).__name__}")
+    if max_tokens is not None and max_tokens < 1:
+        raise ValueError("max_tokens must be positive, or None")
+    options = GenerateOptionsStruct(struct_size=ctypes.sizeof(GenerateOptionsStruct), max_tokens=max_tokens or 0)
+    if stop_tokens is not None:
+        # An array of none at all still is an array: then nothing stops the generation but its length.
+        stops = token_array([*stop_tokens, 0])
+        options.stop_tokens = ctypes.cast(stops, type(options.stop_tokens))
+        options.num_stop_tokens = len(stops) - 1
+    return options
+
+
+def stop(thread: threading.Thread, *contexts: c_void_p) -> None:
+    """Ends the thread's call on the contexts."""
     while thread is not threading.current_thread():
         try:
             if thread.is_alive():
-                lib.gptoss_context_cancel(context)
+                for context in contexts:
+                    lib.gptoss_context_cancel(context)
                 thread.join()
-            lib.gptoss_context_clear_cancel(context)  # one that came too late
+            for context in contexts:
+                lib.gptoss_context_clear_cancel(context)  # one that came too late
             return
         except KeyboardInterrupt:
             pass  # one more: the thread must end first
@@ -56,7 +76,7 @@ def interruptible(call: Callable[[], Any], context: c_void_p) -> None:
     try:
         error = result.get()
     except BaseException:
-        _stop(thread, context)
+        stop(thread, context)
         raise
     if error is not None:
         raise error
@@ -120,16 +140,7 @@ class Generation(Iterator[int]):
         max_tokens: Optional[int],
         stop_tokens: Optional[Iterable[int]],
     ) -> None:
-        if sampler is not None and not isinstance(sampler, Sampler):
-            raise TypeError(f"a sampler is a Sampler, not {type(sampler).__name__}")
-        if max_tokens is not None and max_tokens < 1:
-            raise ValueError("max_tokens must be positive, or None")
-        options = GenerateOptionsStruct(struct_size=ctypes.sizeof(GenerateOptionsStruct), max_tokens=max_tokens or 0)
-        if stop_tokens is not None:
-            # An array of none at all still is an array: then nothing stops the generation but its length.
-            stops = token_array([*stop_tokens, 0])
-            options.stop_tokens = ctypes.cast(stops, type(options.stop_tokens))
-            options.num_stop_tokens = len(stops) - 1
+        options = generate_options(sampler, max_tokens, stop_tokens)
         with ExitStack() as uses:
             handle = uses.enter_context(context._use())
             sampling = uses.enter_context(sampler._use()) if sampler is not None else None
@@ -232,7 +243,7 @@ class Generation(Iterator[int]):
         run.room.put(None)
         if self._reason is None:
             self._reason = STOP_REASONS[run.reason.value]
-        _stop(self._thread, run.context)
+        stop(self._thread, run.context)
 
     def __enter__(self) -> Generation:
         return self
