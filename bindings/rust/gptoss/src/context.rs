@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// The reference to a context, with the model that it belongs to.
 pub(crate) struct Inner {
     pub(crate) handle: sys::gptoss_context_t,
-    _model: Model, // its log callback lives as long as this
+    pub(crate) model: Model, // its log callback lives as long as this
 }
 
 // Only gptoss_context_cancel and _clear_cancel are called from more than one thread, which the library allows.
@@ -63,7 +63,7 @@ impl Context {
     pub fn with_limits(model: &Model, context_length: usize, max_batch_tokens: usize) -> Result<Context> {
         let mut handle = ptr::null_mut();
         check(unsafe { sys::gptoss_context_create(model.handle(), context_length, max_batch_tokens, &mut handle) })?;
-        Ok(Context { inner: Arc::new(Inner { handle, _model: model.clone() }), run: RefCell::new(None) })
+        Ok(Context { inner: Arc::new(Inner { handle, model: model.clone() }), run: RefCell::new(None) })
     }
 
     /// The handle, while no generation runs on it.
@@ -149,7 +149,7 @@ impl Context {
     pub fn fork(&self) -> Result<Context> {
         let mut handle = ptr::null_mut();
         check(unsafe { sys::gptoss_context_fork(self.idle(), &mut handle) })?;
-        Ok(Context { inner: Arc::new(Inner { handle, _model: self.inner._model.clone() }), run: RefCell::new(None) })
+        Ok(Context { inner: Arc::new(Inner { handle, model: self.inner.model.clone() }), run: RefCell::new(None) })
     }
 
     /// The context as bytes, with all that is computed, for [`restore`](Context::restore).

@@ -43,6 +43,32 @@ pub struct Generated {
     pub stop_reason: StopReason,
 }
 
+pub(crate) fn stop_reason(reason: sys::gptoss_stop_reason) -> StopReason {
+    match reason {
+        sys::gptoss_stop_reason_max_tokens => StopReason::MaxTokens,
+        sys::gptoss_stop_reason_stop_token => StopReason::StopToken,
+        sys::gptoss_stop_reason_callback => StopReason::Callback,
+        sys::gptoss_stop_reason_context_full => StopReason::ContextFull,
+        _ => StopReason::None,
+    }
+}
+
+/// For as long as `options` live.
+pub(crate) fn options_in_c(
+    options: &GenerateOptions,
+    callback: sys::gptoss_token_callback_t,
+    user_data: *mut c_void,
+) -> sys::gptoss_generate_options {
+    sys::gptoss_generate_options {
+        struct_size: size_of::<sys::gptoss_generate_options>(),
+        max_tokens: options.max_tokens,
+        stop_tokens: options.stop_tokens.as_ref().map_or(ptr::null(), |tokens| tokens.as_ptr()),
+        num_stop_tokens: options.stop_tokens.as_ref().map_or(0, |tokens| tokens.len()),
+        callback,
+        user_data,
+    }
+}
+
 struct CallbackState<F> {
     on_token: F,
     panic: Option<Box<dyn Any + Send>>,
@@ -66,28 +92,14 @@ pub(crate) fn generate<F: FnMut(u32) -> ControlFlow<()>>(
 ) -> Result<Generated> {
     let sampler = SamplerHandle::new(options.sampler.as_ref())?;
     let mut state = CallbackState { on_token: callback, panic: None };
-    let in_c = sys::gptoss_generate_options {
-        struct_size: size_of::<sys::gptoss_generate_options>(),
-        max_tokens: options.max_tokens,
-        stop_tokens: options.stop_tokens.as_ref().map_or(ptr::null(), |tokens| tokens.as_ptr()),
-        num_stop_tokens: options.stop_tokens.as_ref().map_or(0, |tokens| tokens.len()),
-        callback: Some(on_token::<F>),
-        user_data: (&mut state as *mut CallbackState<F>).cast(),
-    };
+    let in_c = options_in_c(options, Some(on_token::<F>), (&mut state as *mut CallbackState<F>).cast());
     let (mut num_tokens, mut reason) = (0, 0);
     let status = unsafe { sys::gptoss_context_generate(context, sampler.0, &in_c, &mut num_tokens, &mut reason) };
     if let Some(panic) = state.panic {
         resume_unwind(panic);
     }
     check(status)?;
-    let stop_reason = match reason {
-        sys::gptoss_stop_reason_max_tokens => StopReason::MaxTokens,
-        sys::gptoss_stop_reason_stop_token => StopReason::StopToken,
-        sys::gptoss_stop_reason_callback => StopReason::Callback,
-        sys::gptoss_stop_reason_context_full => StopReason::ContextFull,
-        _ => StopReason::None,
-    };
-    Ok(Generated { num_tokens, stop_reason })
+    Ok(Generated { num_tokens, stop_reason: stop_reason(reason) })
 }
 
 fn wake(waker: &Mutex<Option<Waker>>) {

@@ -35,6 +35,7 @@ mod generation;
 mod harmony;
 mod model;
 mod sampler;
+mod together;
 mod tokenizer;
 
 pub use context::{Canceller, Context, ContextStats, KernelTime};
@@ -46,6 +47,7 @@ pub use model::{
     ModelOptions, WeightType,
 };
 pub use sampler::Sampler;
+pub use together::{generate_together, GenerateRequest};
 pub use tokenizer::Tokenizer;
 
 /// The version of the library that is loaded: major, minor, patch.
@@ -74,6 +76,13 @@ pub fn library_version() -> (u32, u32, u32) {
 ///     let generation = context.generate(&Default::default());
 ///     context.num_tokens();
 ///     drop(generation);
+/// }
+/// ```
+/// Twice in one call:
+/// ```compile_fail,E0499
+/// fn use_it(mut context: gptoss::Context) {
+///     let options = Default::default();
+///     let twice = [0, 1].map(|_| gptoss::GenerateRequest::new(&mut context, &options));
 /// }
 /// ```
 /// From two threads:
