@@ -162,6 +162,39 @@ void report(const std::string& name, size_t good, size_t all, double least, bool
                 name.c_str(), good, all, 100.0 * static_cast<double>(good) / static_cast<double>(all), 100 * least);
 }
 
+// So many contexts at once, each with the end of another problem: how many get the tokens that they get alone, of those
+// that are compared.
+void many_at_once(Nano& nano, const Json& problems) {
+    constexpr size_t contexts = 1000, length = 8, compared = 50;
+    static const uint32_t none = 0;
+    gptoss_generate_options options = {.struct_size = sizeof options};
+    options.max_tokens = length;
+    options.stop_tokens = &none;  // an array of none at all
+    std::vector<Tokens> prompts;
+    std::vector<gptoss_generation> all(contexts);
+    for (size_t i = 0; i < contexts; i++) {
+        const Tokens prompt = nano.render(problems[i % problems.size()]["conversation"]);
+        prompts.emplace_back(prompt.end() - static_cast<ptrdiff_t>(16 + i / problems.size()), prompt.end());
+        all[i] = {.struct_size = sizeof all[i], .options = &options};
+        check(gptoss_context_create(nano.model, 0, 0, &all[i].context));
+        check(gptoss_context_append_tokens(all[i].context, prompts[i].size(), prompts[i].data()));
+    }
+    check(gptoss_generate_together(all.data(), contexts));
+    size_t same = 0;
+    for (size_t i = 0; i < contexts; i++) {
+        Tokens alone = prompts[i], tokens(alone.size() + length);
+        size_t size, generated;
+        check(gptoss_context_get_tokens(all[i].context, tokens.data(), tokens.size(), &size));
+        check(gptoss_context_release(all[i].context));
+        if (i % (contexts / compared) > 0) continue;
+        nano.set_context(alone);
+        alone.resize(tokens.size());
+        check(gptoss_context_sample(nano.context, 0, 0, length, &alone[prompts[i].size()], &generated));
+        same += size == tokens.size() && generated == length && tokens == alone;
+    }
+    report("tokens of 1,000 contexts at once, as alone", same, compared, 1, true);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -202,6 +235,7 @@ int main(int argc, char** argv) {
     }
     report("prompts as the training's own renderer makes them", same_prompts, prompts, 1, true);
     report("tokens as in PyTorch", same, positions, 0.99, true);
+    many_at_once(nano, problems);
     for (const auto& [group, counts] : right)
         report(group + ", right", counts.first, counts.second, threshold(group), every == 1);
     std::printf("%d passed, %d failed\n", passed, failed);
