@@ -27,7 +27,8 @@ from .errors import (
     UnsupportedArgumentError,
     UnsupportedSystemError,
 )
-from .generation import Generation
+from .generation import Generation, Output, Usage
+from .grammar import Grammar
 from .model import DeviceInfo, MemoryEstimate, Model, ModelInfo, Tokenizer, devices, measure_bandwidth
 from .sampler import Sampler
 
@@ -45,6 +46,7 @@ __all__ = [
     "FileError",
     "Generation",
     "GptossError",
+    "Grammar",
     "HarmonyParser",
     "InsufficientMemoryError",
     "InsufficientResourcesError",
@@ -55,6 +57,7 @@ __all__ = [
     "MemoryEstimate",
     "Model",
     "ModelInfo",
+    "Output",
     "Reply",
     "Sampler",
     "StreamState",
@@ -62,6 +65,7 @@ __all__ = [
     "ToolCall",
     "UnsupportedArgumentError",
     "UnsupportedSystemError",
+    "Usage",
     "devices",
     "library_version",
     "load_library",
