@@ -145,12 +145,11 @@ TEST(a_grammar_goes_on_after_truncate_and_in_forks) {
     CHECK_OK(gptoss_context_generate(fork, sampler, &options, &n, &reason));
     CHECK(n == 8);
     CHECK_OK(gptoss_context_append_tokens(fork, 1, &letter));
-    const uint32_t digits = 15;
     CHECK_OK(gptoss_sampler_set_logit_bias(free_draw, 1, &letter, (float[]){1000}));
     CHECK_OK(gptoss_context_generate(fork, free_draw, &options, &n, &reason));
     CHECK_FAILS(gptoss_status_invalid_argument, "does not follow the grammar",
                 gptoss_context_generate(fork, sampler, NULL, &n, &reason));
-    CHECK(n == 0 && digits == 15);
+    CHECK(n == 0);
     CHECK_OK(gptoss_context_release(fork));
     CHECK_OK(gptoss_context_release(context));
     CHECK_OK(gptoss_sampler_release(free_draw));
@@ -422,10 +421,12 @@ TEST(logprobs_are_those_of_the_logits) {
         }
     }
     float one;
+    struct gptoss_logprob no_room;
     CHECK_FAILS(gptoss_status_invalid_argument, "0", gptoss_context_get_logprobs(context, 0, 1, 0, &one, NULL));
     CHECK_FAILS(gptoss_status_invalid_argument, "holds",
                 gptoss_context_get_logprobs(context, num_tokens(context), 1, 0, &one, NULL));
-    CHECK_FAILS(gptoss_status_invalid_argument, "num_top", gptoss_context_get_logprobs(context, 1, 1, 257, &one, NULL));
+    CHECK_FAILS(gptoss_status_invalid_argument, "num_top",
+                gptoss_context_get_logprobs(context, 1, 1, 257, &one, &no_room));
     CHECK_FAILS(gptoss_status_invalid_argument, "top_out", gptoss_context_get_logprobs(context, 1, 1, 1, &one, NULL));
     struct gptoss_generate_options options = {.struct_size = sizeof options, .num_top_logprobs = 257};
     CHECK_FAILS(gptoss_status_invalid_argument, "num_top_logprobs",
