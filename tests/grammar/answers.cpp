@@ -20,12 +20,11 @@ class Drawing {
   public:
     Drawing(const std::string& path, uint64_t seed) : model_(path), tokenizer_(model_.tokenizer()), seed_(seed) {
         // what ends a string, a value, a message: else random text would go on for long
-        for (uint32_t token = 0; token < model_.info().vocabulary_size; token++) {
-            const std::string text = tokenizer_.decode(gptoss::span<const uint32_t>(&token, 1));
-            if (text.starts_with('"') || text.starts_with('}') || text.starts_with(']') || text == "<|end|>" ||
-                text == "<|return|>" || text == "<|call|>")
-                biased_.push_back(token);
-        }
+        for (const char* const text : {"\"", "}", "]", "\"}", "\"]", "\","})
+            if (const std::vector<uint32_t> tokens = tokenizer_.encode(text); tokens.size() == 1)
+                biased_.push_back(tokens[0]);
+        for (const auto token : {gptoss_special_token_end, gptoss_special_token_return, gptoss_special_token_call})
+            biased_.push_back(tokenizer_.special_token(token));
         biases_.assign(biased_.size(), 4.0f);
     }
 

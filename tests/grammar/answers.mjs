@@ -50,8 +50,10 @@ function isValid(validate, text) {
 
 // What is wrong with an answer, or "".
 function wrongText(answer) {
-  if (answer.parts.some((part) => part.special)) return "a special token";
-  const text = answer.parts.map((part) => part.text).join("");
+  // a text that could go on ends with a stop token
+  const parts = answer.parts.at(-1)?.special === "<|return|>" ? answer.parts.slice(0, -1) : answer.parts;
+  if (parts.some((part) => part.special)) return "a special token";
+  const text = parts.map((part) => part.text).join("");
   return isValid(schemas[answer.case], text) ? "" : "not valid";
 }
 
