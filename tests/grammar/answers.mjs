@@ -51,7 +51,7 @@ function isValid(validate, text) {
 // What is wrong with an answer, or "".
 function wrongText(answer) {
   // a text that could go on ends with a stop token
-  const parts = answer.parts.at(-1)?.special === "<|return|>" ? answer.parts.slice(0, -1) : answer.parts;
+  const parts = stops.has(answer.parts.at(-1)?.special) ? answer.parts.slice(0, -1) : answer.parts;
   if (parts.some((part) => part.special)) return "a special token";
   const text = parts.map((part) => part.text).join("");
   return isValid(schemas[answer.case], text) ? "" : "not valid";
@@ -88,6 +88,7 @@ function wrongTurn(answer) {
   return !turn.final || isValid(turn.final, text(last)) ? "" : "the answer is not valid";
 }
 
+const stops = new Set(["<|return|>", "<|call|>", "<|endoftext|>"]);
 const ended = new Set([2, 5]); // a stop token, the end of the grammar
 const count = new Map();
 let passed = 0, failed = 0, tokens = 0, forced = 0;
