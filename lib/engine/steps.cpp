@@ -67,6 +67,7 @@ void Engine::load_rows(std::vector<Row> rows) {
 
 // Whether the rows can take a step more before the host has seen those in flight, and nothing else is to be done.
 bool Engine::may_step() const {
+    if (draws_apart()) return false;
     for (const Job* job : jobs_) {
         const bool is_row = std::any_of(rows_.begin(), rows_.end(), [&](const Row& row) { return row.job == job; });
         if (job->ended || job->phase != Job::Phase::Decode) return false;
@@ -81,29 +82,59 @@ bool Engine::may_step() const {
     return true;
 }
 
-void Engine::submit_step() {
+// Whether a draw waits for the host: what may be drawn depends on the token before it, or its logits are to be read.
+bool Engine::draws_apart() const {
+    return std::any_of(rows_.begin(), rows_.end(),
+                       [](const Row& row) { return row.job->grammar || row.job->request->logprobs != Logprobs::None; });
+}
+
+// The command buffers of a step, which are submitted one after the other: the forward pass and the draw, together or
+// apart.
+std::vector<vk::Commands*> Engine::step(uint32_t index) {
     const auto n = static_cast<uint32_t>(rows_.size());
-    const uint32_t index = next_step_;
-    std::unique_ptr<vk::Commands>& step = steps_[n][index];
-    if (!step) {
+    const bool apart = draws_apart();
+    std::unique_ptr<vk::Commands>& forward = apart ? halves_[n][0] : steps_[n][index];
+    if (!forward) {
         auto commands = std::make_unique<vk::Commands>(network_.device, network_.pipelines);
+        auto second = std::make_unique<vk::Commands>(network_.device, network_.pipelines);
+        vk::Commands& draw = apart ? *second : *commands;
         const Activations& a = workspace_->activations;
         commands->begin();
         record_forward(*commands, network_, a, workspace_->tables, n, 0, network_.config.n_layers, n);
-        commands->barrier();
-        workspace_->sampler.record(*commands, n, a.logits.address(), a.tokens.address());
-        record_expert_counts(*commands, index);
-        commands->end();
-        step = std::move(commands);
+        if (apart) {
+            commands->end();
+            draw.begin();
+        }
+        draw.barrier();
+        workspace_->sampler.record(draw, n, a.logits.address(), a.tokens.address());
+        record_expert_counts(draw, index);
+        draw.end();
+        if (apart) halves_[n][1] = std::move(second);
+        forward = std::move(commands);
     }
+    if (!apart) return {forward.get()};
+    return {forward.get(), halves_[n][1].get()};
+}
+
+void Engine::submit_step() {
+    const uint32_t index = draws_apart() ? 0 : next_step_;
+    const std::vector<vk::Commands*> step = this->step(index);
     for (const Row& row : rows_) {
         Sequence& s = *row.job->sequence;
         s.pages_.will_write(row.job->position + static_cast<uint32_t>(in_flight_.size()), 1);
-        s.step_dispatches_ = step->dispatches();
-        s.step_barriers_ = step->barriers();
+        s.step_dispatches_ = s.step_barriers_ = 0;
+        for (const vk::Commands* commands : step) {
+            s.step_dispatches_ += commands->dispatches();
+            s.step_barriers_ += commands->barriers();
+        }
         s.logits_of_ = 0;
     }
-    step->submit();
+    for (vk::Commands* commands : step) {
+        if (commands != step.front())  // while the forward pass runs
+            for (uint32_t r = 0; r < rows_.size(); r++)
+                if (rows_[r].job->grammar) write_mask(r, *rows_[r].job);
+        commands->submit();
+    }
     for (const Row& row : rows_) row.job->submitted++;
     in_flight_.push_back(index);
     next_step_ = (next_step_ + 1) % kAhead;
@@ -114,17 +145,19 @@ void Engine::receive_step(Lock& lock) {
     const std::vector<Row> rows = rows_;
     try {
         const uint32_t index = in_flight_.front();
-        vk::Commands& step = *steps_[static_cast<uint32_t>(rows.size())][index];
+        const std::vector<vk::Commands*> step = this->step(index);
         lock.unlock();
-        step.wait();
+        for (vk::Commands* commands : step) commands->wait();
+        std::vector<Job*> jobs;
+        for (const Row& row : rows) jobs.push_back(row.job);
+        read_logits(jobs);
         lock.lock();
         in_flight_.pop_front();
         for (uint32_t r = 0; r < rows.size(); r++) {
             Job& job = *rows[r].job;
             job.sequence->computed_.push_back(job.token);
-            job.sequence->prompt_tokens_computed_ += ++job.position == job.end;
-            job.token = workspace_->sampler.drawn(r, job.position);
-            deliver(job, job.token);
+            job.sequence->prompt_tokens_computed_ += job.position + 1 == job.prompt;
+            receive_drawn(job, r, job.position + 1);
         }
         hand_in_expert_counts(index);
     } catch (...) {

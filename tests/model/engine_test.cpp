@@ -89,9 +89,9 @@ TEST_CASE("engine: one thread a sequence, some with callbacks") {
             model::GenerateRequest request = company.requests[i].generate;
             const auto me = std::this_thread::get_id();
             if (i % 2)
-                request.on_token = [&, me](uint32_t) {
+                request.on_token = [&, me](const model::Drawn&, bool) {
                     wrong_threads += std::this_thread::get_id() != me;
-                    return false;
+                    return model::StopReason::None;
                 };
             // in calls of one token too
             const uint64_t total = request.max_tokens;
@@ -111,9 +111,9 @@ TEST_CASE("engine: a short prompt does not wait for a long one") {
     quick.append(random_tokens(10, 96, 6));
     uint64_t computed = UINT64_MAX;  // of the long one, when the short one has its first token
     model::GenerateRequest one{.max_tokens = 1}, first{.max_tokens = 1};
-    first.on_token = [&](uint32_t) {
+    first.on_token = [&](const model::Drawn&, bool) {
         computed = slow.stats().prompt_tokens_computed;
-        return false;
+        return model::StopReason::None;
     };
     model::Generation all[] = {{&slow, &one}, {&quick, &first}};
     generate_together(all);
@@ -125,10 +125,12 @@ TEST_CASE("engine: a short prompt does not wait for a long one") {
 TEST_CASE("engine: a sequence that fails, stops or is cancelled leaves the others alone") {
     Company company(6);
     company.sequences[1]->truncate(0);  // nothing to answer
-    company.requests[2].generate.on_token = [&](uint32_t) -> bool { throw std::runtime_error("the callback's own"); };
-    company.requests[3].generate.on_token = [&](uint32_t) {
+    company.requests[2].generate.on_token = [&](const model::Drawn&, bool) -> model::StopReason {
+        throw std::runtime_error("the callback's own");
+    };
+    company.requests[3].generate.on_token = [&](const model::Drawn&, bool) {
         company.sequences[4]->cancel();
-        return true;
+        return model::StopReason::Callback;
     };
     std::vector<model::Generation> all = company.generations();
     generate_together(all);

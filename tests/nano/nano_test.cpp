@@ -84,7 +84,8 @@ struct Nano {
         check(gptoss_context_append_tokens(context, tokens.size(), tokens.data()));
     }
 
-    Tokens answer(const Tokens& prompt) {
+    // Greedy without a sampler.
+    Tokens answer(const Tokens& prompt, gptoss_sampler_t sampler = nullptr) {
         set_context(prompt);
         Tokens tokens;
         gptoss_generate_options options = {.struct_size = sizeof options};
@@ -94,7 +95,27 @@ struct Nano {
             static_cast<Tokens*>(data)->push_back(token);
             return 0;
         };
-        check(gptoss_context_generate(context, nullptr, &options, nullptr, nullptr));
+        check(gptoss_context_generate(context, sampler, &options, nullptr, nullptr));
+        return tokens;
+    }
+
+    // Draws by the grammar of a turn with a conversation's functions; greedy at temperature 0.
+    Tokens answer_by_grammar(const Json& conversation, const Tokens& prompt, float temperature) {
+        Json turn = {{"tools", Json::array()}};
+        for (const Json& message : conversation["messages"])
+            if (message["content"].is_array() &&
+                message["content"][0].value("/tools/functions"_json_pointer, Json()).is_object())
+                turn["tools"] = message["content"][0]["tools"]["functions"]["tools"];
+        const std::string json = turn.dump();
+        gptoss_grammar_t grammar;
+        gptoss_sampler_t sampler;
+        check(gptoss_grammar_create_from_harmony(tokenizer, json.data(), json.size(), &grammar));
+        check(gptoss_sampler_create(&sampler));
+        check(gptoss_sampler_set_grammar(sampler, grammar));
+        check(gptoss_sampler_set_temperature(sampler, temperature));
+        Tokens tokens = answer(prompt, sampler);
+        check(gptoss_sampler_release(sampler));
+        check(gptoss_grammar_release(grammar));
         return tokens;
     }
 
@@ -206,6 +227,7 @@ int main(int argc, char** argv) {
     Nano nano;
     std::map<std::string, std::pair<size_t, size_t>> right;  // by group: of how many
     size_t positions = 0, same = 0, prompts = 0, same_prompts = 0;
+    size_t calls = 0, right_calls = 0, right_by_grammar = 0, whole = 0;
     for (size_t i = 0; i < problems.size(); i += every) {
         const Json& problem = problems[i];
         const Tokens prompt = nano.render(problem["conversation"]);
@@ -214,6 +236,15 @@ int main(int argc, char** argv) {
         const bool ok = is_right(nano.last_message(answer), problem["expected"]);
         good += ok;
         ++all;
+        if (problem["category"] == "tools") {
+            const Json& conversation = problem["conversation"];
+            ++calls;
+            right_calls += ok;
+            right_by_grammar +=
+                is_right(nano.last_message(nano.answer_by_grammar(conversation, prompt, 0)), problem["expected"]);
+            const Tokens drawn = nano.answer_by_grammar(conversation, prompt, 1.5f);
+            whole += drawn.size() == answer_limit || !nano.last_message(drawn).is_null();
+        }
         if (!ok && every == 1) {
             char text[4096];
             size_t size;
@@ -235,6 +266,9 @@ int main(int argc, char** argv) {
     }
     report("prompts as the training's own renderer makes them", same_prompts, prompts, 1, true);
     report("tokens as in PyTorch", same, positions, 0.99, true);
+    report("functions called right by a grammar, of those called right without", right_by_grammar, right_calls, 1,
+           true);
+    report("turns that a grammar keeps whole at temperature 1.5", whole, calls, 1, true);
     many_at_once(nano, problems);
     for (const auto& [group, counts] : right)
         report(group + ", right", counts.first, counts.second, threshold(group), every == 1);

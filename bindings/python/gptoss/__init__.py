@@ -27,7 +27,8 @@ from .errors import (
     UnsupportedArgumentError,
     UnsupportedSystemError,
 )
-from .generation import Generation
+from .generation import Generation, Output, Usage
+from .grammar import Grammar
 from .model import DeviceInfo, MemoryEstimate, Model, ModelInfo, Tokenizer, devices, measure_bandwidth
 from .sampler import Sampler
 from .together import Generated, GenerateRequest, generate_together
@@ -48,6 +49,7 @@ __all__ = [
     "Generated",
     "Generation",
     "GptossError",
+    "Grammar",
     "HarmonyParser",
     "InsufficientMemoryError",
     "InsufficientResourcesError",
@@ -58,6 +60,7 @@ __all__ = [
     "MemoryEstimate",
     "Model",
     "ModelInfo",
+    "Output",
     "Reply",
     "Sampler",
     "StreamState",
@@ -65,6 +68,7 @@ __all__ = [
     "ToolCall",
     "UnsupportedArgumentError",
     "UnsupportedSystemError",
+    "Usage",
     "devices",
     "generate_together",
     "library_version",

@@ -11,13 +11,12 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, Callable, Iterable, NamedTuple, Optional
 
-from ._library import GenerationStruct, TokenCallback, lib
+from ._library import GenerationStruct, TokenCallback, UsageStruct, lib
 from .context import Context
 from .errors import BY_STATUS, GptossError
-from .generation import generate_options, stop
+from .generation import STOP_REASONS, Usage, generate_options, stop, usage_of
 from .sampler import Sampler
-
-STOP_REASONS = ("none", "max_tokens", "stop_token", "callback", "context_full")
+REASONS = [reason.replace("closed", "callback") for reason in STOP_REASONS]
 
 
 @dataclass
@@ -29,6 +28,7 @@ class GenerateRequest:
     sampler: Optional[Sampler] = None
     max_tokens: Optional[int] = None
     stop_tokens: Optional[Iterable[int]] = None
+    stop_strings: Iterable[str] = ()
     on_token: Optional[Callable[[int], Any]] = None
 
 
@@ -36,7 +36,8 @@ class Generated(NamedTuple):
     """What came of a GenerateRequest."""
 
     tokens: list[int]  # that were generated, also before an error: its context holds them
-    stop_reason: str  # "max_tokens", "stop_token", "callback", "context_full", or "none" after an error
+    stop_reason: str  # as Generation.stop_reason; "callback" after a true result of on_token
+    usage: Usage
     error: Optional[Exception]  # the library's, or what on_token raised
 
 
@@ -68,15 +69,17 @@ class _Together:
 
     def __init__(self, requests: list[GenerateRequest], uses: ExitStack) -> None:
         self.requests = requests
-        self.options = [generate_options(r.sampler, r.max_tokens, r.stop_tokens) for r in requests]
+        self.options = [generate_options(r.sampler, r.max_tokens, r.stop_tokens, r.stop_strings) for r in requests]
         self.contexts = [uses.enter_context(request.context._use()) for request in requests]
         # A sampler may be that of several.
         used = {id(request.sampler): request.sampler for request in requests if request.sampler is not None}
         samplers: dict[int, c_void_p] = {key: uses.enter_context(sampler._use()) for key, sampler in used.items()}
         self.entries = (GenerationStruct * len(requests))()
+        self.usages = [UsageStruct(struct_size=ctypes.sizeof(UsageStruct)) for _ in requests]
         for i, (request, options, entry) in enumerate(zip(requests, self.options, self.entries)):
             if request.on_token is not None:
                 options.callback = TokenCallback(partial(self._hand_over, i))
+            options.usage_out = ctypes.pointer(self.usages[i])
             entry.struct_size = ctypes.sizeof(GenerationStruct)
             entry.context, entry.sampler = self.contexts[i], samplers.get(id(request.sampler))
             entry.options = ctypes.pointer(options)
@@ -135,4 +138,5 @@ class _Together:
             # The library's message is about the first that failed; most often, others of that status failed alike.
             said = self.error if type(self.error) is kind else lib.gptoss_status_string(entry.status).decode()
             error = kind(str(said))
-        return Generated(tokens[size.value - entry.num_tokens :], STOP_REASONS[entry.stop_reason], error)
+        generated = tokens[size.value - entry.num_tokens :]
+        return Generated(generated, REASONS[entry.stop_reason], usage_of(self.usages[i]), error)

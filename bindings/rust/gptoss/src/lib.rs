@@ -32,6 +32,7 @@
 mod context;
 mod error;
 mod generation;
+mod grammar;
 mod harmony;
 mod model;
 mod sampler;
@@ -40,7 +41,10 @@ mod tokenizer;
 
 pub use context::{Canceller, Context, ContextStats, KernelTime};
 pub use error::{Error, Result, Status};
-pub use generation::{GenerateOptions, Generated, Generation, NextToken, StopReason, TokenStream};
+pub use generation::{
+    GenerateOptions, Generated, Generation, Logprobs, NextToken, Output, StopReason, TokenStream, Usage,
+};
+pub use grammar::Grammar;
 pub use harmony::{HarmonyParser, HarmonyState};
 pub use model::{
     devices, measure_bandwidth, DeviceInfo, DeviceType, KernelTier, KvType, LogLevel, MemoryEstimate, Model, ModelInfo,

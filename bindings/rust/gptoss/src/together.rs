@@ -1,6 +1,6 @@
 use crate::context::Context;
 use crate::error::{check_as, last_error, status_text, Error, Result};
-use crate::generation::{options_in_c, stop_reason, GenerateOptions, Generated};
+use crate::generation::{stop_reason, GenerateOptions, Generated, OptionsInC};
 use crate::sampler::SamplerHandle;
 use gptoss_sys as sys;
 use std::any::Any;
@@ -90,12 +90,17 @@ pub fn generate_together<'a>(
         .into_iter()
         .map(|on_token| Some(CallbackState { on_token: on_token?, contexts: cancelled, panic: None }))
         .collect();
-    let options: Vec<_> = all_options
-        .iter()
+    let mut in_c = all_options.iter().map(OptionsInC::new).collect::<Result<Vec<_>>>()?;
+    let options: Vec<_> = in_c
+        .iter_mut()
         .zip(&mut states)
-        .map(|(options, state)| match state {
-            Some(state) => options_in_c(options, Some(call_back), (state as *mut CallbackState).cast()),
-            None => options_in_c(options, None, ptr::null_mut()),
+        .map(|(in_c, state)| {
+            let mut options = in_c.get();
+            if let Some(state) = state {
+                options.callback = Some(call_back);
+                options.user_data = (state as *mut CallbackState).cast();
+            }
+            options
         })
         .collect();
     let mut entries: Vec<_> = (0..contexts.len())
@@ -119,9 +124,9 @@ pub fn generate_together<'a>(
     }
     // The library's message is about the first that failed; most often, others of that status failed alike.
     let message_of = |its| if its == status { message.clone() } else { status_text(its) };
-    let outcome = |entry: &sys::gptoss_generation| {
+    let outcome = |(entry, in_c): (&sys::gptoss_generation, &OptionsInC)| {
         check_as(entry.status, || message_of(entry.status))?;
-        Ok(Generated { num_tokens: entry.num_tokens, stop_reason: stop_reason(entry.stop_reason) })
+        Ok(Generated { num_tokens: entry.num_tokens, stop_reason: stop_reason(entry.stop_reason), usage: in_c.usage() })
     };
-    Ok(entries.iter().map(outcome).collect())
+    Ok(entries.iter().zip(&in_c).map(outcome).collect())
 }
