@@ -16,6 +16,7 @@ from .context import Context
 from .errors import BY_STATUS, GptossError
 from .generation import STOP_REASONS, Usage, generate_options, stop, usage_of
 from .sampler import Sampler
+
 REASONS = [reason.replace("closed", "callback") for reason in STOP_REASONS]
 
 

@@ -55,7 +55,7 @@ class Together(unittest.TestCase):
             for i, context in enumerate(contexts)
         )
         for i, outcome in enumerate(outcomes[:3]):
-            self.assertEqual(outcome, gptoss.Generated(expected[i], "max_tokens", None))
+            self.assertEqual((outcome.tokens, outcome.stop_reason, outcome.error), (expected[i], "max_tokens", None))
         self.assertEqual((outcomes[3].tokens, outcomes[3].stop_reason), (expected[3][:4], "callback"))
         self.assertEqual(outcomes[3].usage.generated_tokens, 4)
         self.assertEqual((heard, threads), (expected[3][:4], {threading.current_thread()}))
