@@ -737,8 +737,9 @@ GPTOSS_ABI enum gptoss_status gptoss_grammar_create_from_gbnf(gptoss_tokenizer_t
  * options_json: an object, all of whose members may be missing. "tools": an array of {"name", "parameters"}, or of
  * {"type": "function", "function": {"name", "parameters"}}; parameters are a JSON schema of the arguments, any object
  * where there is none. "tool_choice": "auto" (a call or an answer), "none", "required" (a call), or {"name": ...} (a
- * call of that one). "response_format": a JSON schema of the final text, or "response_grammar": a GBNF of it; any text without them. "reasoning": false for
- * a turn without analysis. Error: unsupported_argument for a tokenizer without Harmony's special tokens. Since 0.2.
+ * call of that one). "response_format": a JSON schema of the final text, or "response_grammar": a GBNF of it; any text
+ * without them. "reasoning": false for a turn without analysis. Error: unsupported_argument for a tokenizer without
+ * Harmony's special tokens. Since 0.2.
  */
 GPTOSS_ABI enum gptoss_status gptoss_grammar_create_from_harmony(gptoss_tokenizer_t tokenizer, const char* options_json,
                                                                  size_t length, gptoss_grammar_t* grammar_out);

@@ -187,7 +187,7 @@ TEST_CASE("an exception of the callback leaves what it was handed") {
         return model::StopReason::None;
     };
     uint64_t n = 0;
-    CHECK_THROWS_AS(context.generate(request, &n), std::runtime_error);
+    CHECK_THROWS_WITH_AS(context.generate(request, &n), "the callback's own", Error);
     CHECK(n == 5);
     CHECK(context.tokens().size() == 35);
     check_same(*model, logits_of(context), fresh_logits(model, context.tokens()));
