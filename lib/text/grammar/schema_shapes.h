@@ -3,6 +3,7 @@
 // schemas can be combined by and, or and not.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <unordered_set>
 
@@ -52,7 +53,16 @@ struct ObjectShape {
     std::vector<Property> properties;
     std::vector<Keys> others;
     uint32_t min = 0, max = RegexPool::unbounded;
-    bool operator==(const ObjectShape&) const = default;
+    bool operator==(const ObjectShape& other) const {
+        // Alternatives mostly have the same names, which take longest to compare: what differs comes first.
+        const auto same_value = [](const Property& a, const Property& b) {
+            return a.value == b.value && a.required == b.required;
+        };
+        return min == other.min && max == other.max &&
+               std::equal(properties.begin(), properties.end(), other.properties.begin(), other.properties.end(),
+                          same_value) &&
+               others == other.others && properties == other.properties;
+    }
 };
 
 struct Shape {
