@@ -114,7 +114,7 @@ GPTOSS_ABI uint32_t gptoss_version(void);
 GPTOSS_ABI const char* gptoss_status_string(enum gptoss_status status);
 
 /* What failed in the last call of this thread that did not succeed; "" if none. Valid until this thread's next failure.
- * Up to 1023 bytes.
+ * One line of up to 1023 bytes; control characters and what is not UTF-8 in it are U+FFFD.
  */
 GPTOSS_ABI const char* gptoss_last_error(void);
 
