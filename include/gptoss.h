@@ -717,7 +717,7 @@ GPTOSS_ABI enum gptoss_status gptoss_sampler_release(gptoss_sampler_t sampler);
 
 /*
  * JSON texts that are valid by a JSON schema (draft 2020-12 and 7), which is an object, true or false. {} is any JSON.
- * docs/grammar.md lists what is enforced. Since 0.2.
+ * docs/grammars.md lists what is enforced. Since 0.2.
  */
 GPTOSS_ABI enum gptoss_status gptoss_grammar_create_from_json_schema(gptoss_tokenizer_t tokenizer, const char* schema,
                                                                      size_t length, gptoss_grammar_t* grammar_out);
