@@ -248,7 +248,7 @@ Left SelfTest::run_layer(uint32_t layer, uint32_t first, uint32_t n) {
     for (uint32_t t = 0; t < n; t++) upload_.as<args::Token>()[t] = {token(first + t), first + t, 0, 0};
     commands_.begin();
     if (layer == 0) commands_.copy(upload_, 0, activations_.tokens, 0, n * sizeof(args::Token));
-    record_forward(commands_, network_, activations_, tables_, n, layer, layer + 1, logits);
+    record_forward(commands_, network_, activations_, tables_, n, layer, layer + 1, last);
     commands_.barrier();
 
     Left left;
