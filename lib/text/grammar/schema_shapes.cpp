@@ -276,7 +276,9 @@ Shape Shapes::join(Shape a, const Shape& b) {
     };
     a.number = widen(a.number, b.number, any_number_);
     a.string = widen(a.string, b.string, any_string_);
-    spend(b.arrays.size() + b.objects.size());
+    // Each object is compared with all others, property by property.
+    const size_t properties = b.objects.empty() ? 0 : b.objects[0].properties.size();
+    spend(b.arrays.size() + b.objects.size() + a.objects.size() * b.objects.size() * (4 + properties) / 1024);
     for (const ArrayShape& array : b.arrays)
         if (std::find(a.arrays.begin(), a.arrays.end(), array) == a.arrays.end()) a.arrays.push_back(array);
     for (const ObjectShape& object : b.objects)
