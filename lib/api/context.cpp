@@ -16,7 +16,7 @@ struct gptoss_context : Handle<gptoss_context> {
     gptoss_context(const gptoss_model& of, size_t context_length, size_t max_batch_tokens)
         : tokenizer(of.tokenizer), sequence(of.model, context_length, max_batch_tokens) {}
 
-    gptoss_context(const gptoss_context& forked) : tokenizer(forked.tokenizer), sequence(forked.sequence) {}
+    gptoss_context(gptoss_context& forked) : tokenizer(forked.tokenizer), sequence(forked.sequence) {}
 
     static constexpr bool kOnDevice = true;
 
@@ -278,9 +278,7 @@ gptoss_status gptoss_context_save(gptoss_context_t context, void* state_out, siz
         const Use use(context);
         require(size_out, "size_out");
         if (max_size) require(state_out, "state_out");
-        const uint64_t size = use->state_size();
-        if (size <= max_size) use->save({static_cast<std::byte*>(state_out), size});
-        *size_out = size;
+        *size_out = use->save({static_cast<std::byte*>(state_out), max_size});
     });
 }
 

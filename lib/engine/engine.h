@@ -19,6 +19,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/prefix_cache.h"
 #include "engine/sequence.h"
 #include "forward/forward.h"
 
@@ -59,11 +60,14 @@ class Job {
 
 class Engine {
   public:
-    explicit Engine(const Network& network);
+    // prefix_bytes: the limit of the cache of prefixes; message_start: the token that begins a message, where prefixes
+    // are kept, if there is one.
+    Engine(const Network& network, uint64_t prefix_bytes, std::optional<uint32_t> message_start);
     ~Engine();
 
     const KvLayout& layout() const { return layout_; }
     KvPool& pool() { return pool_; }
+    PrefixCache& prefixes() { return prefixes_; }
 
     // Makes room for batches of so many tokens. Throws InsufficientMemory.
     void make_room(uint32_t max_batch);
@@ -130,7 +134,10 @@ class Engine {
     void submit_step();
     void receive_step(Lock& lock);
 
-    uint32_t go_back(Sequence& sequence, uint32_t position);
+    uint32_t go_to(Sequence& sequence, uint32_t most);
+    void keep(Sequence& sequence, uint32_t position);
+    void keep_end(const Job& job) noexcept;
+    void keep_prompt(const Piece& piece);
     void set_room(uint32_t max_batch, uint32_t max_rows);
     uint32_t table_of(vk::Commands& commands, const KvPages& pages);
     Page counts_of(const Sequence& sequence, const SamplerSettings& settings);
@@ -141,7 +148,9 @@ class Engine {
 
     const Network& network_;
     const KvLayout layout_;
+    const std::optional<uint32_t> message_start_;
     KvPool pool_;
+    PrefixCache prefixes_;
 
     std::mutex mutex_;
     std::vector<Caller*> callers_;

@@ -9,8 +9,6 @@ namespace gptoss::model {
 
 namespace {
 
-constexpr uint32_t kSnapshotTokens = 64;  // computing fewer again costs less than a copy of the ring
-
 constexpr double kSubmitWork = 5e10;  // multiply-adds of a submit: a quarter of a second on a slow laptop's GPU
 
 // Multiply-adds of a layer for n tokens, the last of them at position `last`.
@@ -63,8 +61,8 @@ void Engine::compute_prompts(Lock& lock, std::vector<Piece> pieces) {
             Job& job = *p.job;
             s.computed_.insert(s.computed_.end(), s.tokens_.begin() + p.first, s.tokens_.begin() + p.first + p.n);
             s.prompt_tokens_computed_ += p.n;
+            keep_prompt(p);
             if (!p.last || job.ended) continue;
-            if (job.end - job.first >= kSnapshotTokens) s.pages_.save(job.end);
             if (job.request) {
                 job.token = workspace_->sampler.drawn(row, job.end);
                 job.position = job.end;
@@ -181,7 +179,7 @@ std::vector<vk::KernelTime> Engine::profile(Sequence& s, uint32_t n, const Sampl
     std::vector<vk::KernelTime> times;
     const auto run_timed = [&] {
         const auto end = static_cast<uint32_t>(s.tokens_.size());
-        uint32_t done = go_back(s, end - n);
+        uint32_t done = go_to(s, end - n);
         s.pages_.reserve(done, end);
         const auto take = [&](uint32_t first, uint32_t count) {
             s.pages_.will_write(first, count);

@@ -43,7 +43,8 @@ class Sequence {
 
     // Another timeline that begins as this one: the tokens, what is computed of them, and the logits. Pages are shared
     // until one of both writes to them. No call may be running on the other.
-    Sequence(const Sequence& other);
+    Sequence(Sequence& other);
+    ~Sequence();
     Sequence& operator=(const Sequence&) = delete;
 
     // Throws InvalidArgument or ContextOverflow, and nothing is appended.
@@ -59,9 +60,9 @@ class Sequence {
     // them.
     StopReason generate(const GenerateRequest& request, uint64_t* n_tokens);
 
-    // The whole timeline as bytes (see state.h), and how many they are. Computes nothing.
-    uint64_t state_size() const;
-    void save(std::span<std::byte> state) const;
+    // Writes the whole timeline as bytes (see state.h) if there is room for them: returns how many they are. Computes
+    // nothing.
+    uint64_t save(std::span<std::byte> state);
     // Takes the place of what the sequence holds; that stays if this throws InvalidArgument, UnsupportedArgument,
     // ContextOverflow, InsufficientMemory or DeviceLost.
     void restore(std::span<const std::byte> state);
@@ -94,7 +95,7 @@ class Sequence {
     void require_tokens() const;
     void check_cancelled();
     StateShape state_shape() const;
-    StateHeader state_header(const StateShape& shape) const;
+    StateHeader state_header(const StateShape& shape, std::span<const Window> windows) const;
 
     const std::shared_ptr<const Model> model_;
     const uint32_t max_tokens_;
@@ -108,6 +109,7 @@ class Sequence {
     size_t answer_start_ = 0;  // where in tokens_ the answer begins: after what was appended last
     std::atomic<bool> cancelled_{false};
     KvPages pages_;
+    uint32_t kept_ = 0;  // where the cache of prefixes has last got something of computed_
     uint32_t step_dispatches_ = 0, step_barriers_ = 0;
     uint64_t prompt_tokens_computed_ = 0;
 };

@@ -141,16 +141,43 @@ TEST_CASE("a cache says how far back it can go") {
     model::KvPages cache(model->engine->layout(), model->engine->pool(), 4096, 8);  // a ring of 16 + 8 + 32 slots
     cache.reserve(0, 200);
     cache.will_write(0, 40);
-    CHECK(cache.rewind(3) == 3);  // nothing is overwritten yet
+    CHECK(cache.has_window(3));  // nothing is overwritten yet
     cache.will_write(3, 97);
-    cache.save(100);
+    const model::Window window = cache.copy_window(100);
     cache.will_write(100, 50);
-    CHECK(cache.rewind(130) == 130);
-    CHECK(cache.rewind(101) == 100);  // the window of 101 begins at 86, and 149 took the slot of 93
-    cache.will_write(100, 100);
-    CHECK(cache.rewind(120) == 100);
-    cache.will_write(90, 100);  // other tokens: the snapshot is of another timeline
-    CHECK(cache.rewind(100) == 0);
+    CHECK(cache.has_window(130));
+    CHECK(!cache.has_window(101));  // its window begins at 86, and 149 took the slot of 93
+    CHECK(!cache.reaches(window, 101));
+    CHECK(cache.reaches(window, 100));
+    CHECK(cache.reaches(window, 99));  // where the logits after 100 are wanted
+    CHECK(!cache.reaches(window, 98));
+    cache.go_back(window, 99);
+    CHECK(cache.has_window(99));
+    CHECK(!cache.has_window(98));
+}
+
+TEST_CASE("a cache goes on writing behind what it has lent, and copies what is in front") {
+    const auto& model = small_model();
+    model::KvPages cache(model->engine->layout(), model->engine->pool(), 4096, 8);
+    cache.reserve(0, 700);
+    const auto lent = cache.lend(600);
+    REQUIRE(lent.size() == 2);
+    CHECK(cache.holds(600, 1024));
+    CHECK(!cache.holds(599, 1024));
+    const uint64_t version = cache.version();
+    cache.reserve(600, 1024);
+    CHECK(cache.version() == version);
+    cache.lend(650);
+    CHECK(!cache.holds(649, 700));
+    cache.reserve(620, 700);
+    CHECK(cache.version() != version);
+    CHECK(cache.holds(620, 700));
+    model::KvPages other(model->engine->layout(), model->engine->pool(), 4096, 8);
+    other.borrow(lent);
+    other.reserve(600, 601);  // a ring
+    CHECK(!other.holds(511, 512));
+    CHECK(other.holds(600, 700));  // in a copy: it was another's to write
+    CHECK(cache.holds(620, 700));
 }
 
 TEST_CASE("contexts of one model do not touch each other") {

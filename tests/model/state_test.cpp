@@ -12,7 +12,7 @@ using namespace gptoss::test;
 namespace {
 
 std::vector<std::byte> saved(const model::Sequence& context) {
-    std::vector<std::byte> state(context.state_size());
+    std::vector<std::byte> state(context.save({}));
     context.save(state);
     return state;
 }
