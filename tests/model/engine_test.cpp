@@ -134,7 +134,7 @@ TEST_CASE("engine: a sequence that fails, stops or is cancelled leaves the other
     generate_together(all);
     const auto status_of = [&](const model::Generation& g) {
         try {
-            if (g.error) std::rethrow_exception(g.error);
+            if (g.error) throw Error(*g.error);
         } catch (const Error& e) {
             return e.status();
         } catch (const std::runtime_error&) {
