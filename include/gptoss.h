@@ -480,6 +480,19 @@ enum gptoss_stop_reason {
  */
 typedef int (*gptoss_token_callback_t)(void* user_data, uint32_t token);
 
+/*
+ * Whether tokens that stood in the context before are tried again: where the last few tokens stand in it a second time,
+ * those that followed them are computed beside the next token, several in one forward pass, and kept as long as they
+ * are what is sampled. That changes no token, sampled ones neither, on devices whose kernels compute a token alike in
+ * any batch, a CPU among them, and elsewhere but for rounding. It pays where an answer repeats much of its prompt, such
+ * as a text with small changes. Only a context that generates alone does it, without penalties. Since 0.2.
+ */
+enum gptoss_prompt_lookup {
+    gptoss_prompt_lookup_default = 0, /* where it pays, by what was right before and by how long steps take */
+    gptoss_prompt_lookup_off = 1,
+    gptoss_prompt_lookup_always = 2, /* wherever there is something to try */
+};
+
 struct gptoss_generate_options {
     size_t struct_size;
     size_t max_tokens;           /* 0: until a stop token or until the context is full */
@@ -488,6 +501,7 @@ struct gptoss_generate_options {
     size_t num_stop_tokens;
     gptoss_token_callback_t callback;
     void* user_data;
+    enum gptoss_prompt_lookup prompt_lookup; /* Since 0.2 */
 };
 
 /*
@@ -574,6 +588,7 @@ struct gptoss_context_stats {
     uint32_t step_dispatches;       /* of one decoded token, sampling included; 0 before the first */
     uint32_t step_barriers;
     uint64_t prompt_tokens_computed; /* since it was created, without those that were computed before. Since 0.2 */
+    uint64_t decode_steps;           /* forward passes of generations since then; see gptoss_prompt_lookup. Since 0.2 */
 };
 
 /* What the context holds and what a token costs it; the caller sets stats_out->struct_size. */

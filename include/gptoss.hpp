@@ -290,6 +290,7 @@ struct GenerateOptions {
     std::size_t max_tokens = 0;        // 0: until a stop token or until the context is full
     // By default <|return|>, <|call|> and <|endoftext|>; with an empty span nothing but the length stops.
     std::optional<span<const uint32_t>> stop_tokens;
+    gptoss_prompt_lookup prompt_lookup = gptoss_prompt_lookup_default;
 };
 
 struct Generated {
@@ -374,6 +375,7 @@ class Context {
         gptoss_generate_options in{};
         in.struct_size = sizeof(in);
         in.max_tokens = options.max_tokens;
+        in.prompt_lookup = options.prompt_lookup;
         static constexpr uint32_t none = 0;
         if (options.stop_tokens) {
             in.stop_tokens = options.stop_tokens->size() ? options.stop_tokens->data() : &none;
@@ -473,6 +475,7 @@ void generate_together(Generations&& generations) {
         Generation& g = generations[i];
         options[i].struct_size = sizeof(options[i]);
         options[i].max_tokens = g.options.max_tokens;
+        options[i].prompt_lookup = g.options.prompt_lookup;
         if (g.options.stop_tokens) {
             options[i].stop_tokens = g.options.stop_tokens->size() ? g.options.stop_tokens->data() : &none;
             options[i].num_stop_tokens = g.options.stop_tokens->size();

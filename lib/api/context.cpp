@@ -26,6 +26,7 @@ struct gptoss_context : Handle<gptoss_context> {
 };
 
 static_assert(static_cast<int>(model::StopReason::ContextFull) == gptoss_stop_reason_context_full);
+static_assert(static_cast<int>(model::PromptLookup::Always) == gptoss_prompt_lookup_always);
 
 namespace {
 
@@ -65,6 +66,10 @@ model::GenerateRequest request_of(gptoss_context_t context, gptoss_sampler_t sam
         const auto& eos = context->sequence.model().config.eos_tokens;
         request.stop_tokens.insert(request.stop_tokens.end(), eos.begin(), eos.end());
     }
+    if (enum_value(in.prompt_lookup) > gptoss_prompt_lookup_always)
+        throw Error(Status::InvalidArgument,
+                    "options.prompt_lookup is " + std::to_string(enum_value(in.prompt_lookup)));
+    request.lookup = static_cast<model::PromptLookup>(in.prompt_lookup);
     if (in.callback)
         request.on_token = [callback = in.callback, user_data = in.user_data](uint32_t token) {
             return call_back(callback, user_data, token) != 0;
@@ -302,6 +307,7 @@ gptoss_status gptoss_context_get_stats(gptoss_context_t context, gptoss_context_
         stats.step_dispatches = now.step_dispatches;
         stats.step_barriers = now.step_barriers;
         stats.prompt_tokens_computed = now.prompt_tokens_computed;
+        stats.decode_steps = now.decode_steps;
         write_struct(stats, stats_out, "stats_out");
     });
 }

@@ -51,8 +51,9 @@ uint64_t Engine::working_bytes() {
 
 Sequence::Stats Engine::stats(const Sequence& s) {
     const std::lock_guard lock(mutex_);
-    return {s.pages_.bytes(), s.pages_.bytes_read(static_cast<uint32_t>(s.tokens_.size())), s.step_dispatches_,
-            s.step_barriers_, s.prompt_tokens_computed_};
+    return {s.pages_.bytes(),          s.pages_.bytes_read(static_cast<uint32_t>(s.tokens_.size())),
+            s.step_dispatches_,        s.step_barriers_,
+            s.prompt_tokens_computed_, s.decode_steps_};
 }
 
 void Engine::make_room(uint32_t max_batch) {
@@ -256,6 +257,8 @@ void Engine::start(Job& job) {
             return end(job);
         }
         Sequence& s = *job.sequence;
+        s.drafts_.forget();
+        step_received_.reset();
         set_room(s.max_batch_, 1);
         const auto end_of_prompt = static_cast<uint32_t>(s.tokens_.size());
         if (job.request) job.counts = counts_of(s, job.request->settings);
@@ -292,6 +295,7 @@ void Engine::abandon() noexcept {
     in_flight_.clear();
     rows_.clear();
     table_pages_.fill(0);
+    step_received_.reset();
 }
 
 // -------------------------------------------------------------------------------------------------------------- parts

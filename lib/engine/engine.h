@@ -9,6 +9,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -106,9 +107,13 @@ class Engine {
     struct Row {
         Job* job;
         uint64_t pages;  // their version
+        // Where the row's token is a drafted one: its position and the token. Such rows follow that of the job's own.
+        uint32_t draft_position = 0;
+        uint32_t draft = 0;
         bool operator==(const Row&) const = default;
     };
     using Lock = std::unique_lock<std::mutex>;
+    using Clock = std::chrono::steady_clock;
     using Steps = std::array<std::unique_ptr<vk::Commands>, kAhead>;
 
     bool lead(Lock& lock) noexcept;
@@ -129,8 +134,10 @@ class Engine {
     void draw(Job& job);
 
     std::vector<Row> choose_rows();
+    uint32_t draft_size(const Job& job);
+    void add_draft(std::vector<Row>& rows);
     void load_rows(std::vector<Row> rows);
-    bool may_step() const;
+    bool may_step();
     void submit_step();
     void receive_step(Lock& lock);
 
@@ -138,6 +145,7 @@ class Engine {
     void keep(Sequence& sequence, uint32_t position);
     void keep_end(const Job& job) noexcept;
     void keep_prompt(const Piece& piece);
+    void keep_start(Sequence& sequence, uint32_t position);
     void set_room(uint32_t max_batch, uint32_t max_rows);
     uint32_t table_of(vk::Commands& commands, const KvPages& pages);
     Page counts_of(const Sequence& sequence, const SamplerSettings& settings);
@@ -168,6 +176,9 @@ class Engine {
     std::map<uint32_t, Steps> steps_;  // by the number of rows
     std::deque<uint32_t> in_flight_;   // indices of steps
     uint32_t next_step_ = 0;
+    StepTimes step_times_;                            // while one sequence is alone
+    std::optional<Clock::time_point> step_received_;  // when the last one's was; none if something else came between
+    bool room_for_drafts_ = true;
     vk::Buffer expert_counts_;  // (kAhead + 1, experts) after each step in flight, and after a batch; see ExpertCache
     vk::Commands commands_;
     std::array<vk::Commands, 2> batch_commands_;  // one is recorded while the other runs

@@ -48,7 +48,9 @@ uint32_t Engine::go_to(Sequence& s, uint32_t most) {
 void Engine::keep(Sequence& s, uint32_t position) {
     s.kept_ = position;
     const std::span tokens = std::span(s.computed_).first(position);
-    if (prefixes_.limit() < layout_.ring_bytes(layout_.window) || prefixes_.has(tokens)) return;
+    if (!s.pages_.has_window(position) || prefixes_.limit() < layout_.ring_bytes(layout_.window) ||
+        prefixes_.has(tokens))
+        return;
     try {
         Window window = s.pages_.copy_window(position);
         prefixes_.add({{tokens.begin(), tokens.end()}, s.pages_.lend(position), std::move(window)});
@@ -58,13 +60,21 @@ void Engine::keep(Sequence& s, uint32_t position) {
 }
 
 // Of what has just been computed of a prompt: the starts of messages, where prompts begin to differ, and of segments;
-// and its end, where the next prompt begins to differ if it leaves out what is generated now.
+// and its end.
 void Engine::keep_prompt(const Piece& piece) {
     Sequence& s = *piece.sequence;
     const uint32_t end = piece.first + piece.n;
     for (uint32_t p = std::max(piece.first, 1u); p < end; p++)
         if ((s.tokens_[p] == message_start_ || p % kSegmentSlots == 0) && p >= s.kept_ + spacing(p)) keep(s, p);
-    if (piece.last && (piece.job->request ? end : end - s.kept_) >= kLeastKept) keep(s, end);
+    if (piece.last && piece.job->request)
+        keep_start(s, end);
+    else if (piece.last && end - s.kept_ >= kLeastKept)
+        keep(s, end);
+}
+
+// Where tokens are about to be generated: the next prompt begins to differ there if it leaves them out.
+void Engine::keep_start(Sequence& s, uint32_t position) {
+    if (position >= kLeastKept && position > s.kept_) keep(s, position);
 }
 
 // What was generated, for a conversation that goes on from there.

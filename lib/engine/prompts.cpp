@@ -101,6 +101,7 @@ void Engine::run_batch(std::span<const Piece> pieces) {
     const auto n_drawn = static_cast<uint32_t>(drawn.size());
     const auto layers = static_cast<uint32_t>(std::clamp(kSubmitWork / work, 1.0, 1e6));
     rows_.clear();
+    step_received_.reset();
     for (uint32_t layer = 0, i = 0; layer < n_layers; layer += layers, i++) {
         vk::Commands& commands = batch_commands_[i % batch_commands_.size()];
         commands.begin();
@@ -156,6 +157,7 @@ void Engine::draw(Job& job) {
         std::memcpy(workspace_->logits.data(), job.sequence->logits_->data(), network_.config.vocab * 4ull);
         const args::Token token{job.token, job.position, 0, 0};
         const Sampler::Row row = sampler_row(job);
+        keep_start(*job.sequence, job.end);
         commands_.begin();
         commands_.barrier();
         commands_.copy(workspace_->logits, 0, a.logits, 0, network_.config.vocab * 4ull);

@@ -181,7 +181,7 @@ StateHeader Sequence::state_header(const StateShape& shape, std::span<const Wind
     return header;
 }
 
-uint64_t Sequence::save(std::span<std::byte> state) {
+uint64_t Sequence::save(std::span<std::byte> state) const {
     // the longest ones: who goes on with it will not go back far
     std::vector<PrefixCache::Ref> beginnings = model_->engine->prefixes().beginnings(computed_);
     if (beginnings.size() > kMaxSnapshots)

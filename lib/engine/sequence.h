@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "engine/drafts.h"
 #include "engine/kv_pages.h"
 #include "engine/model.h"
 #include "engine/state.h"
@@ -19,11 +20,15 @@ namespace gptoss::model {
 
 enum class StopReason { None, MaxTokens, StopToken, Callback, ContextFull };
 
+// Whether steps verify drafts of what repeats itself; the values of enum gptoss_prompt_lookup.
+enum class PromptLookup { Auto, Off, Always };
+
 struct GenerateRequest {
     SamplerSettings settings;
     uint64_t max_tokens = 0;                 // 0: as many as fit
     std::vector<uint32_t> stop_tokens;       // a stop token is kept, and is the last
     std::function<bool(uint32_t)> on_token;  // called once a token is appended; true stops; may be empty
+    PromptLookup lookup = PromptLookup::Auto;
 };
 
 // What a sequence is asked to hold, or the default where that is 0. Throw InvalidArgument.
@@ -62,7 +67,7 @@ class Sequence {
 
     // Writes the whole timeline as bytes (see state.h) if there is room for them: returns how many they are. Computes
     // nothing.
-    uint64_t save(std::span<std::byte> state);
+    uint64_t save(std::span<std::byte> state) const;
     // Takes the place of what the sequence holds; that stays if this throws InvalidArgument, UnsupportedArgument,
     // ContextOverflow, InsufficientMemory or DeviceLost.
     void restore(std::span<const std::byte> state);
@@ -81,6 +86,7 @@ class Sequence {
         uint32_t step_dispatches;  // of the last decode step; 0 before the first
         uint32_t step_barriers;
         uint64_t prompt_tokens_computed;  // since the sequence was created
+        uint64_t decode_steps;            // likewise; fewer than tokens where drafts were right
     };
     // From any thread that may read tokens().
     Stats stats() const;
@@ -111,7 +117,8 @@ class Sequence {
     KvPages pages_;
     uint32_t kept_ = 0;  // where the cache of prefixes has last got something of computed_
     uint32_t step_dispatches_ = 0, step_barriers_ = 0;
-    uint64_t prompt_tokens_computed_ = 0;
+    uint64_t prompt_tokens_computed_ = 0, decode_steps_ = 0;
+    Drafts drafts_;
 };
 
 // A call of generate() that runs beside others, and what came of it.

@@ -103,35 +103,16 @@ TEST_CASE("what was computed before a reset is not computed again") {
     check_same(*model, logits_of(context), fresh_logits(model, part(tokens, 0, 135)));
 }
 
-TEST_CASE("going back beyond the ring starts from a snapshot, or from the beginning") {
-    const auto& model = small_model();
-    const auto tokens = random_tokens(400, model->config.vocab, 6);
-    model::Sequence context(model, 0, 8);  // a ring of 16 + 8 + 32 slots
-    size_t done = 0;
-    for (const size_t turn : {90, 200, 210, 330}) {  // 210 is too few more for a snapshot of its own
-        context.append(part(tokens, done, turn));
-        context.process();
-        done = turn;
-    }
-    for (const size_t keep : {300, 205, 200, 199, 91, 90, 60}) {
-        CAPTURE(keep);
-        context.truncate(keep);
-        check_same(*model, logits_of(context), fresh_logits(model, part(tokens, 0, keep)));
-        context.append(part(tokens, keep, 400));
-        check_same(*model, logits_of(context), fresh_logits(model, tokens));
-    }
-}
-
 TEST_CASE("a profile leaves the timeline as it is, after going back too") {
-    const auto& model = small_model();
+    const auto& model = caching_model();
     const auto tokens = random_tokens(250, model->config.vocab, 13);
     model::Sequence context(model, 0, 30);
     append_in_chunks(context, tokens, 100);
-    context.truncate(201);  // the snapshot at 200 holds a window and no more
+    context.truncate(201);  // what is kept of 200 tokens is a window and no more
     context.process();
     CHECK(context.profile(30, {}).size() < 100);
     context.append(part(tokens, 201, 250));
-    check_same(*model, logits_of(context), fresh_logits(model, tokens));
+    check_same(*model, logits_of(context), fresh_logits(small_model(), tokens));
     CHECK_THROWS_AS(context.profile(31, {}), Error);
     CHECK_THROWS_AS(context.profile(0, {}), Error);
 }

@@ -49,6 +49,7 @@ class ModelOptionsStruct(ctypes.Structure):
         ("context_length", c_uint64),
         ("cache_directory", c_char_p),
         ("warm_up", c_uint32),
+        ("prefix_cache_bytes", c_uint64),
     ]
 
 
@@ -90,6 +91,7 @@ class MemoryEstimateStruct(ctypes.Structure):
         ("staging_bytes", c_uint64),
         ("available_bytes", c_uint64),
         ("fits", c_uint32),
+        ("prefix_cache_bytes", c_uint64),
     ]
 
 
@@ -101,6 +103,7 @@ class GenerateOptionsStruct(ctypes.Structure):
         ("num_stop_tokens", c_size_t),
         ("callback", TokenCallback),
         ("user_data", c_void_p),
+        ("prompt_lookup", c_int),
     ]
 
 
@@ -125,6 +128,7 @@ class ContextStatsStruct(ctypes.Structure):
         ("step_dispatches", c_uint32),
         ("step_barriers", c_uint32),
         ("prompt_tokens_computed", c_uint64),
+        ("decode_steps", c_uint64),
     ]
 
 

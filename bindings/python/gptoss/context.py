@@ -31,6 +31,7 @@ class ContextStats(NamedTuple):
     step_dispatches: int
     step_barriers: int
     prompt_tokens_computed: int
+    decode_steps: int
 
 
 class KernelTime(NamedTuple):
@@ -141,14 +142,16 @@ class Context(Handle):
         *,
         max_tokens: Optional[int] = None,
         stop_tokens: Optional[Iterable[int]] = None,
+        prompt_lookup: str = "default",
     ) -> Generation:
         """An iterator over tokens as they are generated, each of which is appended; the most likely ones without a
-        sampler. A stop token is the last; by default <|return|>, <|call|> and <|endoftext|> are.
+        sampler. A stop token is the last; by default <|return|>, <|call|> and <|endoftext|> are. prompt_lookup:
+        "default", "off" or "always"; see gptoss_prompt_lookup in gptoss.h.
 
         Closing the iterator ends the generation, and the context then holds the tokens that were taken from it. Until
         it has ended, the context is in use.
         """
-        generation = Generation(self, sampler, max_tokens, stop_tokens)
+        generation = Generation(self, sampler, max_tokens, stop_tokens, prompt_lookup)
         self._generation = weakref.ref(generation)
         return generation
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .context import Context
 
 AHEAD = 32  # tokens that may wait for the consumer: enough that the device does not
+PROMPT_LOOKUPS = ("default", "off", "always")  # by their values
 STOP_REASONS = ("none", "max_tokens", "stop_token", "closed", "context_full")
 
 
@@ -119,12 +120,16 @@ class Generation(Iterator[int]):
         sampler: Optional[Sampler],
         max_tokens: Optional[int],
         stop_tokens: Optional[Iterable[int]],
+        prompt_lookup: str,
     ) -> None:
         if sampler is not None and not isinstance(sampler, Sampler):
             raise TypeError(f"a sampler is a Sampler, not {type(sampler).__name__}")
         if max_tokens is not None and max_tokens < 1:
             raise ValueError("max_tokens must be positive, or None")
+        if prompt_lookup not in PROMPT_LOOKUPS:
+            raise ValueError(f"prompt_lookup is {prompt_lookup!r}: none of {', '.join(PROMPT_LOOKUPS)}")
         options = GenerateOptionsStruct(struct_size=ctypes.sizeof(GenerateOptionsStruct), max_tokens=max_tokens or 0)
+        options.prompt_lookup = PROMPT_LOOKUPS.index(prompt_lookup)
         if stop_tokens is not None:
             # An array of none at all still is an array: then nothing stops the generation but its length.
             stops = token_array([*stop_tokens, 0])

@@ -18,6 +18,16 @@ use std::thread::{self, JoinHandle};
 /// Tokens that may wait for the consumer of an iterator: enough that the device does not.
 const AHEAD: usize = 32;
 
+/// Whether tokens that stood in the context before are tried again, several in one forward pass: gptoss.h says more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PromptLookup {
+    /// Where it pays.
+    #[default]
+    Default,
+    Off,
+    Always,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct GenerateOptions {
     /// The most likely tokens without one.
@@ -26,6 +36,7 @@ pub struct GenerateOptions {
     pub max_tokens: usize,
     /// Without any given: `<|return|>`, `<|call|>` and `<|endoftext|>`.
     pub stop_tokens: Option<Vec<u32>>,
+    pub prompt_lookup: PromptLookup,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +84,7 @@ pub(crate) fn generate<F: FnMut(u32) -> ControlFlow<()>>(
         num_stop_tokens: options.stop_tokens.as_ref().map_or(0, |tokens| tokens.len()),
         callback: Some(on_token::<F>),
         user_data: (&mut state as *mut CallbackState<F>).cast(),
+        prompt_lookup: options.prompt_lookup as sys::gptoss_prompt_lookup,
     };
     let (mut num_tokens, mut reason) = (0, 0);
     let status = unsafe { sys::gptoss_context_generate(context, sampler.0, &in_c, &mut num_tokens, &mut reason) };

@@ -39,7 +39,7 @@ mod tokenizer;
 
 pub use context::{Canceller, Context, ContextStats, KernelTime};
 pub use error::{Error, Result, Status};
-pub use generation::{GenerateOptions, Generated, Generation, NextToken, StopReason, TokenStream};
+pub use generation::{GenerateOptions, Generated, Generation, NextToken, PromptLookup, StopReason, TokenStream};
 pub use harmony::{HarmonyParser, HarmonyState};
 pub use model::{
     devices, measure_bandwidth, DeviceInfo, DeviceType, KernelTier, KvType, LogLevel, MemoryEstimate, Model, ModelInfo,
