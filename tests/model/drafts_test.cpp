@@ -133,8 +133,8 @@ TEST_CASE("drafts: an editing task takes few forward passes, with the same token
     };
     CHECK(tokens_a_pass({.temperature = 0}) >= 1.5);
     // hot enough that it strays now and then
-    CHECK(tokens_a_pass({.temperature = 300, .seed = 3}) > 1);
-    CHECK(tokens_a_pass({.temperature = 400, .top_k = 5, .top_p = 0.95f, .seed = 4}) > 1);
+    CHECK(tokens_a_pass({.temperature = 120, .seed = 3}) > 1);
+    CHECK(tokens_a_pass({.temperature = 150, .top_k = 5, .top_p = 0.95f, .seed = 4}) > 1);
 }
 
 TEST_CASE("drafts: any text, any settings") {
