@@ -22,7 +22,7 @@ struct Options {
     size_t repeat = 5, batch = 0;
     double memory = 0;  // GB
     gptoss_kernel_tier tier = gptoss_kernel_tier_default;
-    bool as_json = false, profile = false;
+    bool as_json = false, profile = false, grammar = false;
     double temperature = 0, top_p = 1;
 };
 
@@ -69,6 +69,8 @@ class Bench {
         for (size_t depth : options_.depths) {
             for (size_t n : options_.prompts) result["prefill"].push_back(prefill(depth, n));
             for (size_t n : options_.generates) result["decode"].push_back(decode(depth, n));
+            for (size_t n : options_.generates)
+                if (options_.grammar) result["grammar"].push_back(by_grammar(depth, n));
         }
         for (size_t n : options_.lookups) result["prompt_lookup"].push_back(lookup(n));
         for (size_t n : options_.sequences) result["sequences"].push_back(together(n));
@@ -200,6 +202,45 @@ class Bench {
         return result;
     }
 
+    // Decode by a grammar of JSON beside decode without one, in turn.
+    json by_grammar(size_t depth, size_t n) {
+        static const char schema[] =
+            R"({"type": "array", "minItems": 9999, "items": {"type": "object", "additionalProperties": false,
+                "properties": {"name": {"type": "string"}, "number": {"type": "number"}}}})";
+        gptoss::Sampler sampler;
+        sampler.temperature(static_cast<float>(options_.temperature)).top_p(static_cast<float>(options_.top_p));
+        sampler.grammar(gptoss::Grammar::json_schema(model_.tokenizer(), schema));
+        std::vector<double> with, ratios;
+        size_t forced = 0;
+        for (size_t run = 0; run <= options_.repeat; run++) {
+            double rates[2];
+            for (const bool grammar : {false, true}) {
+                fill(depth);
+                context_.append(tokens_[0]);
+                context_.process();
+                gptoss::GenerateOptions generate;
+                generate.sampler = grammar ? &sampler : &sampler_;
+                generate.max_tokens = n;
+                generate.stop_tokens.emplace();  // none
+                const auto start = Clock::now();
+                const gptoss::Generated made = context_.generate([](uint32_t) {}, generate);
+                rates[grammar] = made.num_tokens / seconds_since(start);
+                if (grammar) forced = made.usage.forced_tokens;
+            }
+            if (run == 0) continue;
+            with.push_back(rates[1]);
+            ratios.push_back(rates[1] / rates[0]);
+        }
+        const Spread s = spread(with), ratio = spread(ratios);
+        print("json%-4zu %8zu %10.2f %10.2f %10.2f   %.3f (%.3f to %.3f) of the speed without a grammar, %zu forced\n",
+              n, depth, s.median, s.least, s.most, ratio.median, ratio.least, ratio.most, forced);
+        return {{"tokens", n},
+                {"depth", depth},
+                {"tokens_per_second", s.median},
+                {"ratio", ratio.median},
+                {"forced", forced}};
+    }
+
     // n contexts that generate at once; tokens a second of all of them together.
     json together(size_t n) {
         const size_t length = options_.generates.back(), depth = std::max<size_t>(1, options_.depths.back());
@@ -314,6 +355,7 @@ int main(int argc, char** argv) {
     app.add_option("--kv", options.kv, "key-value cache")->check(CLI::IsMember({"f16", "f32"}));
     app.add_option("--temperature", options.temperature, "of the sampler; 0 is greedy");
     app.add_option("--top-p", options.top_p, "of the sampler");
+    app.add_flag("--grammar", options.grammar, "decode by a grammar of JSON too, beside decode without one");
     app.add_flag("--json", options.as_json, "print JSON");
     app.add_flag("--profile", options.profile, "time every kernel");
     CLI11_PARSE(app, argc, argv);

@@ -21,10 +21,10 @@
  * Ownership. Handles are reference counted: _create gives one reference, _retain adds one, _release drops one (NULL is
  * allowed). A context keeps its model alive, a model its tokenizer.
  *
- * Threads. Models, tokenizers and devices may be used from any number of threads at once; contexts, samplers and
- * parsers by one thread at a time, except gptoss_context_cancel and _clear_cancel, which any thread may call. Different
- * contexts of one model may run on different threads, forks too. A call on a context or a parser that another thread's
- * call is using fails with invalid_state. More below, under Threads and Process.
+ * Threads. Models, tokenizers, grammars and devices may be used from any number of threads at once; contexts, samplers
+ * and parsers by one thread at a time, except gptoss_context_cancel and _clear_cancel, which any thread may call.
+ * Different contexts of one model may run on different threads, forks too. A call on a context or a parser that another
+ * thread's call is using fails with invalid_state. More below, under Threads and Process.
  *
  * Options. An options struct begins with struct_size, which the caller sets to sizeof of the struct it was compiled
  * with; a zero field means the default, and NULL in place of the struct means all defaults. Structs grow only at
@@ -46,9 +46,9 @@
  *   exception or pthread_exit out of a callback leaves the context busy for good, and its memory is never freed.
  * - Forks. A device does not survive fork(). In a child that was forked while the parent had any device, model or
  *   context, every call that needs a device fails with invalid_state, and releasing a model or a context does nothing,
- *   so that the child's destructors and exit() are safe. Tokenizers, samplers, parsers and gptoss_harmony_render work
- *   there. A child that was forked before the first handle or after the last was released may load models itself. A
- *   callback may fork only to exec.
+ *   so that the child's destructors and exit() are safe. Tokenizers, grammars, samplers, parsers and
+ * gptoss_harmony_render work there. A child that was forked before the first handle or after the last was released may
+ * load models itself. A callback may fork only to exec.
  * - Floating point. Calls compute in the default environment, whatever the caller's: rounding, flush-to-zero as
  * programs built with -ffast-math set it, unmasked exceptions. Callbacks get the caller's, and it is back when the call
  * returns.
@@ -193,6 +193,7 @@ typedef struct gptoss_tokenizer* gptoss_tokenizer_t;
 typedef struct gptoss_context* gptoss_context_t;
 typedef struct gptoss_sampler* gptoss_sampler_t;
 typedef struct gptoss_harmony_parser* gptoss_harmony_parser_t;
+typedef struct gptoss_grammar* gptoss_grammar_t;
 
 /* How the dense weights (attention, router, embedding, lm_head) are held in device memory. Experts are always MXFP4. */
 enum gptoss_weight_type {
@@ -472,6 +473,8 @@ enum gptoss_stop_reason {
     gptoss_stop_reason_stop_token = 2,
     gptoss_stop_reason_callback = 3,
     gptoss_stop_reason_context_full = 4,
+    gptoss_stop_reason_grammar_end = 5, /* nothing can follow in the sampler's grammar. Since 0.2 */
+    gptoss_stop_reason_stop_string = 6, /* Since 0.2 */
 };
 
 /*
@@ -493,6 +496,44 @@ enum gptoss_prompt_lookup {
     gptoss_prompt_lookup_always = 2, /* wherever there is something to try */
 };
 
+/* Which log-probabilities a generation tells. Since 0.2. */
+enum gptoss_logprobs {
+    gptoss_logprobs_none = 0,
+    gptoss_logprobs_model = 1, /* of the model's own distribution: before bias, penalties, temperature and filters */
+    gptoss_logprobs_drawn = 2, /* of the distribution that is drawn from: after all of them, and after the grammar */
+};
+
+/* An element of an array, so that its size is fixed: this struct has no struct_size and never grows. Since 0.2. */
+struct gptoss_logprob {
+    uint32_t token;
+    float logprob; /* natural logarithm; -INFINITY for a token that cannot be drawn */
+};
+
+/* What a generation tells of a token, until the callback returns. Since 0.2. */
+struct gptoss_output {
+    size_t struct_size;
+    uint32_t token;
+    float logprob; /* of the token; 0 unless asked for */
+    const char*
+        text; /* what the answer's text grew by: UTF-8, NUL-terminated, whole characters, without special tokens;
+                 what may begin a stop string waits until it is none, and what is not UTF-8 becomes U+FFFD */
+    size_t text_size;                          /* bytes */
+    const struct gptoss_logprob* top_logprobs; /* (num_top_logprobs) the likeliest tokens first; ties: the lower id */
+    size_t num_top_logprobs;
+};
+
+/* As gptoss_token_callback_t. Since 0.2. */
+typedef int (*gptoss_output_callback_t)(void* user_data, const struct gptoss_output* output);
+
+/* Tokens that a generation counts. Since 0.2. */
+struct gptoss_usage {
+    size_t struct_size;
+    size_t prompt_tokens;    /* that the context held before */
+    size_t cached_tokens;    /* of those, whose keys and values were there */
+    size_t generated_tokens; /* as num_tokens_out */
+    size_t forced_tokens;    /* of those, which the grammar left no choice for, and which took no step of their own */
+};
+
 struct gptoss_generate_options {
     size_t struct_size;
     size_t max_tokens;           /* 0: until a stop token or until the context is full */
@@ -501,13 +542,22 @@ struct gptoss_generate_options {
     size_t num_stop_tokens;
     gptoss_token_callback_t callback;
     void* user_data;
-    enum gptoss_prompt_lookup prompt_lookup; /* Since 0.2 */
+    gptoss_output_callback_t output_callback; /* called after callback, where both are there. Since 0.2 */
+    const char* const* stop_strings;          /* a text that ends the answer as soon as it stands in it, and is in no
+                                                 output's text; special tokens are no text. Since 0.2 */
+    size_t num_stop_strings;                  /* Since 0.2 */
+    enum gptoss_logprobs logprobs;            /* Since 0.2 */
+    uint32_t num_top_logprobs;                /* of each output; up to 256. Since 0.2 */
+    struct gptoss_usage* usage_out;           /* filled when the generation ends; its struct_size is set by the caller;
+                                                 may be NULL. Since 0.2 */
+    enum gptoss_prompt_lookup prompt_lookup;  /* Since 0.2 */
 };
 
 /*
- * Generates a stream of tokens. The stop token itself is appended and handed to the callback. sampler: NULL for
- * greedy; options: NULL for all defaults. num_tokens_out and stop_reason_out may be NULL.
- * On an error or a cancellation, tokens handed to the callback stay in the context, and num_tokens_out counts them.
+ * Generates a stream of tokens. The stop token itself is appended and handed to the callback, and so are the tokens
+ * that spell a stop string. sampler: NULL for greedy; options: NULL for all defaults. num_tokens_out and
+ * stop_reason_out may be NULL. On an error or a cancellation, tokens handed to the callback stay in the context, and
+ * num_tokens_out counts them.
  */
 GPTOSS_ABI enum gptoss_status gptoss_context_generate(gptoss_context_t context, gptoss_sampler_t sampler,
                                                       const struct gptoss_generate_options* options,
@@ -534,9 +584,21 @@ struct gptoss_generation {
  * alone, with its own status; the result is success if all succeeded, else the status of the first that did not, which
  * gptoss_last_error then describes. Errors before anything runs: invalid_argument for a context that is NULL, of
  * another model or there twice, and for a struct_size that differs; invalid_state for one that another call is using.
- * Since 0.2.
+ * Then every generation gets that status, no tokens and no stop reason, except that a struct_size at fault leaves all
+ * of them as they were. Since 0.2.
  */
 GPTOSS_ABI enum gptoss_status gptoss_generate_together(struct gptoss_generation* generations, size_t num_generations);
+
+/*
+ * Log-probabilities of tokens that the context holds, each after those before it, in the model's own distribution.
+ * first: the first of them, at least 1. logprobs_out: (num_tokens) natural logarithms. top_out: (num_tokens, num_top)
+ * the likeliest tokens in the place of each, the likeliest first; may be NULL if num_top is 0; up to 256 each. Computes
+ * from `first` on again, in batches of a few tokens. Error: invalid_argument for a span that the context does not hold.
+ * Since 0.2.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_context_get_logprobs(gptoss_context_t context, size_t first, size_t num_tokens,
+                                                          size_t num_top, float* logprobs_out,
+                                                          struct gptoss_logprob* top_out);
 
 /*
  * Makes the call that is running on this context return cancelled soon, or, if none is, the next one that computes:
@@ -615,8 +677,8 @@ GPTOSS_ABI enum gptoss_status gptoss_context_profile(gptoss_context_t context, s
 /* ---------------------------------------------------------------------------------------------------------- sampler */
 
 /*
- * Creates a sampler with temperature 1 and everything else off. The settings apply in this order: penalties,
- * temperature, top-k, top-p, min-p.
+ * Creates a sampler with temperature 1 and everything else off. The settings apply in this order: bias, penalties,
+ * temperature, grammar, top-k, top-p, min-p.
  */
 GPTOSS_ABI enum gptoss_status gptoss_sampler_create(gptoss_sampler_t* sampler_out);
 
@@ -642,12 +704,75 @@ GPTOSS_ABI enum gptoss_status gptoss_sampler_set_frequency_penalty(gptoss_sample
 /* Positive logits of every token of the context, prompt included, are divided by it, negative ones multiplied; > 0. */
 GPTOSS_ABI enum gptoss_status gptoss_sampler_set_repetition_penalty(gptoss_sampler_t sampler, float repetition_penalty);
 
+/*
+ * Adds biases[i] to the logit of tokens[i], for each of num_biases tokens; finite. -100 all but forbids a token. Takes
+ * the place of the biases set before; none with num_biases 0. A generation with a token outside the model's vocabulary
+ * fails with invalid_argument. Since 0.2.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_sampler_set_logit_bias(gptoss_sampler_t sampler, size_t num_biases,
+                                                            const uint32_t* tokens, const float* biases);
+
+/*
+ * Only tokens with which the answer follows the grammar are drawn from now on, whatever the other settings; NULL draws
+ * from all again. The sampler holds a reference. The answer begins after the last append; what truncate and fork leave
+ * of it counts. Where the grammar's text may end, a stop token of the generation may follow; where nothing else can,
+ * the generation ends with gptoss_stop_reason_grammar_end. A generation cut short by max_tokens leaves a text that is
+ * not complete: a second call goes on with it. Tokens that the grammar leaves no choice for are computed in one batch,
+ * and take no step each. Errors of the generation: invalid_argument for a grammar that was not made with the model's
+ * own tokenizer, and for an answer so far that does not follow it; invalid_state where no token can go on with it.
+ * Since 0.2.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_sampler_set_grammar(gptoss_sampler_t sampler, gptoss_grammar_t grammar);
+
 /* The random draw depends on the seed and the token's position alone; the default seed is 0. */
 GPTOSS_ABI enum gptoss_status gptoss_sampler_set_seed(gptoss_sampler_t sampler, uint64_t seed);
 
 /* Adds a reference; drops one. */
 GPTOSS_ABI enum gptoss_status gptoss_sampler_retain(gptoss_sampler_t sampler);
 GPTOSS_ABI enum gptoss_status gptoss_sampler_release(gptoss_sampler_t sampler);
+
+/* --------------------------------------------------------------------------------------------------------- grammars */
+
+/*
+ * A grammar says which texts an answer may be: see gptoss_sampler_set_grammar. Grammars are immutable and shared by any
+ * number of samplers and threads. All are made for a tokenizer: that of gptoss_model_get_tokenizer for the model that
+ * is to follow them. Texts are UTF-8, `length` bytes. Errors: invalid_argument for a text that is wrong,
+ * unsupported_argument for one that asks for what cannot be enforced (nothing is dropped silently),
+ * insufficient_resources for one that needs too much; each names the place.
+ */
+
+/*
+ * JSON texts that are valid by a JSON schema (draft 2020-12 and 7), which is an object, true or false. {} is any JSON.
+ * docs/grammar.md lists what is enforced. Since 0.2.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_grammar_create_from_json_schema(gptoss_tokenizer_t tokenizer, const char* schema,
+                                                                     size_t length, gptoss_grammar_t* grammar_out);
+
+/* Texts that match a regular expression from beginning to end. Since 0.2. */
+GPTOSS_ABI enum gptoss_status gptoss_grammar_create_from_regex(gptoss_tokenizer_t tokenizer, const char* regex,
+                                                               size_t length, gptoss_grammar_t* grammar_out);
+
+/* Texts that match the rule "root" of a grammar in llama.cpp's GBNF. Since 0.2. */
+GPTOSS_ABI enum gptoss_status gptoss_grammar_create_from_gbnf(gptoss_tokenizer_t tokenizer, const char* gbnf,
+                                                              size_t length, gptoss_grammar_t* grammar_out);
+
+/*
+ * Whole turns of the assistant after gptoss_harmony_render, up to their <|return|> or <|call|>: channels, recipients,
+ * arguments and all, so that no turn is malformed.
+ *
+ * options_json: an object, all of whose members may be missing. "tools": an array of {"name", "parameters"}, or of
+ * {"type": "function", "function": {"name", "parameters"}}; parameters are a JSON schema of the arguments, any object
+ * where there is none. "tool_choice": "auto" (a call or an answer), "none", "required" (a call), or {"name": ...} (a
+ * call of that one). "response_format": a JSON schema of the final text, or "response_grammar": a GBNF of it; any text
+ * without them. "reasoning": false for a turn without analysis. Error: unsupported_argument for a tokenizer without
+ * Harmony's special tokens. Since 0.2.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_grammar_create_from_harmony(gptoss_tokenizer_t tokenizer, const char* options_json,
+                                                                 size_t length, gptoss_grammar_t* grammar_out);
+
+/* Adds a reference; drops one. */
+GPTOSS_ABI enum gptoss_status gptoss_grammar_retain(gptoss_grammar_t grammar);
+GPTOSS_ABI enum gptoss_status gptoss_grammar_release(gptoss_grammar_t grammar);
 
 /* ---------------------------------------------------------------------------------------------------------- harmony */
 

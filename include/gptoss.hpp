@@ -5,8 +5,8 @@
 //     context.append("The capital of France is");
 //     context.generate([&](uint32_t token) { std::cout << model.tokenizer().decode(token); });
 //
-// Model and Tokenizer may be copied, which shares them, and used from any number of threads. Context, Sampler and
-// HarmonyParser move only, and belong to one thread at a time; Context::cancel may come from any. A handle that was
+// Model, Tokenizer and Grammar may be copied, which shares them, and used from any number of threads. Context, Sampler
+// and HarmonyParser move only, and belong to one thread at a time; Context::cancel may come from any. A handle that was
 // moved from throws Error, invalid_argument, when it is used.
 //
 // Nothing here allocates between the tokens of a generation.
@@ -253,6 +253,39 @@ class Model {
     Handle<gptoss_model_t, gptoss_model_retain, gptoss_model_release> handle_;
 };
 
+// Which texts an answer may be; made with the model's own tokenizer. gptoss.h says more of each kind.
+class Grammar {
+  public:
+    static Grammar json_schema(const Tokenizer& tokenizer, std::string_view schema) {
+        return make(gptoss_grammar_create_from_json_schema, tokenizer, schema);
+    }
+    static Grammar regex(const Tokenizer& tokenizer, std::string_view regex) {
+        return make(gptoss_grammar_create_from_regex, tokenizer, regex);
+    }
+    static Grammar gbnf(const Tokenizer& tokenizer, std::string_view gbnf) {
+        return make(gptoss_grammar_create_from_gbnf, tokenizer, gbnf);
+    }
+    // Of the assistant's whole turn: tools, tool_choice, response_format, reasoning as JSON.
+    static Grammar harmony(const Tokenizer& tokenizer, std::string_view options_json) {
+        return make(gptoss_grammar_create_from_harmony, tokenizer, options_json);
+    }
+
+    gptoss_grammar_t get() const noexcept { return handle_.get(); }
+
+  private:
+    using Create = gptoss_status (*)(gptoss_tokenizer_t, const char*, std::size_t, gptoss_grammar_t*);
+    static Grammar make(Create create, const Tokenizer& tokenizer, std::string_view text) {
+        Grammar grammar;
+        gptoss_grammar_t handle = nullptr;
+        check(create(tokenizer.get(), text.data() ? text.data() : "", text.size(), &handle));
+        grammar.handle_ = decltype(handle_)(handle);
+        return grammar;
+    }
+    Grammar() = default;
+
+    Handle<gptoss_grammar_t, gptoss_grammar_retain, gptoss_grammar_release> handle_;
+};
+
 class Sampler {
   public:
     Sampler() {
@@ -272,6 +305,21 @@ class Sampler {
     Sampler& frequency_penalty(float value) { return set(gptoss_sampler_set_frequency_penalty, value); }
     Sampler& repetition_penalty(float value) { return set(gptoss_sampler_set_repetition_penalty, value); }
     Sampler& seed(uint64_t value) { return set(gptoss_sampler_set_seed, value); }
+    // Adds each bias to the logit of the token in the same place, instead of those set before.
+    Sampler& logit_bias(span<const uint32_t> tokens, span<const float> biases) {
+        if (tokens.size() != biases.size()) {
+#if defined(__cpp_exceptions)
+            throw Error(gptoss_status_invalid_argument, "logit_bias: as many biases as tokens are needed");
+#else
+            std::abort();
+#endif
+        }
+        check(gptoss_sampler_set_logit_bias(get(), tokens.size(), tokens.data(), biases.data()));
+        return *this;
+    }
+    // The answer follows the grammar.
+    Sampler& grammar(const Grammar& grammar) { return set(gptoss_sampler_set_grammar, grammar.get()); }
+    Sampler& no_grammar() { return set(gptoss_sampler_set_grammar, gptoss_grammar_t{nullptr}); }
 
     gptoss_sampler_t get() const noexcept { return handle_.get(); }
 
@@ -291,11 +339,56 @@ struct GenerateOptions {
     // By default <|return|>, <|call|> and <|endoftext|>; with an empty span nothing but the length stops.
     std::optional<span<const uint32_t>> stop_tokens;
     gptoss_prompt_lookup prompt_lookup = gptoss_prompt_lookup_default;
+    // Texts that end the answer, and that no output's text holds; NUL-terminated.
+    span<const char* const> stop_strings{};
+    gptoss_logprobs logprobs = gptoss_logprobs_none;
+    uint32_t num_top_logprobs = 0;
+
+    // For calls of the C interface, without its callbacks.
+    gptoss_generate_options c_options(gptoss_usage* usage) const {
+        static constexpr uint32_t none = 0;
+        gptoss_generate_options out{};
+        out.struct_size = sizeof(out);
+        out.max_tokens = max_tokens;
+        out.prompt_lookup = prompt_lookup;
+        if (stop_tokens) {
+            out.stop_tokens = stop_tokens->size() ? stop_tokens->data() : &none;
+            out.num_stop_tokens = stop_tokens->size();
+        }
+        out.stop_strings = stop_strings.data();
+        out.num_stop_strings = stop_strings.size();
+        out.logprobs = logprobs;
+        out.num_top_logprobs = num_top_logprobs;
+        usage->struct_size = sizeof(*usage);
+        out.usage_out = usage;
+        return out;
+    }
 };
 
 struct Generated {
     std::size_t num_tokens = 0;
     gptoss_stop_reason stop_reason = gptoss_stop_reason_none;
+    gptoss_usage usage{};
+};
+
+// A token with its text and log-probabilities, until the callback returns.
+struct Output {
+    uint32_t token;
+    std::string_view text;
+    float logprob;
+    span<const gptoss_logprob> top_logprobs;
+
+    explicit Output(const gptoss_output& out)
+        : token(out.token),
+          text(out.text, out.text_size),
+          logprob(out.logprob),
+          top_logprobs(out.top_logprobs, out.num_top_logprobs) {}
+};
+
+// Log-probabilities of tokens of a context.
+struct Logprobs {
+    std::vector<float> logprobs;
+    std::vector<gptoss_logprob> top;  // (tokens, num_top)
 };
 
 class Context {
@@ -355,52 +448,61 @@ class Context {
         return n;
     }
 
-    // Generates, and hands each token to on_token(uint32_t), which may return true to stop, or throw.
+    // Generates, and hands each token to on_token(uint32_t), or each output to on_token(const Output&), which may
+    // return true to stop, or throw.
     template <typename F>
     Generated generate(F&& on_token, const GenerateOptions& options = {}) {
         using Callee = std::remove_reference_t<F>;
+        constexpr bool tokens = std::is_invocable_v<Callee&, uint32_t>;
+        using What = std::conditional_t<tokens, uint32_t, Output>;
         struct State {
             Callee* on_token;
             std::exception_ptr thrown;
 
-            int call(uint32_t token) {
-                if constexpr (std::is_void_v<std::invoke_result_t<Callee&, uint32_t>>) {
-                    (*on_token)(token);
+            int call(const What& what) {
+                if constexpr (std::is_void_v<std::invoke_result_t<Callee&, const What&>>) {
+                    (*on_token)(what);
                     return 0;
                 } else {
-                    return (*on_token)(token) ? 1 : 0;
+                    return (*on_token)(what) ? 1 : 0;
                 }
             }
-        } state{&on_token, nullptr};
-        gptoss_generate_options in{};
-        in.struct_size = sizeof(in);
-        in.max_tokens = options.max_tokens;
-        in.prompt_lookup = options.prompt_lookup;
-        static constexpr uint32_t none = 0;
-        if (options.stop_tokens) {
-            in.stop_tokens = options.stop_tokens->size() ? options.stop_tokens->data() : &none;
-            in.num_stop_tokens = options.stop_tokens->size();
-        }
-        in.user_data = &state;
-        // An exception must not cross the C code: it waits in the state until the call has returned.
-        in.callback = [](void* user_data, uint32_t token) -> int {
-            State& in_call = *static_cast<State*>(user_data);
+            // An exception must not cross the C code: it waits in the state until the call has returned.
+            static int guarded(void* user_data, const What& what) {
+                State& in_call = *static_cast<State*>(user_data);
 #if defined(__cpp_exceptions)
-            try {
-                return in_call.call(token);
-            } catch (...) {
-                in_call.thrown = std::current_exception();
-                return 1;
-            }
+                try {
+                    return in_call.call(what);
+                } catch (...) {
+                    in_call.thrown = std::current_exception();
+                    return 1;
+                }
 #else
-            return in_call.call(token);
+                return in_call.call(what);
 #endif
-        };
+            }
+        } state{&on_token, nullptr};
         Generated out;
+        gptoss_generate_options in = options.c_options(&out.usage);
+        in.user_data = &state;
+        if constexpr (tokens)
+            in.callback = [](void* user_data, uint32_t token) { return State::guarded(user_data, token); };
+        else
+            in.output_callback = [](void* user_data, const gptoss_output* output) {
+                return State::guarded(user_data, Output(*output));
+            };
         const gptoss_status status = gptoss_context_generate(get(), options.sampler ? options.sampler->get() : nullptr,
                                                              &in, &out.num_tokens, &out.stop_reason);
         if (state.thrown) std::rethrow_exception(state.thrown);
         check(status);
+        return out;
+    }
+
+    // Log-probabilities of num_tokens tokens from number `first` on, each after those before it, and of the num_top
+    // likeliest in the place of each.
+    Logprobs logprobs(std::size_t first, std::size_t num_tokens, std::size_t num_top = 0) {
+        Logprobs out{std::vector<float>(num_tokens), std::vector<gptoss_logprob>(num_tokens * num_top)};
+        check(gptoss_context_get_logprobs(get(), first, num_tokens, num_top, out.logprobs.data(), out.top.data()));
         return out;
     }
 
@@ -460,56 +562,57 @@ struct Generation {
     std::function<bool(uint32_t)> on_token{};  // gets each token, and may return true to stop, or throw; may be empty
     GenerateOptions options{};
     Generated result{};
-    std::exception_ptr error{};  // an Error, or what on_token threw; NULL if it succeeded
+    std::exception_ptr error{};                      // an Error, or what on_token threw; NULL if it succeeded
+    std::function<bool(const Output&)> on_output{};  // the same with outputs
+
+    // Calls one of both; what it throws waits in error.
+    template <typename F, typename T>
+    int guarded(F& callee, const T& what) {
+        try {
+            return callee(what) ? 1 : 0;
+        } catch (...) {
+            error = std::current_exception();
+            return 1;
+        }
+    }
 };
 
 // Generates in several contexts of one model at once, which takes little longer than for one of them. Each has its own
-// error; throws Error only for what is refused before anything runs. generations: a vector, an array or a span of
-// Generation.
+// error; one that keeps all of them from running, such as a context that is there twice, is the error of each.
+// generations: a vector, an array or a span of Generation.
 template <typename Generations>
 void generate_together(Generations&& generations) {
     std::vector<gptoss_generate_options> options(generations.size());
     std::vector<gptoss_generation> all(generations.size());
-    static constexpr uint32_t none = 0;
     for (std::size_t i = 0; i < generations.size(); i++) {
         Generation& g = generations[i];
-        options[i].struct_size = sizeof(options[i]);
-        options[i].max_tokens = g.options.max_tokens;
-        options[i].prompt_lookup = g.options.prompt_lookup;
-        if (g.options.stop_tokens) {
-            options[i].stop_tokens = g.options.stop_tokens->size() ? g.options.stop_tokens->data() : &none;
-            options[i].num_stop_tokens = g.options.stop_tokens->size();
-        }
+        options[i] = g.options.c_options(&g.result.usage);
+        options[i].user_data = &g;
         g.error = nullptr;
-        if (g.on_token) {
-            options[i].user_data = &g;
-            options[i].callback = [](void* user_data, uint32_t token) -> int {
+        if (g.on_token)
+            options[i].callback = [](void* user_data, uint32_t token) {
                 Generation& in_call = *static_cast<Generation*>(user_data);
-                try {
-                    return in_call.on_token(token) ? 1 : 0;
-                } catch (...) {
-                    in_call.error = std::current_exception();
-                    return 1;
-                }
+                return in_call.guarded(in_call.on_token, token);
             };
-        }
+        if (g.on_output)
+            options[i].output_callback = [](void* user_data, const gptoss_output* output) {
+                Generation& in_call = *static_cast<Generation*>(user_data);
+                return in_call.guarded(in_call.on_output, Output(*output));
+            };
         all[i].struct_size = sizeof(all[i]);
         all[i].context = g.context ? g.context->get() : nullptr;
         all[i].sampler = g.options.sampler ? g.options.sampler->get() : nullptr;
         all[i].options = &options[i];
-        all[i].status = gptoss_status_internal_error;
     }
     const gptoss_status status = gptoss_generate_together(all.data(), all.size());
-    bool ran = false;
     for (std::size_t i = 0; i < generations.size(); i++) {
         Generation& g = generations[i];
-        ran = ran || all[i].status != gptoss_status_internal_error;
-        g.result = {all[i].num_tokens, all[i].stop_reason};
+        g.result.num_tokens = all[i].num_tokens;
+        g.result.stop_reason = all[i].stop_reason;
         if (!g.error && all[i].status != gptoss_status_success)
             g.error = std::make_exception_ptr(Error(
                 all[i].status, all[i].status == status ? gptoss_last_error() : gptoss_status_string(all[i].status)));
     }
-    if (!ran) check(status);
 }
 
 // What the assistant generates after Tokenizer::render, as messages.

@@ -356,11 +356,15 @@ struct DownIntegerArgs {
 };
 
 #define IN_CONTEXT 0x80000000u
+#define SAMPLE_BIASED 1u
+#define SAMPLE_MASKED 2u
 
 // How a row's token is drawn.
 struct SampleRow {
     U32 counts;         // (vocab) how often a token stands in the answer, plus IN_CONTEXT if anywhere in the context;
                         // kept up to date here; neither read nor written while all penalties are neutral
+    F32 bias;           // (vocab) added to the logits; read if SAMPLE_BIASED
+    U32 mask;           // (vocab) bits, of the tokens that may be drawn, at least one; read if SAMPLE_MASKED
     uint seed_low;
     uint seed_high;
     float temperature;  // 0: the largest logit, and the filters do nothing
@@ -370,7 +374,7 @@ struct SampleRow {
     float repetition;   // 1: neutral
     float presence;     // 0: neutral
     float frequency;    // 0: neutral
-    uint unused;
+    uint flags;         // SAMPLE_…
 };
 
 #ifndef __cplusplus
@@ -383,7 +387,7 @@ layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer Sa
 // after that one's and the same sequence, and goes to `ring`.
 struct SampleArgs {
     Vec4 logits;          // (R, stride)
-    F32 adjusted;         // (R, stride), scratch: after penalties and temperature
+    F32 adjusted;         // (R, stride), scratch: after bias, penalties, temperature and mask
     SampleBlocks blocks;  // (R, blocks), scratch
     U32 state;            // (R, 1 + blocks), scratch; zeroed by the host before the first use only
     SampleRows rows;      // (R)

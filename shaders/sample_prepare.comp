@@ -1,4 +1,4 @@
-// The logits after penalties and temperature, and what sample needs to know of each block of them. Grid: (blocks, rows).
+// The logits after bias, penalties, temperature and mask, and what sample needs to know of each block of them. Grid: (blocks, rows).
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common/sample.glsl"
@@ -6,6 +6,7 @@
 float adjust(SampleRow s, float logit, uint id) {
     // by its bits: a compiler may take for granted that there are no NaNs
     if ((floatBitsToUint(logit) & 0x7fffffffu) > 0x7f800000u) return LOWEST;
+    if ((s.flags & SAMPLE_BIASED) != 0) logit += s.bias.v[id];
     if (s.repetition != 1 || s.presence != 0 || s.frequency != 0) {
         uint count = s.counts.v[id];
         if ((count & IN_CONTEXT) != 0) logit = logit > 0 ? logit / s.repetition : logit * s.repetition;
@@ -22,8 +23,9 @@ void main() {
     vec4 logit = vec4(PADDING);
     if (4 * i < a.vocab) {
         vec4 given = a.logits.v[first_vec4() + i];
+        uint may = (s.flags & SAMPLE_MASKED) != 0 ? s.mask.v[i / 8] >> (i % 8 * 4) : 15;
         [[unroll]] for (uint c = 0; c < 4; c++) {
-            if (4 * i + c < a.vocab) logit[c] = adjust(s, given[c], 4 * i + c);
+            if (4 * i + c < a.vocab && (may >> c & 1) != 0) logit[c] = adjust(s, given[c], 4 * i + c);
             a.adjusted.v[row() * a.stride + 4 * i + c] = logit[c];
         }
     }

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Runs the tests that have memory to lose, or threads, under a sanitizer: tests/sanitize.sh address|thread [BUILD_FOLDER]
-# GPTOSS_SOAK_SECONDS: how long the soak takes (60).
+# GPTOSS_SOAK_SECONDS: how long the soak takes (60). GPTOSS_SOAK_GENERATIONS: on 64 threads (1000), for thread alone.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . cmake/packages.sh
@@ -15,7 +15,7 @@ address)
     ;;
 thread)
     sanitizers=thread
-    tests=("$soak")
+    tests=("$soak" "test_soak generations ${GPTOSS_SOAK_GENERATIONS:-1000}")
     # without address randomization, which older ThreadSanitizers do not survive where it is large; and without their
     # opinion of mutexes that the Vulkan loader locks unseen and unlocks seen
     before=(setarch -R)
@@ -28,7 +28,7 @@ thread)
 esac
 # shellcheck disable=SC2086
 cmake -S . -B "$build" -G Ninja -DGPTOSS_BUILD_TESTS=ON -DGPTOSS_WERROR=ON -DGPTOSS_SANITIZE=$sanitizers &&
-    cmake --build "$build" --target $(printf '%s\n' "${tests[@]%% *}") || exit 1
+    cmake --build "$build" --target $(printf '%s\n' "${tests[@]%% *}" | sort -u) || exit 1
 passed=0 failed=0
 for run in "${tests[@]}"; do
     started=$SECONDS

@@ -1,8 +1,11 @@
 #include "chat.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <random>
 
 #include "interrupt.h"
@@ -65,6 +68,21 @@ void require_harmony(const gptoss::Tokenizer& tokenizer, const gptoss::Model& mo
     }
 }
 
+std::string read_file(const std::string& path) {
+    std::ifstream file(path);
+    if (!file) throw std::runtime_error(path + ": " + std::strerror(errno));
+    return {std::istreambuf_iterator<char>(file), {}};
+}
+
+Json parse_file(const std::string& path) {
+    const std::string text = read_file(path);
+    try {
+        return Json::parse(text);
+    } catch (const std::exception& e) {
+        throw std::runtime_error(path + ": " + e.what());
+    }
+}
+
 bool is_answer(const Json& message) {
     const std::string channel = message.value("channel", "");
     return !message.contains("recipient") && (channel == "final" || channel.empty());
@@ -82,14 +100,35 @@ Chat::Chat(const Options& options, View& view)
       name_(std::filesystem::path(options.model).lexically_normal().filename().string()),
       context_length_(context_.max_tokens()) {
     if (!settings.seed) settings.seed = std::random_device()();
+    if (!options.schema.empty()) turn_["response_format"] = parse_file(options.schema);
+    if (!options.grammar.empty()) turn_["response_grammar"] = read_file(options.grammar);
     conversation.reasoning = options.reasoning;
     conversation.instructions = options.instructions;
 }
 
 std::string Chat::title() const { return name_ + " on " + gptoss::devices().at(model_.info().device).name; }
 
-gptoss::Sampler Chat::sampler() const {
+// A call can then be of none but the tools, with the arguments that they take, and an answer is what was asked for.
+gptoss::Grammar Chat::turn_grammar() {
+    Json turn = turn_;
+    if (!conversation.tools.empty()) turn["tools"] = conversation.tools.definitions().at("tools");
+    for (Json& tool : turn["tools"]) {
+        if (!tool.contains("parameters") || tool["parameters"].is_null()) continue;
+        try {
+            gptoss::Grammar::json_schema(tokenizer_, tool["parameters"].dump());
+        } catch (const gptoss::Error& error) {
+            view_.note("calls of " + tool["name"].get<std::string>() +
+                       " are not held to its parameters: " + error.what());
+            tool.erase("parameters");
+        }
+    }
+    return gptoss::Grammar::harmony(tokenizer_, turn.dump());
+}
+
+gptoss::Sampler Chat::sampler() {
+    if (!grammar_ && (!turn_.empty() || !conversation.tools.empty())) grammar_ = turn_grammar();
     gptoss::Sampler sampler;
+    if (grammar_) sampler.grammar(*grammar_);
     sampler.temperature(static_cast<float>(settings.temperature.value_or(1)))
         .top_p(static_cast<float>(settings.top_p.value_or(1)))
         .top_k(static_cast<uint32_t>(settings.top_k.value_or(0)))

@@ -3,6 +3,7 @@
 
 #include <gptoss.hpp>
 
+#include <optional>
 #include <vector>
 
 #include "conversation.h"
@@ -45,7 +46,8 @@ class Chat {
 
     bool on_token(uint32_t token);
     std::vector<uint32_t> render_what_fits();
-    gptoss::Sampler sampler() const;
+    gptoss::Sampler sampler();
+    gptoss::Grammar turn_grammar();
     Reply generate();
     void show_malformed(const Reply& reply) const;
     Outcome finish(const Reply& reply);
@@ -55,6 +57,8 @@ class Chat {
     gptoss::Tokenizer tokenizer_;
     gptoss::Context context_;
     gptoss::HarmonyParser parser_;
+    Json turn_;  // what the assistant's turn must be, as gptoss_grammar_create_from_harmony takes it
+    std::optional<gptoss::Grammar> grammar_;
     std::string name_;
     std::string unanswered_;  // the last question, if its turn is forgotten
     uint64_t retries_ = 0;

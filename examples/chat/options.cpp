@@ -105,6 +105,11 @@ std::optional<int> parse_options(int argc, char** argv, Options& options) {
         "-t,--tools", options.tools,
         "JSON file of functions the model may call: an array of {name, description, parameters, command}; the "
         "command gets the call's JSON arguments on its standard input and prints the result");
+    CLI::Option* schema = app.add_option("--schema", options.schema,
+                                         "JSON file of a JSON schema: the answers are JSON that is valid by it");
+    app.add_option("--grammar", options.grammar,
+                   "File of a grammar in llama.cpp's GBNF: the answers are texts of its rule root")
+        ->excludes(schema);
     app.add_option("-d,--device", options.device, "Index or a part of the name of the device (default: the best)");
     app.add_flag("--list-devices", list, "List the Vulkan devices and leave");
     app.add_option("--weights", options.weights, "Dense weights in memory: file (default, as they come), bf16 or q8")

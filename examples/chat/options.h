@@ -15,6 +15,7 @@ struct Options {
     std::string model;
     std::optional<std::string> prompt;  // one shot; "-" for standard input alone
     std::string reasoning = "medium", instructions, tools;
+    std::string schema, grammar;  // files: what answers must be
     bool hide_reasoning = false;
 
     std::string device;  // "" for the most capable one

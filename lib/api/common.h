@@ -144,6 +144,7 @@ FIRST_SIZE(gptoss_model_info, num_variants_left_out);
 FIRST_SIZE(gptoss_memory_estimate, fits);
 FIRST_SIZE(gptoss_generate_options, user_data);
 FIRST_SIZE(gptoss_generation, status);
+FIRST_SIZE(gptoss_usage, forced_tokens);
 FIRST_SIZE(gptoss_context_stats, step_barriers);
 #undef FIRST_SIZE
 

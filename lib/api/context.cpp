@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <deque>
 #include <vector>
 
@@ -8,6 +9,7 @@
 #include "api/model.h"
 #include "api/sampler.h"
 #include "engine/engine.h"
+#include "text/tokenizer/text_stream.h"
 
 using namespace gptoss;
 using namespace gptoss::api;
@@ -25,8 +27,10 @@ struct gptoss_context : Handle<gptoss_context> {
     Turn::Owner turn{};
 };
 
-static_assert(static_cast<int>(model::StopReason::ContextFull) == gptoss_stop_reason_context_full);
 static_assert(static_cast<int>(model::PromptLookup::Always) == gptoss_prompt_lookup_always);
+static_assert(static_cast<int>(model::StopReason::StopString) == gptoss_stop_reason_stop_string);
+static_assert(static_cast<int>(model::Logprobs::Drawn) == gptoss_logprobs_drawn);
+static_assert(sizeof(gptoss_logprob) == sizeof(model::TokenLogprob));
 
 namespace {
 
@@ -51,12 +55,78 @@ model::SamplerSettings settings_of(gptoss_sampler_t sampler) {
     return greedy;
 }
 
+constexpr uint32_t kMostTop = 256;  // log-probabilities of a token
+
+// What a sampler says beyond its settings.
+void take_sampler(model::GenerateRequest& request, gptoss_context_t context, gptoss_sampler_t sampler) {
+    request.settings = settings_of(sampler);
+    if (!sampler) return;
+    const Held held(sampler, "sampler");
+    const uint32_t vocab = context->sequence.model().config.vocab;
+    for (const auto& [token, value] : held->bias)
+        if (token >= vocab)
+            throw Error(Status::InvalidArgument, "the sampler has a bias of token " + std::to_string(token) +
+                                                     ", outside the vocabulary of " + std::to_string(vocab));
+    request.bias = held->bias;
+    request.grammar = held->grammar;
+    if (request.grammar && request.grammar->table().tokenizer() != context->tokenizer)
+        throw Error(Status::InvalidArgument,
+                    "the sampler's grammar is of another tokenizer than the model's: make it with that of "
+                    "gptoss_model_get_tokenizer");
+}
+
+// Hands outputs to the callbacks of a generation.
+class Receiver {
+  public:
+    Receiver(std::shared_ptr<const text::Tokenizer> tokenizer, const gptoss_generate_options& options)
+        : options_(options), text_(std::move(tokenizer), stop_strings(options)) {}
+
+    model::StopReason operator()(const model::Drawn& drawn, bool last) {
+        if (options_.callback && call_back(options_.callback, options_.user_data, drawn.token) != 0)
+            return model::StopReason::Callback;
+        const std::string text = text_.add(drawn.token, last);
+        if (options_.output_callback) {
+            top_.clear();
+            for (const auto& [token, logprob] : drawn.logprobs.top) top_.push_back({token, logprob});
+            const gptoss_output output{sizeof output, drawn.token, drawn.logprobs.logprob, text.c_str(), text.size(),
+                                       top_.data(),   top_.size()};
+            if (call_back(options_.output_callback, options_.user_data, &output) != 0)
+                return model::StopReason::Callback;
+        }
+        return text_.stopped() ? model::StopReason::StopString : model::StopReason::None;
+    }
+
+  private:
+    static std::vector<std::string> stop_strings(const gptoss_generate_options& options) {
+        if (options.num_stop_strings) require(options.stop_strings, "options.stop_strings");
+        std::vector<std::string> strings;
+        for (size_t i = 0; i < options.num_stop_strings; i++) {
+            require(options.stop_strings[i], ("options.stop_strings[" + std::to_string(i) + "]").c_str());
+            strings.emplace_back(options.stop_strings[i]);
+        }
+        return strings;
+    }
+
+    const gptoss_generate_options options_;
+    text::TextStream text_;
+    std::vector<gptoss_logprob> top_;
+};
+
 model::GenerateRequest request_of(gptoss_context_t context, gptoss_sampler_t sampler,
                                   const gptoss_generate_options* options) {
     const gptoss_generate_options in = read_struct(options, "options");
     model::GenerateRequest request;
-    request.settings = settings_of(sampler);
+    take_sampler(request, context, sampler);
     request.max_tokens = in.max_tokens;
+    if (const int logprobs = enum_value(in.logprobs); logprobs < 0 || logprobs > gptoss_logprobs_drawn)
+        throw Error(Status::InvalidArgument,
+                    "options.logprobs is " + std::to_string(logprobs) + ", which is no value of enum gptoss_logprobs");
+    request.logprobs = static_cast<model::Logprobs>(in.logprobs);
+    if (in.num_top_logprobs > kMostTop)
+        throw Error(Status::InvalidArgument, "options.num_top_logprobs is " + std::to_string(in.num_top_logprobs) +
+                                                 ": at most " + std::to_string(kMostTop));
+    request.n_top = in.num_top_logprobs;
+    if (in.usage_out) check_struct_size<gptoss_usage>(in.usage_out->struct_size, "options.usage_out->");
     if (in.num_stop_tokens) require(in.stop_tokens, "options.stop_tokens");
     if (in.stop_tokens) {
         request.stop_tokens.assign(in.stop_tokens, in.stop_tokens + in.num_stop_tokens);
@@ -70,11 +140,36 @@ model::GenerateRequest request_of(gptoss_context_t context, gptoss_sampler_t sam
         throw Error(Status::InvalidArgument,
                     "options.prompt_lookup is " + std::to_string(enum_value(in.prompt_lookup)));
     request.lookup = static_cast<model::PromptLookup>(in.prompt_lookup);
-    if (in.callback)
-        request.on_token = [callback = in.callback, user_data = in.user_data](uint32_t token) {
-            return call_back(callback, user_data, token) != 0;
-        };
+    if (in.callback || in.output_callback || in.num_stop_strings)
+        request.on_token = [receiver = std::make_shared<Receiver>(context->tokenizer, in)](
+                               const model::Drawn& drawn, bool last) { return (*receiver)(drawn, last); };
     return request;
+}
+
+// The struct_size of all of them.
+size_t checked_size(const gptoss_generation* generations, size_t n) {
+    const size_t size = generations->struct_size;
+    for (size_t i = 0; i < n; i++) {
+        size_t its;
+        std::memcpy(&its, reinterpret_cast<const char*>(generations) + i * size, sizeof its);
+        if (size < kFirstSize<gptoss_generation> || its != size)
+            throw Error(Status::InvalidArgument, "generations[" + std::to_string(i) + "].struct_size is " +
+                                                     std::to_string(its) +
+                                                     ": set it to sizeof of the struct in all of them");
+    }
+    return size;
+}
+
+// Stores what a generation counted where its options want it.
+void store_usage(const gptoss_generate_options* options, const model::Generation& generation) {
+    gptoss_usage* out = read_struct(options, "options").usage_out;
+    if (!out) return;
+    gptoss_usage usage{};
+    usage.prompt_tokens = generation.n_prompt;
+    usage.cached_tokens = generation.n_cached;
+    usage.generated_tokens = generation.n_tokens;
+    usage.forced_tokens = generation.n_forced;
+    write_struct(usage, out, "options.usage_out");
 }
 
 }  // namespace
@@ -209,8 +304,12 @@ gptoss_status gptoss_context_generate(gptoss_context_t context, gptoss_sampler_t
     const gptoss_status status = guard([&] {
         const Use use(context);
         const model::GenerateRequest request = request_of(context, sampler, options);
-        const model::StopReason reason = use->generate(request, &n);
-        if (stop_reason_out) *stop_reason_out = static_cast<gptoss_stop_reason>(reason);
+        model::Generation generation{&context->sequence, &request};
+        model::generate_together({&generation, 1});
+        n = generation.n_tokens;
+        store_usage(options, generation);
+        if (generation.error) throw Error(*generation.error);
+        if (stop_reason_out) *stop_reason_out = static_cast<gptoss_stop_reason>(generation.reason);
     });
     if (num_tokens_out) *num_tokens_out = n;
     return status;
@@ -218,24 +317,27 @@ gptoss_status gptoss_context_generate(gptoss_context_t context, gptoss_sampler_t
 
 gptoss_status gptoss_generate_together(gptoss_generation* generations, size_t num_generations) {
     gptoss_status status = gptoss_status_success;
+    size_t size = 0;  // of each; 0 until it is known where they lie
+    const auto at = [&](size_t i) {
+        return reinterpret_cast<gptoss_generation*>(reinterpret_cast<char*>(generations) + i * size);
+    };
+    const auto set_outcome = [&](size_t i, uint64_t num_tokens, model::StopReason reason, gptoss_status outcome) {
+        at(i)->num_tokens = num_tokens;
+        at(i)->stop_reason = static_cast<gptoss_stop_reason>(reason);
+        at(i)->status = outcome;
+    };
     const gptoss_status refused = guard([&] {
         if (num_generations == 0) return;
         require(generations, "generations");
-        const size_t size = generations->struct_size;
-        const auto at = [&](size_t i) {
-            return reinterpret_cast<gptoss_generation*>(reinterpret_cast<char*>(generations) + i * size);
-        };
+        size = checked_size(generations, num_generations);
         std::vector<gptoss_context_t> contexts;
         for (size_t i = 0; i < num_generations; i++) {
-            const std::string name = "generations[" + std::to_string(i) + "]";
-            if (size < kFirstSize<gptoss_generation> || at(i)->struct_size != size)
-                throw Error(Status::InvalidArgument, name + ".struct_size is " + std::to_string(at(i)->struct_size) +
-                                                         ": set it to sizeof of the struct in all of them");
-            require(at(i)->context, (name + ".context").c_str());
+            const std::string name = "generations[" + std::to_string(i) + "].context";
+            require(at(i)->context, name.c_str());
             if (std::find(contexts.begin(), contexts.end(), at(i)->context) != contexts.end())
-                throw Error(Status::InvalidArgument, name + ".context is the context of another one as well");
+                throw Error(Status::InvalidArgument, name + " is the context of another one as well");
             if (&at(i)->context->sequence.model() != &at(0)->context->sequence.model())
-                throw Error(Status::InvalidArgument, name + ".context is of another model than generations[0].context");
+                throw Error(Status::InvalidArgument, name + " is of another model than generations[0].context");
             contexts.push_back(at(i)->context);
         }
         std::deque<Use> uses;
@@ -252,12 +354,35 @@ gptoss_status gptoss_generate_together(gptoss_generation* generations, size_t nu
                 if (all[i].error) throw Error(*all[i].error);
             });
             if (outcome != gptoss_status_success) status = outcome;
-            at(i)->num_tokens = all[i].n_tokens;
-            at(i)->stop_reason = static_cast<gptoss_stop_reason>(all[i].reason);
-            at(i)->status = outcome;
+            set_outcome(i, all[i].n_tokens, all[i].reason, outcome);
+            store_usage(at(i)->options, all[i]);
         }
     });
-    return refused != gptoss_status_success ? refused : status;
+    if (refused == gptoss_status_success) return status;
+    for (size_t i = 0; size > 0 && i < num_generations; i++) set_outcome(i, 0, model::StopReason::None, refused);
+    return refused;
+}
+
+gptoss_status gptoss_context_get_logprobs(gptoss_context_t context, size_t first, size_t num_tokens, size_t num_top,
+                                          float* logprobs_out, gptoss_logprob* top_out) {
+    return guard([&] {
+        const Use use(context);
+        if (num_tokens) require(logprobs_out, "logprobs_out");
+        if (num_tokens && num_top) require(top_out, "top_out");
+        if (num_top > std::min<size_t>(kMostTop, use->model().config.vocab))
+            throw Error(Status::InvalidArgument, "num_top is " + std::to_string(num_top) + ": at most " +
+                                                     std::to_string(std::min(kMostTop, use->model().config.vocab)));
+        const size_t end = num_tokens > SIZE_MAX - first ? SIZE_MAX : first + num_tokens;
+        std::fill_n(logprobs_out, num_tokens, 0.0f);
+        const auto all = use->logprobs(first, end, static_cast<uint32_t>(num_top));
+        for (size_t i = 0; i < all.size(); i++) {
+            logprobs_out[i] = all[i].logprob;
+            for (size_t t = 0; t < num_top; t++)
+                top_out[i * num_top + t] = t < all[i].top.size()
+                                               ? gptoss_logprob{all[i].top[t].token, all[i].top[t].logprob}
+                                               : gptoss_logprob{0, -INFINITY};
+        }
+    });
 }
 
 gptoss_status gptoss_context_cancel(gptoss_context_t context) {

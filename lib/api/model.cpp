@@ -162,7 +162,7 @@ gptoss_status gptoss_model_get_tokenizer(gptoss_model_t model, gptoss_tokenizer_
     return guard([&] {
         const Held held(model, "model");
         require(tokenizer_out, "tokenizer_out");
-        *tokenizer_out = new gptoss_tokenizer(held->tokenizer);
+        *tokenizer_out = new gptoss_tokenizer(held->tokenizer, held->table);
     });
 }
 

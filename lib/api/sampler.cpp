@@ -3,6 +3,8 @@
 #include <cmath>
 #include <limits>
 
+#include "api/grammar.h"
+
 using namespace gptoss;
 using namespace gptoss::api;
 
@@ -65,6 +67,32 @@ gptoss_status gptoss_sampler_set_repetition_penalty(gptoss_sampler_t sampler, fl
 
 gptoss_status gptoss_sampler_set_seed(gptoss_sampler_t sampler, uint64_t seed) {
     return guard([&] { Held(sampler, "sampler")->settings.seed = seed; });
+}
+
+gptoss_status gptoss_sampler_set_logit_bias(gptoss_sampler_t sampler, size_t num_biases, const uint32_t* tokens,
+                                            const float* biases) {
+    return guard([&] {
+        const Held held(sampler, "sampler");
+        if (num_biases) {
+            require(tokens, "tokens");
+            require(biases, "biases");
+        }
+        std::vector<std::pair<uint32_t, float>> bias;
+        for (size_t i = 0; i < num_biases; i++) {
+            if (!std::isfinite(biases[i]))
+                throw Error(Status::InvalidArgument,
+                            "biases[" + std::to_string(i) + "] must be finite, not " + std::to_string(biases[i]));
+            bias.emplace_back(tokens[i], biases[i]);
+        }
+        held->bias = std::move(bias);
+    });
+}
+
+gptoss_status gptoss_sampler_set_grammar(gptoss_sampler_t sampler, gptoss_grammar_t grammar) {
+    return guard([&] {
+        const Held held(sampler, "sampler");
+        held->grammar = grammar ? Held(grammar, "grammar")->grammar : nullptr;
+    });
 }
 
 gptoss_status gptoss_sampler_retain(gptoss_sampler_t sampler) { return gptoss_sampler::retain(sampler); }

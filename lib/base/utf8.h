@@ -38,6 +38,25 @@ inline Utf8Step utf8_step(std::string_view text) {
     return {length, true, false};
 }
 
+constexpr const char* kReplacement = "\xEF\xBF\xBD";  // U+FFFD
+
+// Moves the whole characters of bytes to the result, each invalid sequence as U+FFFD, and leaves the start of one.
+inline std::string take_characters(std::string& bytes) {
+    std::string out;
+    size_t i = 0;
+    while (i < bytes.size()) {
+        const Utf8Step step = utf8_step(std::string_view(bytes).substr(i));
+        if (step.incomplete) break;
+        if (step.valid)
+            out.append(bytes, i, step.size);
+        else
+            out += kReplacement;
+        i += step.size;
+    }
+    bytes.erase(0, i);
+    return out;
+}
+
 // The text as one line that does nothing to a terminal: control characters and what is not UTF-8 become U+FFFD.
 inline std::string printable_line(std::string_view text) {
     std::string line;

@@ -1,6 +1,8 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstring>
 
 #include "base/error.h"
 #include "engine/memory.h"
@@ -77,6 +79,7 @@ void Engine::set_room(uint32_t max_batch, uint32_t max_rows) {
     const uint32_t had_rows = workspace_ ? workspace_->activations.max_rows : 0;
     rows_.clear();
     steps_.clear();
+    halves_.clear();
     workspace_.reset();
     const auto make = [&](uint32_t batch, uint32_t rows) {
         require_room_for_batches(network_, batch, rows);
@@ -149,22 +152,23 @@ void Engine::wake_another() {
 
 // Hands the caller's own callback a token that was drawn.
 void Engine::receive(Lock& lock, Job& job) {
-    const uint32_t token = job.drawn.front();
+    const Drawn drawn = std::move(job.drawn.front());
     job.drawn.pop_front();
     std::optional<Error> error;
-    bool stop = false;
+    StopReason stop = StopReason::None;
     try {
-        accept(job, token);
+        accept(job, drawn.token);
+        const bool last = job.ended;
         if (!leading_) wake_another();
         lock.unlock();
-        stop = job.request->on_token(token);
+        stop = job.request->on_token(drawn, last);
     } catch (...) {
         error = Error::current();
     }
     if (!lock.owns_lock()) lock.lock();
     if (job.ended && (!error || job.error)) return;
-    if (!job.ended && stop) job.reason = StopReason::Callback;
-    if (stop || error) end(job, error);
+    if (!job.ended && stop != StopReason::None) job.reason = stop;
+    if (stop != StopReason::None || error) end(job, error);
 }
 
 // The sequence's next token.
@@ -177,10 +181,31 @@ void Engine::accept(Job& job, uint32_t token) {
     if (stop || job.received == job.limit) end(job);
 }
 
-void Engine::deliver(Job& job, uint32_t token) {
+// What was drawn in a row for a position.
+void Engine::receive_drawn(Job& job, uint32_t row, uint32_t position) {
+    job.token = workspace_->sampler.drawn(row, position);
+    job.position = position;
+    job.phase = Job::Phase::Decode;
+    job.forced.clear();
     if (job.ended) return;
-    if (!job.request->on_token) return accept(job, token);
-    job.drawn.push_back(token);
+    try {
+        Drawn drawn{job.token};
+        const GenerateRequest& request = *job.request;
+        if (request.logprobs == Logprobs::Model) drawn.logprobs = model_logprobs(logits(row), job.token, request.n_top);
+        if (request.logprobs == Logprobs::Drawn)
+            drawn.logprobs = drawn_logprobs(logits(row), request.settings, job.token, request.n_top);
+        const bool more = job.grammar && take(job, job.token);
+        deliver(job, std::move(drawn));
+        if (more && !job.ended) force(job, position, {job.token});
+    } catch (...) {
+        end(job, Error::current());
+    }
+}
+
+void Engine::deliver(Job& job, Drawn drawn) {
+    if (job.ended) return;
+    if (!job.request->on_token) return accept(job, drawn.token);
+    job.drawn.push_back(std::move(drawn));
     wake(*job.caller);
 }
 
@@ -199,6 +224,7 @@ bool Engine::retire() {
             keep_end(*job);
             job->done = true;
             job->counts.reset();
+            job->bias.reset();
             if (--job->caller->left == 0) wake(*job->caller);
         }
     std::erase_if(jobs_, ended);
@@ -261,18 +287,23 @@ void Engine::start(Job& job) {
         step_received_.reset();
         set_room(s.max_batch_, 1);
         const auto end_of_prompt = static_cast<uint32_t>(s.tokens_.size());
-        if (job.request) job.counts = counts_of(s, job.request->settings);
-        job.end = end_of_prompt;
+        if (job.request) {
+            job.counts = counts_of(s, job.request->settings);
+            job.bias = bias_of(*job.request);
+            if (job.request->grammar && !begin_grammar(job)) return end(job);
+        }
+        job.prompt = job.end = job.cached = end_of_prompt;
         job.token = s.tokens_.back();
         job.position = end_of_prompt - 1;
         if (s.processed()) {
             job.phase = Job::Phase::Draw;
-            if (!job.request) end(job);
-            return;
+            if (!job.request) return end(job);
+            return force(job, end_of_prompt, {});
         }
-        job.first = go_to(s, end_of_prompt - 1);  // the last token's logits are wanted
+        job.first = job.cached = go_to(s, end_of_prompt - 1);  // the last token's logits are wanted
         s.pages_.reserve(job.first, end_of_prompt);
         job.phase = job.request && job.first + 1 == end_of_prompt ? Job::Phase::Decode : Job::Phase::Prompt;
+        force(job, job.first, {s.tokens_.begin() + job.first, s.tokens_.end()});
     } catch (...) {
         end(job, Error::current());
     }
@@ -292,6 +323,9 @@ void Engine::abandon() noexcept {
     for (auto& [n, steps] : steps_)
         for (const auto& step : steps)
             if (step) wait(*step);
+    for (auto& [n, halves] : halves_)
+        for (const auto& half : halves)
+            if (half) wait(*half);
     in_flight_.clear();
     rows_.clear();
     table_pages_.fill(0);
@@ -315,16 +349,52 @@ uint32_t Engine::table_of(vk::Commands& commands, const KvPages& pages) {
 // How often the sequence has each token, if the settings ask for it; else NULL.
 Page Engine::counts_of(const Sequence& sequence, const SamplerSettings& settings) {
     if (!settings.penalizes()) return nullptr;
-    const uint64_t bytes = Sampler::counts_bytes(network_.config);
-    Page counts = pool_.take(bytes, "token counts");
-    const vk::Buffer staging(network_.device, bytes, vk::Memory::Upload, "token counts");
-    count_tokens({staging.as<uint32_t>(), bytes / 4}, sequence.tokens_, sequence.answer_start_);
-    pool_.copy([&](vk::Commands& commands) { commands.copy(staging, 0, counts->buffer(), counts->offset(), bytes); });
-    return counts;
+    std::vector<uint32_t> counts(Sampler::stride(network_.config));
+    count_tokens(counts, sequence.tokens_, sequence.answer_start_);
+    return upload(counts, "token counts");
+}
+
+// What is added to each logit, if anything is; else NULL.
+Page Engine::bias_of(const GenerateRequest& request) {
+    if (request.bias.empty()) return nullptr;
+    std::vector<uint32_t> bias(Sampler::stride(network_.config));
+    for (const auto& [token, value] : request.bias) bias[token] = std::bit_cast<uint32_t>(value);
+    return upload(bias, "logit biases");
+}
+
+Page Engine::upload(std::span<const uint32_t> words, const char* what) {
+    Page page = pool_.take(words.size_bytes(), what);
+    const vk::Buffer staging(network_.device, words.size_bytes(), vk::Memory::Upload, what);
+    std::memcpy(staging.data(), words.data(), words.size_bytes());
+    pool_.copy(
+        [&](vk::Commands& commands) { commands.copy(staging, 0, page->buffer(), page->offset(), words.size_bytes()); });
+    return page;
 }
 
 Sampler::Row Engine::sampler_row(const Job& job) const {
-    return {job.request->settings, job.counts ? job.counts->address() : 0};
+    return {job.request->settings, job.counts ? job.counts->address() : 0, job.bias ? job.bias->address() : 0,
+            job.grammar.has_value()};
+}
+
+// A row of logits that the host can read.
+std::span<const float> Engine::logits(uint32_t row) const {
+    return {workspace_->logits.as<const float>() + row * Sampler::stride(network_.config), network_.config.vocab};
+}
+
+// Reads the logits that the log-probabilities of a draw are made of, for those of its rows that want them.
+void Engine::read_logits(std::span<Job* const> rows) {
+    const auto wants = [](const Job* job) { return job->request->logprobs != Logprobs::None; };
+    if (std::none_of(rows.begin(), rows.end(), wants)) return;
+    const uint64_t bytes = Sampler::counts_bytes(network_.config);
+    commands_.begin();
+    commands_.barrier();
+    for (uint32_t row = 0; row < rows.size(); row++) {
+        if (!wants(rows[row])) continue;
+        const bool model = rows[row]->request->logprobs == Logprobs::Model;
+        commands_.copy(model ? workspace_->activations.logits : workspace_->sampler.adjusted(), row * bytes,
+                       workspace_->logits, row * bytes, bytes);
+    }
+    commands_.finish();
 }
 
 void Engine::record_expert_counts(vk::Commands& commands, uint32_t index) const {

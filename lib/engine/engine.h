@@ -35,6 +35,7 @@ class Job {
     // The outcome; before, the reason that the limit is one.
     StopReason reason = StopReason::None;
     uint64_t received = 0;
+    uint64_t cached = 0, n_forced = 0;  // tokens: of the prompt, of the answer
     std::optional<Error> error = std::nullopt;
 
     std::function<void()> alone = nullptr;  // instead of all that: is called while nothing runs on the device
@@ -44,19 +45,23 @@ class Job {
 
     // Behind the engine's mutex.
     struct Caller* caller = nullptr;
-    std::deque<uint32_t> drawn{};  // tokens that the caller has not received yet
-    bool ended = false;            // no more tokens will be received
-    bool done = false;             // nothing on the device belongs to it any more
+    std::deque<Drawn> drawn{};  // tokens that the caller has not received yet
+    bool ended = false;         // no more tokens will be received
+    bool done = false;          // nothing on the device belongs to it any more
 
     // The leader's.
     Phase phase = Phase::New;
-    uint32_t first = 0;  // of the positions that are computed for it
-    uint32_t end = 0;    // of the prompt
-    uint64_t turn = 0;   // when it had its last one
-    uint32_t token = 0;  // the last of the sequence, which is not computed yet
+    uint32_t prompt = 0;  // its tokens
+    uint32_t first = 0;   // of the positions that are computed for it
+    uint32_t end = 0;     // of what is computed before the next draw
+    uint64_t turn = 0;    // when it had its last one
+    uint32_t token = 0;   // the last of the sequence, which is not computed yet
     uint32_t position = 0;
-    uint64_t submitted = 0;  // draws
+    uint64_t submitted = 0;  // tokens that were drawn, are being drawn, or are forced
     Page counts{};           // of its tokens, for penalties
+    Page bias{};
+    std::optional<text::GrammarState> grammar{};  // after what was drawn
+    std::vector<uint32_t> forced{};  // tokens from `first` on, where the last ones are forced by the grammar
 };
 
 class Engine {
@@ -76,6 +81,8 @@ class Engine {
     void run(std::span<Job> jobs);
     // Computes the last n tokens of a sequence again and draws one, timed by kernel.
     std::vector<vk::KernelTime> profile(Sequence& sequence, uint32_t n, const SamplerSettings& settings);
+    // Of tokens `first` to `end`, which are computed again.
+    std::vector<TokenLogprobs> logprobs(Sequence& sequence, uint32_t first, uint32_t end, uint32_t n_top);
     Sequence::Stats stats(const Sequence& sequence);
 
     // Device memory that it works in now, bytes, and what it works in for batches of so many tokens, whose decode steps
@@ -103,6 +110,7 @@ class Engine {
         uint32_t first, n;
         Job* job;   // NULL for a profile
         bool last;  // of the prompt: the logits are wanted
+        const uint32_t* tokens;
     };
     struct Row {
         Job* job;
@@ -124,7 +132,11 @@ class Engine {
     void wake_another();
     bool retire();
     void start(Job& job);
-    void deliver(Job& job, uint32_t token);
+    void receive_drawn(Job& job, uint32_t row, uint32_t position);
+    bool begin_grammar(Job& job);
+    bool take(Job& job, uint32_t token);
+    void force(Job& job, uint32_t first, std::vector<uint32_t> tokens);
+    void deliver(Job& job, Drawn drawn);
     void accept(Job& job, uint32_t token);
 
     std::vector<Piece> choose_prompts();
@@ -138,6 +150,9 @@ class Engine {
     void add_draft(std::vector<Row>& rows);
     void load_rows(std::vector<Row> rows);
     bool may_step();
+    static bool draws_apart(const Job& job);
+    bool draws_apart() const;
+    std::vector<vk::Commands*> step(uint32_t index);
     void submit_step();
     void receive_step(Lock& lock);
 
@@ -149,7 +164,13 @@ class Engine {
     void set_room(uint32_t max_batch, uint32_t max_rows);
     uint32_t table_of(vk::Commands& commands, const KvPages& pages);
     Page counts_of(const Sequence& sequence, const SamplerSettings& settings);
+    Page bias_of(const GenerateRequest& request);
+    Page upload(std::span<const uint32_t> words, const char* what);
     Sampler::Row sampler_row(const Job& job) const;
+    std::span<const float> logits(uint32_t row) const;
+    void read_logits(std::span<Job* const> rows);
+    void write_mask(uint32_t row, Job& job);
+    void write_masks(std::span<const Piece> pieces);
     void record_expert_counts(vk::Commands& commands, uint32_t index) const;
     void hand_in_expert_counts(uint32_t index) const;
     void abandon() noexcept;
@@ -174,7 +195,9 @@ class Engine {
     std::vector<Row> rows_;            // as they are loaded
     uint32_t steps_of_rows_ = 0;       // since then
     std::map<uint32_t, Steps> steps_;  // by the number of rows
-    std::deque<uint32_t> in_flight_;   // indices of steps
+    // The same in two halves, for rows with a mask, which the host makes while the first one runs.
+    std::map<uint32_t, std::array<std::unique_ptr<vk::Commands>, 2>> halves_;
+    std::deque<uint32_t> in_flight_;  // indices of steps
     uint32_t next_step_ = 0;
     StepTimes step_times_;                            // while one sequence is alone
     std::optional<Clock::time_point> step_received_;  // when the last one's was; none if something else came between

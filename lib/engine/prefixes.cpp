@@ -65,9 +65,9 @@ void Engine::keep_prompt(const Piece& piece) {
     Sequence& s = *piece.sequence;
     const uint32_t end = piece.first + piece.n;
     for (uint32_t p = std::max(piece.first, 1u); p < end; p++)
-        if ((s.tokens_[p] == message_start_ || p % kSegmentSlots == 0) && p >= s.kept_ + spacing(p)) keep(s, p);
-    if (piece.last && piece.job->request)
-        keep_start(s, end);
+        if ((s.computed_[p] == message_start_ || p % kSegmentSlots == 0) && p >= s.kept_ + spacing(p)) keep(s, p);
+    if (piece.last && piece.job->request && piece.first < piece.job->prompt)
+        keep_start(s, piece.job->prompt);
     else if (piece.last && end - s.kept_ >= kLeastKept)
         keep(s, end);
 }

@@ -25,7 +25,8 @@ double layer_work(const io::Config& c, uint32_t last, uint32_t n) {
 std::vector<Engine::Piece> Engine::choose_prompts() {
     std::vector<Job*> waiting;
     for (Job* job : jobs_)
-        if (job->phase == Job::Phase::Prompt && !job->ended) waiting.push_back(job);
+        if (job->phase == Job::Phase::Prompt && !job->ended && (!job->request || job->submitted < job->limit))
+            waiting.push_back(job);
     std::stable_sort(waiting.begin(), waiting.end(), [](const Job* a, const Job* b) { return a->turn < b->turn; });
     std::vector<Piece> pieces;
     uint32_t room = workspace_->activations.max_batch;
@@ -34,7 +35,8 @@ std::vector<Engine::Piece> Engine::choose_prompts() {
         const auto first = static_cast<uint32_t>(s.computed_.size());
         const uint32_t rest = job->end - first, n = std::min({rest, s.max_batch_, room});
         if (!pieces.empty() && n < rest) continue;
-        pieces.push_back({&s, first, n, job, n == rest});
+        const uint32_t* tokens = job->forced.empty() ? s.tokens_.data() + first : &job->forced[first - job->first];
+        pieces.push_back({&s, first, n, job, n == rest, tokens});
         room -= n;
         if (room == 0 || pieces.size() == kMaxRows) break;
     }
@@ -52,26 +54,28 @@ void Engine::compute_prompts(Lock& lock, std::vector<Piece> pieces) {
         const auto n_logits = std::count_if(pieces.begin(), pieces.end(), [](const Piece& p) { return p.last; });
         set_room(0, static_cast<uint32_t>(n_logits));
         for (const Piece& p : pieces) p.sequence->pages_.will_write(p.first, p.n);
+        write_masks(pieces);
         lock.unlock();
         run_batch(pieces);
+        std::vector<Job*> drawn;
+        for (const Piece& p : pieces)
+            if (kind(p) == 0) drawn.push_back(p.job);
+        read_logits(drawn);
         lock.lock();
         for (uint32_t row = 0; row < pieces.size(); row++) {
             const Piece& p = pieces[row];
             Sequence& s = *p.sequence;
             Job& job = *p.job;
-            s.computed_.insert(s.computed_.end(), s.tokens_.begin() + p.first, s.tokens_.begin() + p.first + p.n);
-            s.prompt_tokens_computed_ += p.n;
+            s.computed_.insert(s.computed_.end(), p.tokens, p.tokens + p.n);
+            s.prompt_tokens_computed_ += std::min(p.first + p.n, std::max(p.first, job.prompt)) - p.first;
             keep_prompt(p);
             if (!p.last || job.ended) continue;
             if (job.request) {
-                job.token = workspace_->sampler.drawn(row, job.end);
-                job.position = job.end;
-                job.submitted = 1;
-                job.phase = Job::Phase::Decode;
-                deliver(job, job.token);
+                job.submitted++;
+                receive_drawn(job, row, job.end);
             } else {
-                const float* logits = workspace_->logits.as<const float>() + row * Sampler::stride(network_.config);
-                s.logits_ = std::make_shared<std::vector<float>>(logits, logits + network_.config.vocab);
+                const std::span<const float> all = logits(row);
+                s.logits_ = std::make_shared<std::vector<float>>(all.begin(), all.end());
                 s.logits_of_ = job.end;  // last: a call that fails has to fail again on a device that stays lost
                 end(job);
             }
@@ -140,7 +144,7 @@ uint32_t Engine::record_tokens(vk::Commands& commands, std::span<const Piece> pi
         const uint32_t sequence = workspace_->tables.sequence(table_of(commands, p.sequence->pages_));
         for (uint32_t i = p.first; i < p.first + p.n; i++) {
             const bool is_last = p.last && i + 1 == p.first + p.n;
-            (is_last ? last : others).push_back({p.sequence->tokens_[i], i, sequence, 0});
+            (is_last ? last : others).push_back({p.tokens[i - p.first], i, sequence, 0});
         }
     }
     last.insert(last.end(), others.begin(), others.end());
@@ -165,16 +169,51 @@ void Engine::draw(Job& job) {
         workspace_->sampler.record_rows(commands_, {&row, 1});
         commands_.barrier();
         workspace_->sampler.record(commands_, 1, a.logits.address(), a.tokens.address());
+        if (job.grammar) write_mask(0, job);
         commands_.finish();
-        job.token = workspace_->sampler.drawn(0, job.end);
-        job.position = job.end;
-        job.submitted = 1;
-        job.phase = Job::Phase::Decode;
-        deliver(job, job.token);
+        Job* const jobs[] = {&job};
+        read_logits(jobs);
+        job.submitted++;
+        receive_drawn(job, 0, job.end);
     } catch (...) {
         abandon();
         end(job, Error::current());
     }
+}
+
+std::vector<TokenLogprobs> Engine::logprobs(Sequence& s, uint32_t first, uint32_t end, uint32_t n_top) {
+    std::vector<TokenLogprobs> out;
+    const auto compute = [&] {
+        set_room(s.max_batch_, std::min(kMaxRows, end - first));
+        uint32_t done = go_to(s, first - 1);
+        s.pages_.reserve(done, end - 1);
+        while (done < end - 1) {
+            // a token whose logits are wanted is a piece of its own
+            const bool wanted = done >= first - 1;
+            const uint32_t n = wanted ? std::min({end - 1 - done, s.max_batch_, workspace_->activations.max_rows})
+                                      : std::min(first - 1 - done, s.max_batch_);
+            std::vector<Piece> pieces;
+            for (uint32_t i = done; i < done + n; i += pieces.back().n)
+                pieces.push_back({&s, i, wanted ? 1 : n, nullptr, wanted, s.tokens_.data() + i});
+            s.pages_.will_write(done, n);
+            run_batch(pieces);
+            s.computed_.insert(s.computed_.end(), s.tokens_.begin() + done, s.tokens_.begin() + done + n);
+            for (uint32_t row = 0; wanted && row < n; row++)
+                out.push_back(model_logprobs(logits(row), s.tokens_[done + row + 1], n_top));
+            done += n;
+        }
+    };
+    Job job{.alone = [&] {
+        try {
+            compute();
+        } catch (...) {
+            abandon();
+            throw;
+        }
+    }};
+    run({&job, 1});
+    if (job.error) throw Error(*job.error);
+    return out;
 }
 
 std::vector<vk::KernelTime> Engine::profile(Sequence& s, uint32_t n, const SamplerSettings& settings) {
@@ -185,7 +224,7 @@ std::vector<vk::KernelTime> Engine::profile(Sequence& s, uint32_t n, const Sampl
         s.pages_.reserve(done, end);
         const auto take = [&](uint32_t first, uint32_t count) {
             s.pages_.will_write(first, count);
-            return Piece{&s, first, count, nullptr, first + count == end};
+            return Piece{&s, first, count, nullptr, first + count == end, s.tokens_.data() + first};
         };
         for (; done < end - n; done = static_cast<uint32_t>(s.computed_.size())) {
             const Piece piece = take(done, std::min(end - n - done, s.max_batch_));

@@ -76,7 +76,7 @@ void Sequence::truncate(size_t n) {
         throw Error(Status::InvalidArgument, "cannot keep " + std::to_string(n) + " tokens: the context holds " +
                                                  std::to_string(tokens_.size()));
     tokens_.resize(n);
-    answer_start_ = n;
+    answer_start_ = std::min(answer_start_, n);
 }
 
 void Sequence::check_cancelled() {
@@ -123,6 +123,7 @@ void generate_together(std::span<Generation> generations) {
         try {
             g.sequence->check_cancelled();
             g.sequence->require_tokens();
+            g.n_prompt = g.sequence->tokens_.size();
             Job job{.sequence = g.sequence};
             const uint64_t room = g.sequence->max_tokens_ - g.sequence->tokens_.size();
             const bool bounded = g.request->max_tokens != 0 && g.request->max_tokens <= room;
@@ -134,6 +135,7 @@ void generate_together(std::span<Generation> generations) {
                 jobs.push_back(std::move(job));
             } else {
                 g.reason = job.reason;
+                g.n_cached = g.n_prompt;
             }
         } catch (...) {
             g.error = Error::current();
@@ -144,6 +146,8 @@ void generate_together(std::span<Generation> generations) {
     for (size_t i = 0; i < jobs.size(); i++) {
         Generation& g = generations[index[i]];
         g.n_tokens = jobs[i].received;
+        g.n_cached = jobs[i].cached;
+        g.n_forced = std::min(jobs[i].n_forced, g.n_tokens);
         g.error = jobs[i].error;
         if (!g.error) g.reason = jobs[i].reason;
     }
@@ -156,6 +160,17 @@ std::vector<vk::KernelTime> Sequence::profile(uint32_t n, const SamplerSettings&
                                                  std::to_string(max_batch_));
     process();
     return model_->engine->profile(*this, n, settings);
+}
+
+std::vector<TokenLogprobs> Sequence::logprobs(size_t first, size_t end, uint32_t n_top) {
+    check_cancelled();
+    if (first == 0 || first > end || end > tokens_.size())
+        throw Error(Status::InvalidArgument, "no log-probabilities of tokens " + std::to_string(first) + " to " +
+                                                 std::to_string(end) + ": the context holds " +
+                                                 std::to_string(tokens_.size()) +
+                                                 ", and the first one follows nothing");
+    if (first == end) return {};
+    return model_->engine->logprobs(*this, static_cast<uint32_t>(first), static_cast<uint32_t>(end), n_top);
 }
 
 Sequence::Stats Sequence::stats() const { return model_->engine->stats(*this); }

@@ -14,20 +14,36 @@
 #include "engine/kv_pages.h"
 #include "engine/model.h"
 #include "engine/state.h"
+#include "forward/logprobs.h"
 #include "forward/sampling.h"
+#include "text/grammar/grammar.h"
 
 namespace gptoss::model {
 
-enum class StopReason { None, MaxTokens, StopToken, Callback, ContextFull };
+enum class StopReason { None, MaxTokens, StopToken, Callback, ContextFull, GrammarEnd, StopString };
+
+enum class Logprobs { None, Model, Drawn };
+
+// A token of an answer.
+struct Drawn {
+    uint32_t token;
+    TokenLogprobs logprobs{};
+};
 
 // Whether steps verify drafts of what repeats itself; the values of enum gptoss_prompt_lookup.
 enum class PromptLookup { Auto, Off, Always };
 
 struct GenerateRequest {
     SamplerSettings settings;
-    uint64_t max_tokens = 0;                 // 0: as many as fit
-    std::vector<uint32_t> stop_tokens;       // a stop token is kept, and is the last
-    std::function<bool(uint32_t)> on_token;  // called once a token is appended; true stops; may be empty
+    std::vector<std::pair<uint32_t, float>> bias;  // tokens, and what is added to their logits
+    // Of the answer: what follows the last append. A stop token may follow where the grammar's text may end.
+    std::shared_ptr<const text::Grammar> grammar;
+    uint64_t max_tokens = 0;            // 0: as many as fit
+    std::vector<uint32_t> stop_tokens;  // a stop token is kept, and is the last
+    Logprobs logprobs = Logprobs::None;
+    uint32_t n_top = 0;
+    // Called once a token is appended, with whether it is the last one; a reason stops. May be empty.
+    std::function<StopReason(const Drawn& drawn, bool last)> on_token;
     PromptLookup lookup = PromptLookup::Auto;
 };
 
@@ -80,6 +96,10 @@ class Sequence {
     // Computes the last n tokens again, timed by kernel.
     std::vector<vk::KernelTime> profile(uint32_t n, const SamplerSettings& settings);
 
+    // Log-probabilities of tokens `first` to `end`, each after those before it. Computes them again. Throws
+    // InvalidArgument for tokens that it does not hold.
+    std::vector<TokenLogprobs> logprobs(size_t first, size_t end, uint32_t n_top);
+
     struct Stats {
         uint64_t page_bytes;       // device memory of keys and values; what is shared counts in each
         uint64_t bytes_per_token;  // keys and values that the next token reads
@@ -126,6 +146,7 @@ struct Generation {
     Sequence* sequence;
     const GenerateRequest* request;
     uint64_t n_tokens = 0;
+    uint64_t n_prompt = 0, n_cached = 0, n_forced = 0;
     StopReason reason = StopReason::None;
     std::optional<Error> error = std::nullopt;
 };

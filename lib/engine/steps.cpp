@@ -51,7 +51,8 @@ std::vector<Engine::Row> Engine::choose_rows() {
 uint32_t Engine::draft_size(const Job& job) {
     const Drafts& drafts = job.sequence->drafts_;
     const GenerateRequest& request = *job.request;
-    if (request.lookup == PromptLookup::Off || request.settings.penalizes() || !drafts.any() || !room_for_drafts_)
+    if (request.lookup == PromptLookup::Off || request.settings.penalizes() || draws_apart(job) || !drafts.any() ||
+        !room_for_drafts_)
         return 0;
     const auto most =
         static_cast<uint32_t>(std::min<uint64_t>(Drafts::kMost, job.limit - std::min(job.limit, job.submitted + 1)));
@@ -110,6 +111,7 @@ void Engine::load_rows(std::vector<Row> rows) {
 
 // Whether the rows can take a step more before the host has seen those in flight, and nothing else is to be done.
 bool Engine::may_step() {
+    if (draws_apart()) return false;
     // what a draft's rows draw decides what comes next, and a draft begins after the last token
     if (rows_.back().draft_position > 0 || (rows_.size() == 1 && draft_size(*rows_[0].job) > 0)) return false;
     for (const Job* job : jobs_) {
@@ -126,22 +128,45 @@ bool Engine::may_step() {
     return true;
 }
 
-void Engine::submit_step() {
+// Whether a draw waits for the host: what may be drawn depends on the token before it, or its logits are to be read.
+bool Engine::draws_apart(const Job& job) { return job.grammar || job.request->logprobs != Logprobs::None; }
+
+bool Engine::draws_apart() const {
+    return std::any_of(rows_.begin(), rows_.end(), [](const Row& row) { return draws_apart(*row.job); });
+}
+
+// The command buffers of a step, which are submitted one after the other: the forward pass and the draw, together or
+// apart.
+std::vector<vk::Commands*> Engine::step(uint32_t index) {
     const auto n = static_cast<uint32_t>(rows_.size());
-    const uint32_t index = next_step_;
-    std::unique_ptr<vk::Commands>& step = steps_[n][index];
-    if (!step) {
+    const bool apart = draws_apart();
+    std::unique_ptr<vk::Commands>& forward = apart ? halves_[n][0] : steps_[n][index];
+    if (!forward) {
         step_received_.reset();  // building takes its time, once
         auto commands = std::make_unique<vk::Commands>(network_.device, network_.pipelines);
+        auto second = std::make_unique<vk::Commands>(network_.device, network_.pipelines);
+        vk::Commands& draw = apart ? *second : *commands;
         const Activations& a = workspace_->activations;
         commands->begin();
         record_forward(*commands, network_, a, workspace_->tables, n, 0, network_.config.n_layers, n);
-        commands->barrier();
-        workspace_->sampler.record(*commands, n, a.logits.address(), a.tokens.address());
-        record_expert_counts(*commands, index);
-        commands->end();
-        step = std::move(commands);
+        if (apart) {
+            commands->end();
+            draw.begin();
+        }
+        draw.barrier();
+        workspace_->sampler.record(draw, n, a.logits.address(), a.tokens.address());
+        record_expert_counts(draw, index);
+        draw.end();
+        if (apart) halves_[n][1] = std::move(second);
+        forward = std::move(commands);
     }
+    if (!apart) return {forward.get()};
+    return {forward.get(), halves_[n][1].get()};
+}
+
+void Engine::submit_step() {
+    const uint32_t index = draws_apart() ? 0 : next_step_;
+    const std::vector<vk::Commands*> step = this->step(index);
     for (const Row& row : rows_) {
         Sequence& s = *row.job->sequence;
         if (row.draft_position > 0) {
@@ -149,11 +174,19 @@ void Engine::submit_step() {
             continue;
         }
         s.pages_.will_write(row.job->position + static_cast<uint32_t>(in_flight_.size()), 1);
-        s.step_dispatches_ = step->dispatches();
-        s.step_barriers_ = step->barriers();
+        s.step_dispatches_ = s.step_barriers_ = 0;
+        for (const vk::Commands* commands : step) {
+            s.step_dispatches_ += commands->dispatches();
+            s.step_barriers_ += commands->barriers();
+        }
         s.logits_of_ = 0;
     }
-    step->submit();
+    for (vk::Commands* commands : step) {
+        if (commands != step.front())  // while the forward pass runs
+            for (uint32_t r = 0; r < rows_.size(); r++)
+                if (rows_[r].job->grammar) write_mask(r, *rows_[r].job);
+        commands->submit();
+    }
     for (const Row& row : rows_)
         if (row.draft_position == 0) {
             row.job->submitted++;
@@ -168,9 +201,12 @@ void Engine::receive_step(Lock& lock) {
     const std::vector<Row> rows = rows_;
     try {
         const uint32_t index = in_flight_.front();
-        vk::Commands& step = *steps_[static_cast<uint32_t>(rows.size())][index];
+        const std::vector<vk::Commands*> step = this->step(index);
         lock.unlock();
-        step.wait();
+        for (vk::Commands* commands : step) commands->wait();
+        std::vector<Job*> jobs;
+        for (const Row& row : rows) jobs.push_back(row.job);
+        read_logits(jobs);
         lock.lock();
         in_flight_.pop_front();
         const bool alone = rows.front().job == rows.back().job;
@@ -184,13 +220,12 @@ void Engine::receive_step(Lock& lock) {
                 job.submitted++;
             }
             s.computed_.push_back(job.token);
-            s.prompt_tokens_computed_ += ++job.position == job.end;
-            job.token = workspace_->sampler.drawn(r, job.position);
+            s.prompt_tokens_computed_ += job.position + 1 == job.prompt;
+            receive_drawn(job, r, job.position + 1);
             if (alone && job.request->lookup != PromptLookup::Off)
                 s.drafts_.add(s.computed_, job.token);
             else
                 s.drafts_.forget();
-            deliver(job, job.token);
         }
         if (rows.back().draft_position > 0) rows_.clear();
         const auto now = Clock::now();

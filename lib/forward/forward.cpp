@@ -124,12 +124,14 @@ class Recorder {
         }
     }
 
-    void layer(uint32_t i) {
+    // caches_only: what follows the layer's keys and values is not wanted
+    void layer(uint32_t i, bool caches_only) {
         const std::vector<LayerWeights>& layers = network_.weights.layers;
         const LayerWeights& layer = layers[i];
         const uint64_t next_norm = i + 1 < c_.n_layers ? layers[i + 1].attn_norm : network_.weights.final_norm;
         commands_.barrier();
         qkv(i, layer);
+        if (caches_only) return;
         commands_.barrier();
         attention(i, layer);
         commands_.barrier();
@@ -424,7 +426,8 @@ void record_forward(vk::Commands& commands, const Network& network, const Activa
     Recorder recorder(commands, network, activations, tables, n_tokens);
     commands.barrier();  // after whatever was submitted before
     if (first_layer == 0) recorder.embed();
-    for (uint32_t i = first_layer; i < last_layer; i++) recorder.layer(i);
+    for (uint32_t i = first_layer; i < last_layer; i++)
+        recorder.layer(i, i + 1 == network.config.n_layers && n_logits == 0);
     if (n_logits > 0) {
         commands.barrier();
         recorder.logits(n_logits);

@@ -28,6 +28,7 @@ Sampler::Sampler(const Network& network, uint32_t rows)
     blocks_ = device(n_blocks_ * sizeof(args::SampleBlock), "sampling blocks");
     state_ = device((1 + n_blocks_) * 4ull, "sampling state");
     settings_ = device(sizeof(args::SampleRow), "sampler settings");
+    masks_ = vk::Buffer(network.device, rows * mask_words(network.config) * 4ull, vk::Memory::Upload, "token masks");
     ring_ = vk::Buffer(network.device, rows * kRing * 4ull, vk::Memory::Readback, "sampled tokens");
     vk::Commands commands(network.device, network.pipelines);
     commands.begin();
@@ -46,9 +47,12 @@ uint64_t Sampler::footprint(const io::Config& config, uint32_t rows) {
 
 void Sampler::record_rows(vk::Commands& commands, std::span<const Row> rows) const {
     std::vector<args::SampleRow> all;
-    for (const auto& [s, counts] : rows)
-        all.push_back({counts, static_cast<uint32_t>(s.seed), static_cast<uint32_t>(s.seed >> 32),
-                       divisor(s.temperature), s.top_k, s.top_p, s.min_p, s.repetition, s.presence, s.frequency, 0});
+    for (const auto& [s, counts, bias, masked] : rows) {
+        const uint64_t mask = masks_.address() + all.size() * mask_words(network_.config) * 4;
+        all.push_back({counts, bias, mask, static_cast<uint32_t>(s.seed), static_cast<uint32_t>(s.seed >> 32),
+                       divisor(s.temperature), s.top_k, s.top_p, s.min_p, s.repetition, s.presence, s.frequency,
+                       (bias ? SAMPLE_BIASED : 0) | (masked ? SAMPLE_MASKED : 0)});
+    }
     commands.update(settings_, 0, all.data(), all.size() * sizeof(args::SampleRow));
 }
 
@@ -59,6 +63,11 @@ void Sampler::record(vk::Commands& commands, uint32_t n, uint64_t logits, uint64
     commands.dispatch(network_.kernels.sample_prepare({kWorkgroup}), sample, n_blocks_, n);
     commands.barrier();
     commands.dispatch(network_.kernels.sample({kWorkgroup}), sample, n_blocks_, n);
+}
+
+std::span<uint32_t> Sampler::mask(uint32_t row) const {
+    const uint32_t words = mask_words(network_.config);
+    return {masks_.as<uint32_t>() + row * words, words};
 }
 
 uint32_t Sampler::drawn(uint32_t row, uint32_t position) const {

@@ -213,7 +213,7 @@ class SelfTest {
     void check_experts(const std::string& where, HostLayer& w, uint32_t t, bool batch, const Vector& x,
                        const Left& left);
     void check_logits(const Vector& x, const Floats& logits);
-    void check_draw(const SamplerSettings& settings, const Floats& logits);
+    void check_draw(const SamplerSettings& settings, Floats logits, uint32_t one_in = 1);
     void rotate(Vector& rows, size_t n_rows, uint32_t position) const;
     bool rounded(uint32_t layer) const { return network_.kv_f16 && !config_.sliding[layer]; }  // the layer's cache
     Floats cached(const std::vector<uint32_t>& words, bool f16) const;
@@ -248,7 +248,7 @@ Left SelfTest::run_layer(uint32_t layer, uint32_t first, uint32_t n) {
     for (uint32_t t = 0; t < n; t++) upload_.as<args::Token>()[t] = {token(first + t), first + t, 0, 0};
     commands_.begin();
     if (layer == 0) commands_.copy(upload_, 0, activations_.tokens, 0, n * sizeof(args::Token));
-    record_forward(commands_, network_, activations_, tables_, n, layer, layer + 1, logits);
+    record_forward(commands_, network_, activations_, tables_, n, layer, layer + 1, last);
     commands_.barrier();
 
     Left left;
@@ -432,6 +432,7 @@ void SelfTest::check_logits(const Vector& x, const Floats& logits) {
     check_draw({.temperature = 0}, logits);
     check_draw({.top_p = 0.9f, .seed = 1}, logits);
     check_draw({.top_k = 40, .seed = 2}, logits);
+    check_draw({.top_p = 0.9f, .seed = 3}, logits, 7);
 }
 
 // The noise of a token's logit, see shaders/common/sample.glsl.
@@ -450,14 +451,21 @@ double gumbel(uint64_t seed, uint32_t position, uint32_t id) {
 }
 
 // One draw, whose token must be the one with the largest sum of logit and noise among those that the filters keep. What
-// is within rounding of that is right too.
-void SelfTest::check_draw(const SamplerSettings& settings, const Floats& logits) {
+// is within rounding of that is right too. one_in: every so manieth token is in the mask, which is none at 1.
+void SelfTest::check_draw(const SamplerSettings& settings, Floats logits, uint32_t one_in) {
     constexpr double kNear = 1e-3;
     const uint32_t position = kBatch + draws_++;  // of the token before
     *upload_.as<args::Token>() = {0, position, 0, 0};
     commands_.begin();
     commands_.copy(upload_, 0, activations_.tokens, 0, sizeof(args::Token));
-    sampler_.record_rows(commands_, std::vector{Sampler::Row{settings}});
+    const std::span<uint32_t> mask = sampler_.mask(0);
+    std::fill(mask.begin(), mask.end(), 0);
+    for (uint32_t id = 0; id < logits.size(); id++)
+        if (id % one_in == 0)
+            mask[id / 32] |= 1u << id % 32;
+        else
+            logits[id] = -1e20f;
+    sampler_.record_rows(commands_, std::vector{Sampler::Row{settings, 0, 0, one_in > 1}});
     commands_.barrier();
     sampler_.record(commands_, 1, activations_.logits.address(), activations_.tokens.address());
     commands_.finish();

@@ -18,7 +18,7 @@ uint first_vec4() { return row() * (a.stride / 4); }
 SampleRow settings() { return a.rows.v[row()]; }
 
 const float LOWEST = -3.0e38;   // the least adjusted logit
-const float PADDING = -3.3e38;  // of ids past the vocabulary: less than any token's
+const float PADDING = -3.3e38;  // of ids past the vocabulary and of masked tokens: less than any other's
 const uint NONE = 0xffffffffu;
 
 shared float float_parts[WORKGROUP / 4];  // a subgroup has at least 4 invocations

@@ -449,11 +449,27 @@ TEST(contexts_generate_together) {
     CHECK_FAILS(gptoss_status_invalid_argument, "generations", gptoss_generate_together(NULL, 1));
     generations[1].context = contexts[0];
     CHECK_FAILS(gptoss_status_invalid_argument, "generations[1].context", gptoss_generate_together(generations, N));
+    /* a call that is refused says so in each of them */
+    for (size_t i = 0; i < N; i++) {
+        CHECK(generations[i].status == gptoss_status_invalid_argument && generations[i].num_tokens == 0);
+        CHECK(generations[i].stop_reason == gptoss_stop_reason_none);
+        generations[i].num_tokens = 77;
+    }
     generations[1].context = NULL;
     CHECK_FAILS(gptoss_status_invalid_argument, "generations[1].context", gptoss_generate_together(generations, N));
+    for (size_t i = 0; i < N; i++) CHECK(generations[i].num_tokens == 0);
     generations[1].context = contexts[1];
+    options[2].struct_size = 1;
+    CHECK_FAILS(gptoss_status_invalid_argument, "options.struct_size", gptoss_generate_together(generations, N));
+    CHECK(generations[0].status == gptoss_status_invalid_argument);
+    options[2].struct_size = sizeof options[2];
+    /* unless it cannot tell where they lie */
+    for (size_t i = 0; i < N; i++) generations[i].num_tokens = 77;
     generations[2].struct_size--;
     CHECK_FAILS(gptoss_status_invalid_argument, "generations[2].struct_size", gptoss_generate_together(generations, N));
+    generations[0].struct_size = 8;
+    CHECK_FAILS(gptoss_status_invalid_argument, "generations[0].struct_size", gptoss_generate_together(generations, N));
+    for (size_t i = 0; i < N; i++) CHECK(generations[i].num_tokens == 77);
     for (size_t i = 0; i < N; i++) CHECK_OK(gptoss_context_release(contexts[i]));
     CHECK_OK(gptoss_sampler_release(sampler));
 }

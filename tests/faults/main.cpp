@@ -2,7 +2,8 @@
 //
 // A script is a row of calls that follows from its seed. It runs once without a fault; then each run has one. The call
 // that fails must give a status that the fault may have and a message, and leave its context as it was, but for tokens
-// that were handed over; it is then repeated, and from there everything must be as in the run without a fault. Another
+// that were handed over; it is then repeated, and from there everything must be as in the run without a fault. Of
+// contexts that generate together each that fails goes on likewise, and the others have all of their tokens. Another
 // context of the model must work on throughout, and no object of Vulkan may be left behind. Loads have faults too, in
 // their calls and in the bytes of their files; so have the calls that deal with text, which must free every block of
 // memory, and those that look for a device. Callbacks throw, cancel and call the library. The last line is "N passed,
@@ -22,8 +23,10 @@
 #include <map>
 #include <random>
 #include <string>
+#include <tuple>
 #include <vector>
 
+#include "batch.h"
 #include "inject.h"
 #include "model/synthetic.h"
 #include "script.h"
@@ -135,7 +138,7 @@ class OneFault {
         if (inject::live_objects() != live) wrong(r, Wrong::Leak, "left behind: " + inject::live_objects_text());
     }
 
-  private:
+    // Another context of the model works on.
     void check_other(Row& r) {
         uint32_t token = 0;
         size_t n = 0;
@@ -145,6 +148,7 @@ class OneFault {
         must(gptoss_context_truncate(other_, other_tokens_.size() - 1), "truncate");
     }
 
+  private:
     gptoss_model_t model_;
     gptoss_context_t other_;
     const std::vector<uint32_t>& other_tokens_;
@@ -189,22 +193,22 @@ class Faults {
         gptoss_model_release(model_);
     }
 
-    // The model's engine records its steps, of one row and of two, as they first come, and keeps them. It has all of
+    // The model's engine records its steps, of each number of rows, as they first come, and keeps them. It has all of
     // them from here on, so that what is left behind later is a fault's.
     void warm_up(const std::vector<uint32_t>& prompt) {
-        gptoss_context_t contexts[2];
+        gptoss_context_t contexts[Batch::kMost];
         gptoss_generate_options options{};
         options.struct_size = sizeof options;
         options.max_tokens = 12;
-        gptoss_generation generations[2]{};
-        for (int i = 0; i < 2; i++) {
+        gptoss_generation generations[Batch::kMost]{};
+        for (size_t i = 0; i < Batch::kMost; i++) {
             must(gptoss_context_create(model_, 0, 0, &contexts[i]), "create");
             must(gptoss_context_append_tokens(contexts[i], prompt.size(), prompt.data()), "append");
             generations[i].struct_size = sizeof(gptoss_generation);
             generations[i].context = contexts[i];
             generations[i].options = &options;
         }
-        for (const size_t n : {2, 1}) must(gptoss_generate_together(generations, n), "generate_together");
+        for (size_t n = Batch::kMost; n > 0; n--) must(gptoss_generate_together(generations, n), "generate_together");
         for (gptoss_context_t context : contexts) gptoss_context_release(context);
     }
 
@@ -227,6 +231,33 @@ class Faults {
         callbacks(n / 4 + 1, "a token callback throws a number", Callback::ThrowNumber, gptoss_status_internal_error);
         callbacks(n, "a token callback cancels", Callback::Cancel, gptoss_status_cancelled);
         callbacks(n, "a token callback calls the library", Callback::CallBack, gptoss_status_success);
+    }
+
+    // The same over contexts that generate together.
+    void batches(uint64_t n) {
+        for (const Named& named : in_scripts) {
+            const std::string name = std::string("together: ") + named.name;
+            each(name, n, [&](Row& r, uint64_t seed, uint64_t most) {
+                const Batch batch(model_, seed, named.kind);
+                for (const uint64_t at : choose(batch.opportunities(), most)) {
+                    describe(name, seed, at);
+                    inject::arm(named.kind, at);
+                    batch.run(r, inject::fired, [&](gptoss_status s) { return allowed(s, named.kind); });
+                    OneFault(model_, other_, other_tokens_).check_other(r);
+                }
+            });
+        }
+        for (const auto& [name, deed, expected] :
+             {std::tuple("together: a token callback throws", Batch::Deed::Throw, gptoss_status_internal_error),
+              {"together: a callback cancels another", Batch::Deed::CancelAnother, gptoss_status_cancelled}})
+            each(name, std::min<uint64_t>(n, 200), [&](Row& r, uint64_t seed, uint64_t most) {
+                const Batch batch(model_, seed, Kind::Timeout);
+                for (const uint64_t at : choose(batch.callbacks(), most)) {
+                    describe(name, seed, at);
+                    batch.run(
+                        r, inject::fired, [&](gptoss_status s) { return s == expected; }, deed, at);
+                }
+            });
     }
 
     void loads(uint64_t n) {
@@ -505,9 +536,11 @@ int main(int argc, char** argv) {
     inject::install();
     {
         Faults faults(checkpoint.path(), seed);
-        // eight parts in loads and six in calls; a device that is lost for good takes a new model each time
+        // eight parts in loads, six in calls and six in batches; a device that is lost for good takes a new model each
+        // time
         faults.loads(std::max<uint64_t>(1, count / 4 / 8));
-        faults.scripts(std::max<uint64_t>(1, count * 11 / 20 / 6));
+        faults.scripts(std::max<uint64_t>(1, count * 7 / 20 / 6));
+        faults.batches(std::max<uint64_t>(1, count / 5 / 6));
         faults.gone(std::max<uint64_t>(1, count / 500));
     }
     alarm(0);

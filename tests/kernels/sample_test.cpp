@@ -17,6 +17,8 @@ struct Settings {
     float top_p = 1, min_p = 0;
     float repetition = 1, presence = 0, frequency = 0;
     uint64_t seed = 0;
+    std::vector<float> bias{};     // of each token; empty: none
+    std::vector<uint32_t> mask{};  // bits; empty: none
 };
 
 // A sampler's buffers around one set of logits.
@@ -38,7 +40,11 @@ class Sampler {
 
     // The next n tokens, one step after the other without the host.
     std::vector<uint32_t> draw(const Settings& s, uint32_t n) {
+        const Array<float> bias(padded(s.bias));
+        const Array<uint32_t> mask(s.mask);
         const args::SampleRow row{counts_.address(),
+                                  bias.address(),
+                                  mask.address(),
                                   static_cast<uint32_t>(s.seed),
                                   static_cast<uint32_t>(s.seed >> 32),
                                   s.temperature,
@@ -47,7 +53,8 @@ class Sampler {
                                   s.min_p,
                                   s.repetition,
                                   s.presence,
-                                  s.frequency};
+                                  s.frequency,
+                                  (s.bias.empty() ? 0 : SAMPLE_BIASED) | (s.mask.empty() ? 0 : SAMPLE_MASKED)};
         const Array<args::SampleRow> rows({row});
         const args::SampleArgs args{logits_.address(),   adjusted_.address(), block_array_.address(), state_.address(),
                                     rows.address(),      token_.address(),    ring_.address(),        vocab,
@@ -71,6 +78,8 @@ class Sampler {
         CHECK(token.sequence == 3);
         block_array_.read();
         state_.read();
+        bias.read();
+        mask.read();
         for (uint32_t id : tokens) REQUIRE(id < vocab);
         return tokens;
     }
@@ -116,6 +125,7 @@ double noise(uint32_t id, uint32_t position, uint64_t seed) {
 std::vector<uint32_t> kept_tokens(const std::vector<float>& logits, const Settings& s, double top_p_scale = 1) {
     std::vector<uint32_t> order(logits.size());
     std::iota(order.begin(), order.end(), 0);
+    if (!s.mask.empty()) std::erase_if(order, [&](uint32_t id) { return !(s.mask[id / 32] >> id % 32 & 1); });
     std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return logits[a] > logits[b]; });
     if (s.top_k > 0 && s.top_k < order.size()) order.resize(s.top_k);
     const double top = logits[order[0]];
@@ -274,6 +284,68 @@ TEST_CASE("sample: penalties") {
     Sampler neutral(logits, 128, 16, counts);
     neutral.draw({}, 3);
     CHECK(neutral.counts() == counts);
+}
+
+TEST_CASE("sample: only what the mask leaves is drawn, by every filter") {
+    Random random(46);
+    for (int kind = 0; kind < 5; kind++)
+        for (uint32_t one_in : {2u, 40u, 5000u}) {
+            CAPTURE(kind);
+            CAPTURE(one_in);
+            const uint32_t vocab = 1 + random.below(9000);
+            Sampler sampler(random_logits(random, vocab, kind), random.coin() ? 128 : 256, 8);
+            std::vector<uint32_t> mask((vocab + 127) / 128 * 4, 0), allowed;
+            for (uint32_t id = 0; id < vocab; id++)
+                if (random.below(one_in) == 0 || id == vocab / 2) mask[id / 32] |= 1u << id % 32;
+            for (Settings s : kFilters) {
+                s.seed = random.below(1u << 31) * 5ull;
+                s.mask = mask;
+                check_draws(sampler, s, 4);
+            }
+            const Settings greedy{.temperature = 0, .mask = mask};
+            const std::vector<float> all = (sampler.draw(greedy, 1), sampler.adjusted());
+            CHECK(sampler.draw(greedy, 1)[0] == kept_tokens(all, greedy)[0]);
+        }
+}
+
+TEST_CASE("sample: a masked token is not drawn though all others are broken") {
+    Random random(47);
+    const uint32_t vocab = 700;
+    for (const float broken : {NAN, -INFINITY, -3.4e38f}) {
+        std::vector<float> logits = random.normals(vocab, 5);
+        std::vector<uint32_t> mask((vocab + 127) / 128 * 4, 0);
+        for (uint32_t id = 300; id < 400; id++) {
+            mask[id / 32] |= 1u << id % 32;
+            logits[id] = broken;
+        }
+        Sampler sampler(logits, 128, 8);
+        for (Settings s : kFilters) {
+            s.mask = mask;
+            for (const uint32_t id : sampler.draw(s, 3)) CHECK((id >= 300 && id < 400));
+        }
+    }
+}
+
+TEST_CASE("sample: a bias is added before the penalties") {
+    Random random(48);
+    const uint32_t vocab = 1301;
+    const std::vector<float> logits = random.normals(vocab, 3);
+    std::vector<uint32_t> counts(vocab);
+    for (uint32_t& c : counts)
+        if (random.coin()) c = random.below(3) | IN_CONTEXT;
+    const Settings s{.temperature = 0.7f, .repetition = 1.3f, .presence = 0.5f, .bias = random.normals(vocab, 4)};
+    Sampler sampler(logits, 128, 16, counts);
+    check_draws(sampler, s, 1);
+    std::vector<Exact> expected(vocab);
+    for (uint32_t id = 0; id < vocab; id++) {
+        double v = double{logits[id]} + s.bias[id];
+        if (counts[id] & IN_CONTEXT) v = v > 0 ? v / 1.3f : v * 1.3f;
+        expected[id].magnitude = std::abs(logits[id]) * 1.3 + std::abs(s.bias[id]) * 1.3 + 0.5;
+        if (counts[id] & ~IN_CONTEXT) v -= 0.5;
+        expected[id].value = v;
+        expected[id].scale(1 / 0.7f);
+    }
+    check_close(sampler.adjusted(), expected, 0x1p-21);
 }
 
 TEST_CASE("sample: the draw depends on the seed and the position alone") {

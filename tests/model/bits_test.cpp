@@ -1,5 +1,5 @@
-// The bits of one context's results, recorded on devices by name: what changes how a batch is put together, or where
-// its data lies, changes none of them. After a change to the arithmetic of a kernel they are recorded anew:
+// The bits of one context's results, recorded by device, driver and version: what changes how a batch is put together,
+// or where its data lies, changes none of them. After a change to the arithmetic of a kernel they are recorded anew:
 // GPTOSS_RECORD_BITS=1 build/tests/test_model -tc='bits*'.
 #include <cinttypes>
 #include <cstdio>

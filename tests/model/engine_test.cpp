@@ -89,9 +89,9 @@ TEST_CASE("engine: one thread a sequence, some with callbacks") {
             model::GenerateRequest request = company.requests[i].generate;
             const auto me = std::this_thread::get_id();
             if (i % 2)
-                request.on_token = [&, me](uint32_t) {
+                request.on_token = [&, me](const model::Drawn&, bool) {
                     wrong_threads += std::this_thread::get_id() != me;
-                    return false;
+                    return model::StopReason::None;
                 };
             // in calls of one token too
             const uint64_t total = request.max_tokens;
@@ -103,32 +103,45 @@ TEST_CASE("engine: one thread a sequence, some with callbacks") {
     company.check();
 }
 
+// It comes amid the long one's 64 chunks: a third sequence's callback brings it.
 TEST_CASE("engine: a short prompt does not wait for a long one") {
-    constexpr uint32_t kChunk = 64;
+    constexpr uint32_t kChunk = 64, kLong = 64 * kChunk;
     const auto& model = small_model();
-    model::Sequence slow(model, 0, kChunk), quick(model, 0, kChunk);
-    slow.append(random_tokens(40 * kChunk, 96, 5));
+    model::Sequence slow(model, 0, kChunk), quick(model, 0, kChunk), third(model, 0, kChunk);
+    slow.append(random_tokens(kLong, 96, 5));
     quick.append(random_tokens(10, 96, 6));
-    uint64_t computed = UINT64_MAX;  // of the long one, when the short one has its first token
-    model::GenerateRequest one{.max_tokens = 1}, first{.max_tokens = 1};
-    first.on_token = [&](uint32_t) {
-        computed = slow.stats().prompt_tokens_computed;
-        return false;
+    third.append(random_tokens(10, 96, 7));
+    const auto computed = [&] { return slow.stats().prompt_tokens_computed; };
+    uint64_t before = 0, after = 0;
+    model::GenerateRequest one{.max_tokens = 1}, some{.max_tokens = 12};
+    some.on_token = [&](const model::Drawn&, bool) {
+        if (third.tokens().size() != 10 + 8) return model::StopReason::None;
+        uint64_t n = 0;
+        before = computed();
+        quick.generate(one, &n);
+        after = computed();
+        return model::StopReason::None;
     };
-    model::Generation all[] = {{&slow, &one}, {&quick, &first}};
+    model::Generation all[] = {{&slow, &one}, {&third, &some}};
     generate_together(all);
-    CHECK(computed <= 3 * kChunk);
-    check_same(*model, logits_of(slow), fresh_logits(model, slow.tokens()));
+    for (const model::Generation& g : all) CHECK(!g.error);
+    CHECK(quick.tokens().size() == 11);
+    CHECK(before > 0);
+    CHECK(after < kLong);
+    CHECK(after - before <= 3 * kChunk);
+    MESSAGE("the long prompt had " << before << " tokens computed before, and " << after << " after");
     check_same(*model, logits_of(quick), fresh_logits(model, quick.tokens()));
 }
 
 TEST_CASE("engine: a sequence that fails, stops or is cancelled leaves the others alone") {
     Company company(6);
     company.sequences[1]->truncate(0);  // nothing to answer
-    company.requests[2].generate.on_token = [&](uint32_t) -> bool { throw std::runtime_error("the callback's own"); };
-    company.requests[3].generate.on_token = [&](uint32_t) {
+    company.requests[2].generate.on_token = [&](const model::Drawn&, bool) -> model::StopReason {
+        throw std::runtime_error("the callback's own");
+    };
+    company.requests[3].generate.on_token = [&](const model::Drawn&, bool) {
         company.sequences[4]->cancel();
-        return true;
+        return model::StopReason::Callback;
     };
     std::vector<model::Generation> all = company.generations();
     generate_together(all);

@@ -163,11 +163,11 @@ TEST_CASE("a callback sees every token once it is appended, and may stop") {
     context.append(prompt());
     model::GenerateRequest request = sampled(20, 8);
     std::vector<uint32_t> seen;
-    request.on_token = [&](uint32_t token) {
-        seen.push_back(token);
-        CHECK(context.tokens().back() == token);
+    request.on_token = [&](const model::Drawn& drawn, bool) {
+        seen.push_back(drawn.token);
+        CHECK(context.tokens().back() == drawn.token);
         CHECK(context.tokens().size() == 30 + seen.size());
-        return seen.size() == 9;
+        return seen.size() == 9 ? model::StopReason::Callback : model::StopReason::None;
     };
     const Run run = generate(context, request);
     CHECK(run.reason == model::StopReason::Callback);
@@ -182,12 +182,12 @@ TEST_CASE("an exception of the callback leaves what it was handed") {
     context.append(prompt());
     model::GenerateRequest request = sampled(20, 8);
     int calls = 0;
-    request.on_token = [&](uint32_t) -> bool {
+    request.on_token = [&](const model::Drawn&, bool) -> model::StopReason {
         if (++calls == 5) throw std::runtime_error("the callback's own");
-        return false;
+        return model::StopReason::None;
     };
     uint64_t n = 0;
-    CHECK_THROWS_AS(context.generate(request, &n), std::runtime_error);
+    CHECK_THROWS_WITH_AS(context.generate(request, &n), "the callback's own", Error);
     CHECK(n == 5);
     CHECK(context.tokens().size() == 35);
     check_same(*model, logits_of(context), fresh_logits(model, context.tokens()));
@@ -214,9 +214,9 @@ TEST_CASE("another thread cancels a generation and a prefill, and the context go
     context.append(prompt());
     model::GenerateRequest request = sampled(2000, 8);
     std::atomic<uint64_t> generated{0};
-    request.on_token = [&](uint32_t) {
+    request.on_token = [&](const model::Drawn&, bool) {
         generated++;
-        return false;
+        return model::StopReason::None;
     };
     uint64_t n = 0;
     {

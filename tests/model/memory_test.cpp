@@ -4,6 +4,7 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <memory>
 #include <thread>
 
 #include "base/error.h"
@@ -171,6 +172,50 @@ TEST_CASE("memory: 120b's experts and heads, narrow ones, under a budget") {
                                          .window = 128},
                                         32);
     check_budgets(synthetic.path(), {0.2}, 20, 8);
+}
+
+// 20b's layers, heads, window and positions, on which a context's memory depends. Hidden size, experts and vocabulary
+// are small: weights and workspace, which a model has once, depend on those.
+TEST_CASE("memory: an empty context of 20b's shape takes no device memory beyond its pages") {
+    constexpr uint64_t kMost = 256 << 10, kContexts = 100;
+    constexpr uint32_t kWindow = 128, kBatch = 16, kPositions = 131072;
+    std::vector<bool> sliding(24);
+    for (size_t layer = 0; layer < sliding.size(); layer += 2) sliding[layer] = true;
+    const SyntheticCheckpoint synthetic(
+        {.heads = 64, .kv_heads = 8, .window = kWindow, .sliding = sliding, .max_context = kPositions}, 40);
+    // keys and values of 12 layers, 8 heads of 64 numbers: float32 in a ring, float16 in segments
+    const auto ring_bytes = [](uint64_t positions) { return 12 * 2 * positions * 8 * 64 * 4; };
+    constexpr uint64_t kSegment = 512, kSegmentBytes = 12 * 2 * kSegment * 8 * 64 * 2;
+    const uint64_t ring = ring_bytes(kWindow + kBatch + 32);
+
+    const auto options = on_test_device();
+    const io::Checkpoint checkpoint(synthetic.path());
+    const uint64_t pages = ring + ring_bytes(kWindow) + kSegmentBytes;  // of a context of so few tokens
+    const uint64_t estimate = estimate_memory(checkpoint, options, kSegment, kBatch).context.cache;
+    CHECK(estimate >= pages);
+    CHECK(estimate <= pages + kMost);
+
+    const auto model = load(synthetic.path(), options);
+    model::Sequence first(model, 0, kBatch);  // brings what contexts share
+    const uint64_t before = model->device.allocated();
+    const Counter counter(*model);
+    std::vector<std::unique_ptr<model::Sequence>> contexts;
+    for (uint64_t i = 0; i < kContexts; i++) contexts.push_back(std::make_unique<model::Sequence>(model, 0, kBatch));
+    for (const auto& context : contexts) CHECK(context->stats().page_bytes == 0);
+    CHECK(model->device.allocated() - before <= kContexts * kMost);
+    CHECK(Counter::bytes <= kContexts * kMost);
+    // and its first token takes pages alone
+    for (uint64_t i = 0; i < 2; i++) {
+        contexts[i]->append(random_tokens(1, 96, i));
+        contexts[i]->process();
+        const uint64_t taken = contexts[i]->stats().page_bytes;
+        CHECK(taken >= ring + kSegmentBytes);
+        CHECK(taken <= ring + kSegmentBytes + kMost);
+        CHECK(model->device.allocated() - before <= (i + 1) * (ring + kSegmentBytes + kMost));
+        CHECK(Counter::bytes <= (i + 1) * (ring + kSegmentBytes + kMost));
+    }
+    MESSAGE(kContexts << " empty contexts and two of a token: " << Counter::bytes
+                      << " bytes; the pages of one: " << contexts[0]->stats().page_bytes);
 }
 
 // The checkpoint is what `tests/synth.py OUT --seed 20` makes: 13.8 GB, and as much memory.

@@ -33,49 +33,45 @@ uint64_t computed(model::Sequence& sequence, const Tokens& tokens) {
     return sequence.stats().prompt_tokens_computed - before;
 }
 
-// A conversation about the weather and sums, with the model's own answers.
+// A conversation about the weather. Each turn thinks, calls a function, thinks again, and answers.
 class Conversation {
   public:
     explicit Conversation(std::shared_ptr<const text::Tokenizer> tokenizer) : tokenizer_(std::move(tokenizer)) {
-        const Json place = {{"type", "object"}, {"properties", {{"city", {{"type", "string"}}}}}};
-        json_["messages"] = {
-            {{"role", "system"}, {"content", {{{"type", "system_content"}, {"reasoning_effort", "High"}}}}},
-            {{"role", "developer"},
-             {"content",
-              {{{"type", "developer_content"},
-                {"tools",
-                 {{"functions",
-                   {{"name", "functions"},
-                    {"tools",
-                     {{{"name", "get_weather"}, {"description", "Gets the weather"}, {"parameters", place}}}}}}}}}}}}};
+        const Json function = {{"name", "get_weather"},
+                               {"description", "Gets the weather"},
+                               {"parameters", {{"type", "object"}, {"properties", {{"city", {{"type", "string"}}}}}}}};
+        const Json tools = {{"functions", {{"name", "functions"}, {"tools", Json::array({function})}}}};
+        add({{"role", "system"},
+             {"content", Json::array({{{"type", "system_content"}, {"reasoning_effort", "High"}}})}});
+        add({{"role", "developer"}, {"content", Json::array({{{"type", "developer_content"}, {"tools", tools}}})}});
     }
-    void ask(int turn) {
-        json_["messages"].push_back(
-            {{"role", "user"},
-             {"content", turn % 2 ? "What is " + std::to_string(11 + turn) + " times 23?"
-                                  : "What is the weather in " + std::string(turn % 4 ? "Paris" : "London") + "?"}});
+    void add(const Json& message) { json_["messages"].push_back(message); }
+    // The tokens that a model answers with.
+    Tokens add_answer(const std::vector<Json>& messages) {
+        Tokens tokens;
+        for (const Json& message : messages) {
+            add(message);
+            const Tokens of_message = rendered({{"messages", Json::array({message})}});
+            tokens.insert(tokens.end(), of_message.begin(), of_message.end() - kStart);
+        }
+        return {tokens.begin() + kStart, tokens.end()};
     }
-    Tokens prompt() const { return text::render_conversation(*tokenizer_, json_.dump()); }
-    // Whether a function is called; then its result is there.
-    bool answer(std::span<const uint32_t> tokens) {
-        text::HarmonyParser parser(tokenizer_);
-        for (const uint32_t token : tokens) parser.process(token);
-        Json messages = Json::parse(parser.messages_json());
-        for (Json& message : messages) json_["messages"].push_back(message);
-        const std::string recipient = messages.back().value("recipient", "");
-        if (!recipient.starts_with("functions.")) return false;
-        json_["messages"].push_back({{"role", "tool"},
-                                     {"name", recipient},
-                                     {"recipient", "assistant"},
-                                     {"channel", "commentary"},
-                                     {"content", "{\"temperature\": 17, \"sky\": \"clear\"}"}});
-        return true;
-    }
+    Tokens prompt() const { return rendered(json_); }
+
+    static constexpr ptrdiff_t kStart = 2;  // tokens, "<|start|>assistant", that a prompt ends with
 
   private:
+    Tokens rendered(const Json& json) const { return text::render_conversation(*tokenizer_, json.dump()); }
+
     std::shared_ptr<const text::Tokenizer> tokenizer_;
     Json json_;
 };
+
+Json assistant(const char* channel, int turn, int words) {
+    std::string content;
+    for (int i = 0; i < words; i++) content += std::to_string((turn + 1) * (i + 3) % 97) + " and ";
+    return {{"role", "assistant"}, {"channel", channel}, {"content", content}};
+}
 
 }  // namespace
 
@@ -85,46 +81,53 @@ TEST_CASE("prefixes: 20 turns with tools compute what changes, and no more") {
     const auto model = load(path, {.prefix_bytes = 1 << 28, .message_start = tokenizer->find_special("<|start|>")});
     const auto without = load(path);
     model::Sequence sequence(model, 0, 32);  // a ring of 128 + 32 + 32 positions
-    model::GenerateRequest request{.settings = {.temperature = 0}, .max_tokens = 300};
-    for (const char* name : {"<|return|>", "<|call|>"}) request.stop_tokens.push_back(*tokenizer->find_special(name));
-
     Conversation conversation(tokenizer);
     Tokens timeline;
-    std::vector<size_t> ends{0};  // of the prompts on it
-    uint64_t calls = 0, dropped = 0, total = 0, rendered = 0;
+    uint64_t dropped = 0, total = 0, rendered = 0;
+    const auto answer = [&](const std::vector<Json>& messages) {
+        const Tokens prompt = conversation.prompt();
+        const auto common = static_cast<uint64_t>(
+            std::mismatch(prompt.begin(), prompt.end(), timeline.begin(), timeline.end()).first - prompt.begin());
+        dropped += common + 64 < timeline.size();
+        const uint64_t before = sequence.stats().prompt_tokens_computed;
+        sequence.truncate(0);
+        sequence.append(prompt);
+        model::GenerateRequest request{.max_tokens = 1};
+        uint64_t n = 0;
+        sequence.generate(request, &n);
+        const uint64_t evaluated = sequence.stats().prompt_tokens_computed - before;
+        // all that follows the start of the message that is another now; at first, nothing is there
+        CHECK(evaluated <= prompt.size() - common + Conversation::kStart);
+        total += evaluated;
+        rendered += prompt.size();
+        // the model would say that
+        timeline = joined(prompt, conversation.add_answer(messages));
+        sequence.truncate(prompt.size());
+        sequence.append(std::span(timeline).subspan(prompt.size()));
+        sequence.process();
+    };
     for (int turn = 0; turn < 20; turn++) {
         CAPTURE(turn);
-        conversation.ask(turn);
-        for (bool called = true; called;) {
-            const Tokens prompt = conversation.prompt();
-            const auto common = static_cast<size_t>(
-                std::mismatch(prompt.begin(), prompt.end(), timeline.begin(), timeline.end()).first - prompt.begin());
-            while (ends.back() > common) ends.pop_back();
-            // the changed suffix: all that follows the last header that both have
-            const size_t first = common < timeline.size() ? ends.back() : common;
-            dropped += common < timeline.size();
-            if (common < timeline.size() && turn > 0) CHECK(common - first <= 2);
-            const uint64_t before = sequence.stats().prompt_tokens_computed;
-            sequence.truncate(0);
-            sequence.append(prompt);
-            uint64_t n = 0;
-            sequence.generate(request, &n);
-            const uint64_t evaluated = sequence.stats().prompt_tokens_computed - before;
-            CHECK(evaluated <= prompt.size() - first + (common == timeline.size()));  // the last one drawn, too
-            total += evaluated;
-            rendered += prompt.size();
-            ends.push_back(prompt.size());
-            timeline = sequence.tokens();
-            called = conversation.answer(std::span(timeline).subspan(prompt.size()));
-            calls += called;
-        }
-        if (turn % 6 == 5 || turn == 19) check_same(*model, logits_of(sequence), fresh_logits(without, timeline));
+        conversation.add(
+            {{"role", "user"}, {"content", "What is the weather in London " + std::to_string(turn) + "?"}});
+        const Json call = {{"role", "assistant"},
+                           {"channel", "commentary"},
+                           {"recipient", "functions.get_weather"},
+                           {"content_type", "<|constrain|>json"},
+                           {"content", "{\"city\": \"London\"}"}};
+        answer({assistant("analysis", turn, 40), call});
+        conversation.add({{"role", "tool"},
+                          {"name", "functions.get_weather"},
+                          {"recipient", "assistant"},
+                          {"channel", "commentary"},
+                          {"content", "{\"temperature\": 17}"}});
+        answer({assistant("analysis", turn, 30), assistant("final", turn, 10)});
+        if (turn % 8 == 7 || turn == 19) check_same(*model, logits_of(sequence), fresh_logits(without, timeline));
     }
-    MESSAGE(calls << " calls; the reasoning was dropped " << dropped << " times; of " << rendered
-                  << " tokens of prompts " << total << " were computed");
-    CHECK(calls >= 8);
-    CHECK(dropped >= 15);
-    CHECK(total < rendered / 3);
+    MESSAGE("the reasoning was dropped " << dropped << " times; of " << rendered << " tokens of prompts " << total
+                                         << " were computed");
+    CHECK(dropped == 19);
+    CHECK(total < rendered / 4);
 }
 
 TEST_CASE("prefixes: going back beyond the ring") {

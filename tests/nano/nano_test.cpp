@@ -84,7 +84,8 @@ struct Nano {
         check(gptoss_context_append_tokens(context, tokens.size(), tokens.data()));
     }
 
-    Tokens answer(const Tokens& prompt) {
+    // Greedy without a sampler.
+    Tokens answer(const Tokens& prompt, gptoss_sampler_t sampler = nullptr) {
         set_context(prompt);
         Tokens tokens;
         gptoss_generate_options options = {.struct_size = sizeof options};
@@ -94,7 +95,27 @@ struct Nano {
             static_cast<Tokens*>(data)->push_back(token);
             return 0;
         };
-        check(gptoss_context_generate(context, nullptr, &options, nullptr, nullptr));
+        check(gptoss_context_generate(context, sampler, &options, nullptr, nullptr));
+        return tokens;
+    }
+
+    // Draws by the grammar of a turn with a conversation's functions; greedy at temperature 0.
+    Tokens answer_by_grammar(const Json& conversation, const Tokens& prompt, float temperature) {
+        Json turn = {{"tools", Json::array()}};
+        for (const Json& message : conversation["messages"])
+            if (message["content"].is_array() &&
+                message["content"][0].value("/tools/functions"_json_pointer, Json()).is_object())
+                turn["tools"] = message["content"][0]["tools"]["functions"]["tools"];
+        const std::string json = turn.dump();
+        gptoss_grammar_t grammar;
+        gptoss_sampler_t sampler;
+        check(gptoss_grammar_create_from_harmony(tokenizer, json.data(), json.size(), &grammar));
+        check(gptoss_sampler_create(&sampler));
+        check(gptoss_sampler_set_grammar(sampler, grammar));
+        check(gptoss_sampler_set_temperature(sampler, temperature));
+        Tokens tokens = answer(prompt, sampler);
+        check(gptoss_sampler_release(sampler));
+        check(gptoss_grammar_release(grammar));
         return tokens;
     }
 
@@ -162,6 +183,39 @@ void report(const std::string& name, size_t good, size_t all, double least, bool
                 name.c_str(), good, all, 100.0 * static_cast<double>(good) / static_cast<double>(all), 100 * least);
 }
 
+// So many contexts at once, each with the end of another problem: how many get the tokens that they get alone, of those
+// that are compared.
+void many_at_once(Nano& nano, const Json& problems) {
+    constexpr size_t contexts = 1000, length = 8, compared = 50;
+    static const uint32_t none = 0;
+    gptoss_generate_options options = {.struct_size = sizeof options};
+    options.max_tokens = length;
+    options.stop_tokens = &none;  // an array of none at all
+    std::vector<Tokens> prompts;
+    std::vector<gptoss_generation> all(contexts);
+    for (size_t i = 0; i < contexts; i++) {
+        const Tokens prompt = nano.render(problems[i % problems.size()]["conversation"]);
+        prompts.emplace_back(prompt.end() - static_cast<ptrdiff_t>(16 + i / problems.size()), prompt.end());
+        all[i] = {.struct_size = sizeof all[i], .options = &options};
+        check(gptoss_context_create(nano.model, 0, 0, &all[i].context));
+        check(gptoss_context_append_tokens(all[i].context, prompts[i].size(), prompts[i].data()));
+    }
+    check(gptoss_generate_together(all.data(), contexts));
+    size_t same = 0;
+    for (size_t i = 0; i < contexts; i++) {
+        Tokens alone = prompts[i], tokens(alone.size() + length);
+        size_t size, generated;
+        check(gptoss_context_get_tokens(all[i].context, tokens.data(), tokens.size(), &size));
+        check(gptoss_context_release(all[i].context));
+        if (i % (contexts / compared) > 0) continue;
+        nano.set_context(alone);
+        alone.resize(tokens.size());
+        check(gptoss_context_sample(nano.context, 0, 0, length, &alone[prompts[i].size()], &generated));
+        same += size == tokens.size() && generated == length && tokens == alone;
+    }
+    report("tokens of 1,000 contexts at once, as alone", same, compared, 1, true);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -173,6 +227,7 @@ int main(int argc, char** argv) {
     Nano nano;
     std::map<std::string, std::pair<size_t, size_t>> right;  // by group: of how many
     size_t positions = 0, same = 0, prompts = 0, same_prompts = 0;
+    size_t calls = 0, right_calls = 0, right_by_grammar = 0, whole = 0;
     for (size_t i = 0; i < problems.size(); i += every) {
         const Json& problem = problems[i];
         const Tokens prompt = nano.render(problem["conversation"]);
@@ -181,6 +236,15 @@ int main(int argc, char** argv) {
         const bool ok = is_right(nano.last_message(answer), problem["expected"]);
         good += ok;
         ++all;
+        if (problem["category"] == "tools") {
+            const Json& conversation = problem["conversation"];
+            ++calls;
+            right_calls += ok;
+            right_by_grammar +=
+                is_right(nano.last_message(nano.answer_by_grammar(conversation, prompt, 0)), problem["expected"]);
+            const Tokens drawn = nano.answer_by_grammar(conversation, prompt, 1.5f);
+            whole += drawn.size() == answer_limit || !nano.last_message(drawn).is_null();
+        }
         if (!ok && every == 1) {
             char text[4096];
             size_t size;
@@ -202,6 +266,10 @@ int main(int argc, char** argv) {
     }
     report("prompts as the training's own renderer makes them", same_prompts, prompts, 1, true);
     report("tokens as in PyTorch", same, positions, 0.99, true);
+    report("functions called right by a grammar, of those called right without", right_by_grammar, right_calls, 1,
+           true);
+    report("turns that a grammar keeps whole at temperature 1.5", whole, calls, 1, true);
+    many_at_once(nano, problems);
     for (const auto& [group, counts] : right)
         report(group + ", right", counts.first, counts.second, threshold(group), every == 1);
     std::printf("%d passed, %d failed\n", passed, failed);

@@ -2,6 +2,8 @@
 // one more. Every thread knows what its contexts must hold, and compares their logits with those of fresh contexts now
 // and then. Between rounds nothing may be left: what is allocated must not grow. The last line is "N passed, N failed",
 // of rounds. Built with a sanitizer, it is what that watches.
+//
+// test_soak generations [COUNT [THREADS [SEED]]]: so many generate calls instead, on 64 threads, each compared.
 #include <gptoss.h>
 #include <malloc.h>
 #include <unistd.h>
@@ -14,14 +16,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <map>
-#include <mutex>
 #include <random>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "model/synthetic.h"
+#include "soak.h"
 #include "vk/device.h"
 
 extern "C" size_t __sanitizer_get_current_allocated_bytes() __attribute__((weak));
@@ -31,22 +32,10 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-constexpr uint32_t kVocabulary = 96;
 constexpr size_t kMostTokens = 1200;   // of a context: more than two segments of the cache
 constexpr uint64_t kGrowth = 2 << 20;  // bytes that what is allocated may vary by between rounds
 
-std::atomic<uint64_t> failures{0}, calls{0}, comparisons{0}, cancelled{0};
-
-void wrong(const std::string& what) {
-    failures++;
-    std::printf("WRONG: %s (%s)\n", what.c_str(), gptoss_last_error());
-    std::fflush(stdout);
-}
-
-void must(gptoss_status status, const char* what) {
-    calls++;
-    if (status != gptoss_status_success) wrong(std::string(what) + ": " + gptoss_status_string(status));
-}
+std::atomic<uint64_t> comparisons{0};
 
 uint64_t allocated_bytes() {
     if (__sanitizer_get_current_allocated_bytes) return __sanitizer_get_current_allocated_bytes();
@@ -110,33 +99,6 @@ gptoss_model_t load(const std::string& path, uint64_t prefix_bytes) {
     must(gptoss_model_create(path.c_str(), &options, &model), "load");
     return model;
 }
-
-// Contexts that any thread may cancel.
-class Targets {
-  public:
-    void set(size_t thread, gptoss_context_t context) {
-        std::lock_guard lock(mutex_);
-        if (context) gptoss_context_retain(context);
-        gptoss_context_release(contexts_[thread]);
-        contexts_[thread] = context;
-    }
-    void cancel_one(std::mt19937_64& random) {
-        gptoss_context_t context;
-        {
-            std::lock_guard lock(mutex_);
-            if (contexts_.empty()) return;
-            context = std::next(contexts_.begin(), static_cast<ptrdiff_t>(random() % contexts_.size()))->second;
-            if (!context) return;
-            gptoss_context_retain(context);
-        }
-        must(gptoss_context_cancel(context), "cancel");
-        gptoss_context_release(context);
-    }
-
-  private:
-    std::mutex mutex_;
-    std::map<size_t, gptoss_context_t> contexts_;
-};
 
 // A context and what it must hold.
 struct Timeline {
@@ -411,14 +373,26 @@ void run_round(gptoss_model_t model, gptoss_model_t plain, gptoss_tokenizer_t to
 }  // namespace
 
 int main(int argc, char** argv) {
+    const bool generations = argc > 1 && std::strcmp(argv[1], "generations") == 0;
+    if (generations) argc--, argv++;
     const double seconds = argc > 1 ? std::strtod(argv[1], nullptr) : 60;
-    const size_t n_threads = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 4;
+    const uint64_t count = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 10000;
+    const size_t n_threads = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : generations ? 64 : 4;
     const uint64_t seed = argc > 3 ? std::strtoull(argv[3], nullptr, 10) : std::random_device()();
-    std::printf("%.0f s, %zu threads, seed %llu\n", seconds, n_threads, static_cast<unsigned long long>(seed));
+    if (generations) std::printf("%llu generations, ", static_cast<unsigned long long>(count));
+    if (!generations) std::printf("%.0f s, ", seconds);
+    std::printf("%zu threads, seed %llu\n", n_threads, static_cast<unsigned long long>(seed));
     const SyntheticCheckpoint checkpoint(Shape{.vocab = kVocabulary}, 1);
     order_allocations();
     // a cache of prefixes that is full soon
     gptoss_model_t model = load(checkpoint.path(), 2 << 20), plain = load(checkpoint.path(), 1);
+    if (generations) {
+        many_generations(model, count, n_threads, seed);
+        gptoss_model_release(model);
+        gptoss_model_release(plain);
+        std::printf("%d passed, %d failed\n", failures == 0, failures > 0);
+        return failures > 0;
+    }
     gptoss_tokenizer_t tokenizer = nullptr;
     must(gptoss_tokenizer_create(nullptr, &tokenizer), "tokenizer");
     int passed = 0, failed = 0;

@@ -158,6 +158,24 @@ TEST_CASE("grammar: the mask is what token after token says") {
         }
 }
 
+TEST_CASE("grammar: within a character the mask has the bytes that go on with it") {
+    const Tokenizer& tokenizer = *table()->tokenizer();
+    const auto grammar = Grammar::from_regex(table(), ".*");
+    for (const char* const start : {"\xD9", "\xE2", "\xE2\x82", "\xF0\x9F"}) {
+        GrammarState state(grammar);
+        for (const char* byte = start; *byte; ++byte)
+            REQUIRE(state.advance(tokenizer.encode(std::string_view(byte, 1), false).at(0)));
+        TokenMask mask(table()->mask_words());
+        state.mask(mask);
+        for (int byte = 0; byte < 256; ++byte) {
+            const char text = static_cast<char>(byte);
+            const std::vector<Token> tokens = tokenizer.encode({&text, 1}, false);
+            REQUIRE(tokens.size() == 1);
+            CHECK(is_allowed(mask, tokens[0]) == (byte >= 0x80 && byte < 0xC0));
+        }
+    }
+}
+
 TEST_CASE("grammar: texts of a JSON schema, made token by token, are valid") {
     std::mt19937 random(1);
     const auto grammar = schema(person);

@@ -27,9 +27,11 @@ from .errors import (
     UnsupportedArgumentError,
     UnsupportedSystemError,
 )
-from .generation import Generation
+from .generation import Generation, Output, Usage
+from .grammar import Grammar
 from .model import DeviceInfo, MemoryEstimate, Model, ModelInfo, Tokenizer, devices, measure_bandwidth
 from .sampler import Sampler
+from .together import Generated, GenerateRequest, generate_together
 
 __version__ = "0.2.0"
 
@@ -43,8 +45,11 @@ __all__ = [
     "DeviceInfo",
     "DeviceLostError",
     "FileError",
+    "GenerateRequest",
+    "Generated",
     "Generation",
     "GptossError",
+    "Grammar",
     "HarmonyParser",
     "InsufficientMemoryError",
     "InsufficientResourcesError",
@@ -55,6 +60,7 @@ __all__ = [
     "MemoryEstimate",
     "Model",
     "ModelInfo",
+    "Output",
     "Reply",
     "Sampler",
     "StreamState",
@@ -62,7 +68,9 @@ __all__ = [
     "ToolCall",
     "UnsupportedArgumentError",
     "UnsupportedSystemError",
+    "Usage",
     "devices",
+    "generate_together",
     "library_version",
     "load_library",
     "measure_bandwidth",

@@ -18,6 +18,38 @@ ProgressCallback = CFUNCTYPE(c_int, c_void_p, c_uint64, c_uint64)
 TokenCallback = CFUNCTYPE(c_int, c_void_p, c_uint32)
 
 
+class LogprobStruct(ctypes.Structure):
+    _fields_ = [
+        ("token", c_uint32),
+        ("logprob", c_float),
+    ]
+
+
+class OutputStruct(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("token", c_uint32),
+        ("logprob", c_float),
+        ("text", c_void_p),
+        ("text_size", c_size_t),
+        ("top_logprobs", POINTER(LogprobStruct)),
+        ("num_top_logprobs", c_size_t),
+    ]
+
+
+OutputCallback = CFUNCTYPE(c_int, c_void_p, POINTER(OutputStruct))
+
+
+class UsageStruct(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("prompt_tokens", c_size_t),
+        ("cached_tokens", c_size_t),
+        ("generated_tokens", c_size_t),
+        ("forced_tokens", c_size_t),
+    ]
+
+
 class DeviceInfoStruct(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -103,6 +135,12 @@ class GenerateOptionsStruct(ctypes.Structure):
         ("num_stop_tokens", c_size_t),
         ("callback", TokenCallback),
         ("user_data", c_void_p),
+        ("output_callback", OutputCallback),
+        ("stop_strings", POINTER(c_char_p)),
+        ("num_stop_strings", c_size_t),
+        ("logprobs", c_int),
+        ("num_top_logprobs", c_uint32),
+        ("usage_out", POINTER(UsageStruct)),
         ("prompt_lookup", c_int),
     ]
 
@@ -145,6 +183,9 @@ STRUCTS = {
     "gptoss_model_options": ModelOptionsStruct,
     "gptoss_model_info": ModelInfoStruct,
     "gptoss_memory_estimate": MemoryEstimateStruct,
+    "gptoss_logprob": LogprobStruct,
+    "gptoss_output": OutputStruct,
+    "gptoss_usage": UsageStruct,
     "gptoss_generate_options": GenerateOptionsStruct,
     "gptoss_generation": GenerationStruct,
     "gptoss_context_stats": ContextStatsStruct,
@@ -152,6 +193,7 @@ STRUCTS = {
 }
 
 _u32_out, _size_out, _handle_out = POINTER(c_uint32), POINTER(c_size_t), POINTER(c_void_p)
+_grammar_maker = (c_void_p, c_char_p, c_size_t, _handle_out)
 _text_getter = (c_void_p, POINTER(c_void_p), _size_out)
 
 STATUS_FUNCTIONS: dict[str, tuple[Any, ...]] = {
@@ -197,6 +239,14 @@ STATUS_FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "gptoss_context_sample": (c_void_p, c_float, c_uint64, c_size_t, _u32_out, _size_out),
     "gptoss_context_generate": (c_void_p, c_void_p, POINTER(GenerateOptionsStruct), _size_out, POINTER(c_int)),
     "gptoss_generate_together": (POINTER(GenerationStruct), c_size_t),
+    "gptoss_context_get_logprobs": (
+        c_void_p,
+        c_size_t,
+        c_size_t,
+        c_size_t,
+        POINTER(c_float),
+        POINTER(LogprobStruct),
+    ),
     "gptoss_context_cancel": (c_void_p,),
     "gptoss_context_clear_cancel": (c_void_p,),
     "gptoss_context_fork": (c_void_p, _handle_out),
@@ -214,9 +264,17 @@ STATUS_FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "gptoss_sampler_set_presence_penalty": (c_void_p, c_float),
     "gptoss_sampler_set_frequency_penalty": (c_void_p, c_float),
     "gptoss_sampler_set_repetition_penalty": (c_void_p, c_float),
+    "gptoss_sampler_set_logit_bias": (c_void_p, c_size_t, _u32_out, POINTER(c_float)),
+    "gptoss_sampler_set_grammar": (c_void_p, c_void_p),
     "gptoss_sampler_set_seed": (c_void_p, c_uint64),
     "gptoss_sampler_retain": (c_void_p,),
     "gptoss_sampler_release": (c_void_p,),
+    "gptoss_grammar_create_from_json_schema": _grammar_maker,
+    "gptoss_grammar_create_from_regex": _grammar_maker,
+    "gptoss_grammar_create_from_gbnf": _grammar_maker,
+    "gptoss_grammar_create_from_harmony": _grammar_maker,
+    "gptoss_grammar_retain": (c_void_p,),
+    "gptoss_grammar_release": (c_void_p,),
     "gptoss_harmony_render": (c_void_p, c_char_p, c_size_t, _u32_out, c_size_t, _size_out),
     "gptoss_harmony_parser_create": (c_void_p, _handle_out),
     "gptoss_harmony_parser_process": (c_void_p, c_uint32),

@@ -9,7 +9,7 @@ from ctypes import byref, c_float, c_size_t, c_uint32, c_void_p
 from typing import Any, Iterable, NamedTuple, Optional, Union, cast, overload
 
 from ._handle import Handle
-from ._library import ContextStatsStruct, KernelTimeStruct, lib
+from ._library import ContextStatsStruct, KernelTimeStruct, LogprobStruct, lib
 from .errors import ContextOverflowError
 from .generation import Generation, interruptible
 from .model import Model, single_token, token_array
@@ -59,7 +59,7 @@ class Context(Handle):
         length, batch = _count(context_length, "context_length"), _count(max_batch_tokens, "max_batch_tokens")
         model._call(lib.gptoss_context_create, length, batch, byref(handle))
         self._own(handle, lib.gptoss_context_release)
-        self._log = model._log
+        self._model, self._log = model._shared, model._log
         self._vocabulary_size = model.info.vocabulary_size
 
     @property
@@ -142,18 +142,38 @@ class Context(Handle):
         *,
         max_tokens: Optional[int] = None,
         stop_tokens: Optional[Iterable[int]] = None,
+        stop_strings: Iterable[str] = (),
+        logprobs: Optional[str] = None,
+        top_logprobs: int = 0,
         prompt_lookup: str = "default",
     ) -> Generation:
         """An iterator over tokens as they are generated, each of which is appended; the most likely ones without a
         sampler. A stop token is the last; by default <|return|>, <|call|> and <|endoftext|> are. prompt_lookup:
         "default", "off" or "always"; see gptoss_prompt_lookup in gptoss.h.
 
+        Its `output` tells more of the token that came last: the text that it added, which a stop string ends and is no
+        part of, and log-probabilities. logprobs: "model" for those of the model's own distribution, "drawn" for those
+        after bias, penalties, temperature, grammar and filters. top_logprobs: how many of the likeliest tokens.
+
         Closing the iterator ends the generation, and the context then holds the tokens that were taken from it. Until
         it has ended, the context is in use.
         """
-        generation = Generation(self, sampler, max_tokens, stop_tokens, prompt_lookup)
+        generation = Generation(self, sampler, max_tokens, stop_tokens, stop_strings, logprobs, top_logprobs, prompt_lookup)
         self._generation = weakref.ref(generation)
         return generation
+
+    def logprobs(
+        self, first: int, num_tokens: int, num_top: int = 0
+    ) -> tuple[list[float], list[list[tuple[int, float]]]]:
+        """Log-probabilities of num_tokens tokens from number `first` on, each after those before it, and the num_top
+        likeliest tokens in the place of each. The tokens are computed again."""
+        first, count, top = _count(first, "first"), _count(num_tokens, "num_tokens"), _count(num_top, "num_top")
+        if first + count > self.num_tokens:
+            count = 0 if first > self.num_tokens else self.num_tokens - first + 1  # refused by the library
+        values, tops = (c_float * count)(), (LogprobStruct * (count * top))()
+        self._device_call(lib.gptoss_context_get_logprobs, first, count, top, values, tops)
+        rows = [[(each.token, each.logprob) for each in tops[i * top : (i + 1) * top]] for i in range(count)]
+        return list(values), rows
 
     @property
     def stats(self) -> ContextStats:
@@ -196,7 +216,7 @@ class Context(Handle):
         handle = c_void_p()
         self._call(lib.gptoss_context_fork, byref(handle))
         fork._own(handle, lib.gptoss_context_release)
-        fork._log, fork._vocabulary_size = self._log, self._vocabulary_size
+        fork._model, fork._log, fork._vocabulary_size = self._model, self._log, self._vocabulary_size
         return fork
 
     def save(self) -> bytes:

@@ -10,10 +10,10 @@ import weakref
 from contextlib import ExitStack
 from ctypes import byref, c_int, c_size_t, c_void_p
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, NamedTuple, Optional
 
-from ._library import GenerateOptionsStruct, TokenCallback, lib
-from .errors import CancelledError
+from ._library import GenerateOptionsStruct, OutputCallback, UsageStruct, lib
+from .errors import CancelledError, InvalidArgumentError
 from .model import token_array
 from .sampler import Sampler
 
@@ -22,16 +22,81 @@ if TYPE_CHECKING:
 
 AHEAD = 32  # tokens that may wait for the consumer: enough that the device does not
 PROMPT_LOOKUPS = ("default", "off", "always")  # by their values
-STOP_REASONS = ("none", "max_tokens", "stop_token", "closed", "context_full")
+STOP_REASONS = ("none", "max_tokens", "stop_token", "closed", "context_full", "grammar_end", "stop_string")
+LOGPROBS = (None, "model", "drawn")
 
 
-def _stop(thread: threading.Thread, context: c_void_p) -> None:
+class Output(NamedTuple):
+    """A token, with what the text grew by and its log-probability: the fields of gptoss.h."""
+
+    token: int
+    text: str
+    logprob: Optional[float]
+    top_logprobs: list[tuple[int, float]]
+
+
+class Usage(NamedTuple):
+    """Tokens that a generation counted: the fields of gptoss.h."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    generated_tokens: int
+    forced_tokens: int
+
+
+def usage_of(counted: UsageStruct) -> Usage:
+    return Usage(*(getattr(counted, name) for name in Usage._fields))
+
+
+def generate_options(
+    sampler: Optional[Sampler],
+    max_tokens: Optional[int],
+    stop_tokens: Optional[Iterable[int]],
+    stop_strings: Iterable[str],
+    logprobs: Optional[str] = None,
+    top_logprobs: int = 0,
+    prompt_lookup: str = "default",
+) -> GenerateOptionsStruct:
+    """The arguments of a generation, once they are checked."""
+    if sampler is not None and not isinstance(sampler, Sampler):
+        raise TypeError(f"a sampler is a Sampler, not {type(sampler).__name__}")
+    if max_tokens is not None and max_tokens < 1:
+        raise ValueError("max_tokens must be positive, or None")
+    options = GenerateOptionsStruct(struct_size=ctypes.sizeof(GenerateOptionsStruct), max_tokens=max_tokens or 0)
+    if stop_tokens is not None:
+        # An array of none at all still is an array: then nothing stops the generation but its length.
+        stops = token_array([*stop_tokens, 0])
+        options.stop_tokens = ctypes.cast(stops, type(options.stop_tokens))
+        options.num_stop_tokens = len(stops) - 1
+    if isinstance(stop_strings, (str, bytes)):
+        raise TypeError("stop_strings are several strings, not one")
+    strings = [string.encode() for string in stop_strings]
+    if any(b"\0" in string for string in strings):
+        raise InvalidArgumentError("a stop string holds a NUL")
+    options.stop_strings = (ctypes.c_char_p * len(strings))(*strings)
+    options.num_stop_strings = len(strings)
+    if logprobs not in LOGPROBS:
+        raise InvalidArgumentError(f'logprobs is {logprobs!r}: none of "model", "drawn" and None')
+    options.logprobs = LOGPROBS.index(logprobs)
+    if not 0 <= top_logprobs <= 256:
+        raise InvalidArgumentError(f"top_logprobs must be in [0, 256], not {top_logprobs}")
+    options.num_top_logprobs = top_logprobs
+    if prompt_lookup not in PROMPT_LOOKUPS:
+        raise InvalidArgumentError(f"prompt_lookup is {prompt_lookup!r}: none of {', '.join(PROMPT_LOOKUPS)}")
+    options.prompt_lookup = PROMPT_LOOKUPS.index(prompt_lookup)
+    return options
+
+
+def stop(thread: threading.Thread, *contexts: c_void_p) -> None:
+    """Ends the thread's call on the contexts."""
     while thread is not threading.current_thread():
         try:
             if thread.is_alive():
-                lib.gptoss_context_cancel(context)
+                for context in contexts:
+                    lib.gptoss_context_cancel(context)
                 thread.join()
-            lib.gptoss_context_clear_cancel(context)  # one that came too late
+            for context in contexts:
+                lib.gptoss_context_clear_cancel(context)  # one that came too late
             return
         except KeyboardInterrupt:
             pass  # one more: the thread must end first
@@ -57,7 +122,7 @@ def interruptible(call: Callable[[], Any], context: c_void_p) -> None:
     try:
         error = result.get()
     except BaseException:
-        _stop(thread, context)
+        stop(thread, context)
         raise
     if error is not None:
         raise error
@@ -70,7 +135,8 @@ class _Run:
 
     def __init__(self, context: c_void_p, sampler: Optional[c_void_p], options: GenerateOptionsStruct, uses: ExitStack):
         self.context, self.sampler, self.options, self.uses = context, sampler, options, uses
-        self.tokens: SimpleQueue[Optional[int]] = SimpleQueue()  # None at the end
+        self.tokens: SimpleQueue[Optional[Output]] = SimpleQueue()  # None at the end
+        self.usage = UsageStruct(struct_size=ctypes.sizeof(UsageStruct))
         self.room: SimpleQueue[None] = SimpleQueue()  # as a semaphore, at less than half a Semaphore's cost
         for _ in range(AHEAD):
             self.room.put(None)
@@ -80,20 +146,24 @@ class _Run:
         self.reason = c_int()
         self.error: Optional[BaseException] = None
 
-    def on_token(self, _: Any, token: int) -> int:
-        self._put(token)
+    def on_output(self, _: Any, output: Any) -> int:
+        out = output[0]
+        text = ctypes.string_at(out.text, out.text_size).decode("utf-8", "replace") if out.text_size else ""
+        top = [(each.token, each.logprob) for each in out.top_logprobs[: out.num_top_logprobs]]
+        self._put(Output(out.token, text, out.logprob if self.options.logprobs else None, top))
         self.room.get()
         return self.left.is_set()
 
-    def _put(self, token: Optional[int]) -> None:
-        self.tokens.put(token)
+    def _put(self, output: Optional[Output]) -> None:
+        self.tokens.put(output)
         wake, self.wake = self.wake, None
         if wake is not None:
             wake()
 
     def run(self) -> None:
         start, size = c_size_t(), c_size_t()
-        self.options.callback = TokenCallback(self.on_token)
+        self.options.output_callback = OutputCallback(self.on_output)
+        self.options.usage_out = ctypes.pointer(self.usage)
         with self.uses:
             lib.gptoss_context_get_num_tokens(self.context, byref(start))
             try:
@@ -120,27 +190,20 @@ class Generation(Iterator[int]):
         sampler: Optional[Sampler],
         max_tokens: Optional[int],
         stop_tokens: Optional[Iterable[int]],
+        stop_strings: Iterable[str],
+        logprobs: Optional[str],
+        top_logprobs: int,
         prompt_lookup: str,
     ) -> None:
-        if sampler is not None and not isinstance(sampler, Sampler):
-            raise TypeError(f"a sampler is a Sampler, not {type(sampler).__name__}")
-        if max_tokens is not None and max_tokens < 1:
-            raise ValueError("max_tokens must be positive, or None")
-        if prompt_lookup not in PROMPT_LOOKUPS:
-            raise ValueError(f"prompt_lookup is {prompt_lookup!r}: none of {', '.join(PROMPT_LOOKUPS)}")
-        options = GenerateOptionsStruct(struct_size=ctypes.sizeof(GenerateOptionsStruct), max_tokens=max_tokens or 0)
-        options.prompt_lookup = PROMPT_LOOKUPS.index(prompt_lookup)
-        if stop_tokens is not None:
-            # An array of none at all still is an array: then nothing stops the generation but its length.
-            stops = token_array([*stop_tokens, 0])
-            options.stop_tokens = ctypes.cast(stops, type(options.stop_tokens))
-            options.num_stop_tokens = len(stops) - 1
+        options = generate_options(sampler, max_tokens, stop_tokens, stop_strings, logprobs, top_logprobs, prompt_lookup)
         with ExitStack() as uses:
             handle = uses.enter_context(context._use())
             sampling = uses.enter_context(sampler._use()) if sampler is not None else None
             run = _Run(handle, sampling, options, uses.pop_all())
         self._run: Optional[_Run] = run
         self._reason: Optional[str] = None
+        self._output: Optional[Output] = None
+        self._usage: Optional[Usage] = None
         self._thread = threading.Thread(target=run.run, name="gptoss generation", daemon=True)
         self._thread.start()
         _live.add(self)
@@ -162,10 +225,11 @@ class Generation(Iterator[int]):
         self._finish(run)
         raise StopIteration
 
-    def _take(self, run: _Run, token: int) -> int:
+    def _take(self, run: _Run, output: Output) -> int:
         run.taken += 1
         run.room.put(None)
-        return token
+        self._output = output
+        return output.token
 
     def _finish(self, run: _Run) -> None:
         run.tokens.put(None)
@@ -191,8 +255,8 @@ class Generation(Iterator[int]):
         raise StopAsyncIteration
 
     @staticmethod
-    async def _wait(run: _Run) -> Optional[int]:
-        """The next token, without an event loop that stands still until it comes."""
+    async def _wait(run: _Run) -> Optional[Output]:
+        """The next output, without an event loop that stands still until it comes."""
         loop = asyncio.get_running_loop()
         while True:
             come = asyncio.Event()
@@ -220,8 +284,21 @@ class Generation(Iterator[int]):
             raise
 
     @property
+    def output(self) -> Output:
+        """Of the token that was taken last: its text and its log-probabilities too."""
+        if self._output is None:
+            raise ValueError("no token has been taken")
+        return self._output
+
+    @property
+    def usage(self) -> Optional[Usage]:
+        """Once it has ended."""
+        return self._usage
+
+    @property
     def stop_reason(self) -> Optional[str]:
-        """Once it has ended: "max_tokens", "stop_token", "context_full", "closed", or "none" after an error."""
+        """Once it has ended: "max_tokens", "stop_token", "grammar_end", "stop_string", "context_full", "closed", or "none"
+        after an error."""
         return self._reason
 
     def close(self) -> None:
@@ -237,7 +314,8 @@ class Generation(Iterator[int]):
         run.room.put(None)
         if self._reason is None:
             self._reason = STOP_REASONS[run.reason.value]
-        _stop(self._thread, run.context)
+        stop(self._thread, run.context)
+        self._usage = usage_of(run.usage)
 
     def __enter__(self) -> Generation:
         return self

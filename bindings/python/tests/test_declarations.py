@@ -22,6 +22,7 @@ SCALARS = {
     "gptoss_progress_callback_t": _library.ProgressCallback,
     "gptoss_log_callback_t": _library.LogCallback,
     "gptoss_token_callback_t": _library.TokenCallback,
+    "gptoss_output_callback_t": _library.OutputCallback,
 }
 
 
@@ -42,7 +43,7 @@ def ctype(c: str) -> object:
 
 def equal(declared: object, header: object) -> bool:
     # Where the library gives bytes with a size, a c_char_p would cut them at a NUL.
-    return declared == header or (declared == POINTER(c_void_p) and header == POINTER(c_char_p))
+    return declared == header or (declared, header) in ((POINTER(c_void_p), POINTER(c_char_p)), (c_void_p, c_char_p))
 
 
 class Declarations(unittest.TestCase):
@@ -71,7 +72,10 @@ class Declarations(unittest.TestCase):
             fields = []
             for type, field, length in re.findall(r"([\w* ]+?)(\w+)(?:\[(\d+)\])?;", body):
                 fields.append((field, ctype(type) * int(length) if length else ctype(type)))
-            self.assertEqual(fields, _library.STRUCTS[name]._fields_, name)
+            declared = _library.STRUCTS[name]._fields_
+            self.assertEqual([field for field, _ in fields], [field for field, _ in declared], name)
+            for (field, ours), (_, theirs) in zip(declared, fields):
+                self.assertTrue(equal(ours, theirs), f"{name}.{field}: {ours} is not {theirs}")
 
     def test_values(self) -> None:
         values = {name: int(value) for name, value in re.findall(r"^\s+gptoss_(\w+) = (\d+),", self.header, re.MULTILINE)}
@@ -90,6 +94,8 @@ class Declarations(unittest.TestCase):
         self.assertEqual(named("harmony_state_"), {state.name.lower(): state.value for state in StreamState})
         reasons = {name.replace("closed", "callback"): value for value, name in enumerate(generation.STOP_REASONS)}
         self.assertEqual(named("stop_reason_"), reasons)
+        logprobs = {name or "none": value for value, name in enumerate(generation.LOGPROBS)}
+        self.assertEqual(named("logprobs_"), logprobs)
         self.assertEqual({value for value in named("status_").values() if value}, set(errors.BY_STATUS))
 
     def test_version(self) -> None:

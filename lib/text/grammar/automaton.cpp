@@ -416,7 +416,8 @@ void Automaton::walk_terminal(const TokenTrie& trie, bool plain, RegexId regex, 
         const uint32_t characters = path.back().characters + ((node.byte & 0xC0) != 0x80);
         const RegexId next = pool_.step(path.back().regex, node.byte);
         spend(1);
-        if (next == RegexPool::nothing || characters + node.longest <= covered) {
+        // of plain tokens alone: others may begin within a character, which counts for none
+        if (next == RegexPool::nothing || (plain && characters + node.longest <= covered)) {
             i = node.end;
             continue;
         }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "text/grammar/characters.h"
+#include "text/grammar/gbnf.h"
 #include "text/grammar/json_schema.h"
 
 namespace gptoss::text {
@@ -29,8 +30,9 @@ class Turn {
         if (!options_.is_object()) invalid("not an object");
         for (auto option = options_.begin(); option != options_.end(); ++option)
             if (option.key() != "tools" && option.key() != "tool_choice" && option.key() != "response_format" &&
-                option.key() != "reasoning")
-                invalid("'" + option.key() + "' is none of tools, tool_choice, response_format and reasoning");
+                option.key() != "response_grammar" && option.key() != "reasoning")
+                invalid("'" + option.key() +
+                        "' is none of tools, tool_choice, response_format, response_grammar and reasoning");
         read_tools();
         const bool reasoning = flag("reasoning", true);
         const bool needs_call = choice_ == Choice::Required;
@@ -67,6 +69,11 @@ class Turn {
 
     Address final_text(Address next) {
         const Json* schema = find("response_format");
+        if (const Json* gbnf = find("response_grammar")) {
+            if (schema) invalid("response_format and response_grammar exclude each other");
+            if (!gbnf->is_string()) invalid("response_grammar is not a string");
+            return body(program_.call(add_gbnf(program_, tokenizer_, gbnf->get<std::string>()), next));
+        }
         return body(schema ? program_.call(json_rule(*schema), next) : program_.match(text_, next));
     }
 

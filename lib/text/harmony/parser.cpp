@@ -7,8 +7,6 @@ namespace gptoss::text {
 
 namespace {
 
-constexpr const char* replacement = "\xEF\xBF\xBD";  // U+FFFD
-
 constexpr const char* end_of_text = "<|endoftext|>";
 
 bool is(const std::string* name, Special special) { return name && *name == special_name(special); }
@@ -22,23 +20,6 @@ bool ends_message(const std::string* name) {
 template <typename T>
 void make_room(std::vector<T>& vector) {
     if (vector.size() == vector.capacity()) vector.reserve(2 * vector.size() + 8);
-}
-
-// Moves the whole characters of bytes to the result, each invalid sequence as U+FFFD, and leaves the start of one.
-std::string take_characters(std::string& bytes) {
-    std::string out;
-    size_t i = 0;
-    while (i < bytes.size()) {
-        const Utf8Step step = utf8_step(std::string_view(bytes).substr(i));
-        if (step.incomplete) break;
-        if (step.valid)
-            out.append(bytes, i, step.size);
-        else
-            out += replacement;
-        i += step.size;
-    }
-    bytes.erase(0, i);
-    return out;
 }
 
 bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
@@ -183,7 +164,7 @@ void HarmonyParser::process(Token token) {
 void HarmonyParser::add_content(Token token, const std::string* name) {
     const std::string_view bytes = name ? *name : tokenizer_->text_token(token);
     std::string pending = now_.pending;
-    pending += bytes.empty() ? replacement : bytes;
+    pending += bytes.empty() ? kReplacement : bytes;
     std::string delta = take_characters(pending);
     make_room(now_.message.tokens);
     now_.message.content += delta;
@@ -250,7 +231,7 @@ std::string HarmonyParser::header_text(const Reading& reading) const {
         bytes += name ? *name : tokenizer_->text_token(token);
     }
     std::string text = take_characters(bytes);
-    return bytes.empty() ? text : text + replacement;
+    return bytes.empty() ? text : text + kReplacement;
 }
 
 // The message as it is if its turn ends here.
@@ -264,7 +245,7 @@ HarmonyParser::Message HarmonyParser::unfinished(const Reading& reading) const {
         message.content = std::move(header.rest);
         message.malformed = true;
     } else if (!reading.pending.empty()) {
-        message.content += replacement;
+        message.content += kReplacement;
     }
     return message;
 }

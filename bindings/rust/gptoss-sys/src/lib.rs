@@ -59,11 +59,13 @@ handles! {
     gptoss_context_t = gptoss_context;
     gptoss_sampler_t = gptoss_sampler;
     gptoss_harmony_parser_t = gptoss_harmony_parser;
+    gptoss_grammar_t = gptoss_grammar;
 }
 
 pub type gptoss_log_callback_t = Option<unsafe extern "C" fn(*mut c_void, gptoss_log_level, *const c_char)>;
 pub type gptoss_progress_callback_t = Option<unsafe extern "C" fn(*mut c_void, u64, u64) -> c_int>;
 pub type gptoss_token_callback_t = Option<unsafe extern "C" fn(*mut c_void, u32) -> c_int>;
+pub type gptoss_output_callback_t = Option<unsafe extern "C" fn(*mut c_void, *const gptoss_output) -> c_int>;
 
 enums! {
     gptoss_status {
@@ -138,6 +140,13 @@ enums! {
         gptoss_stop_reason_stop_token = 2,
         gptoss_stop_reason_callback = 3,
         gptoss_stop_reason_context_full = 4,
+        gptoss_stop_reason_grammar_end = 5,
+        gptoss_stop_reason_stop_string = 6,
+    }
+    gptoss_logprobs {
+        gptoss_logprobs_none = 0,
+        gptoss_logprobs_model = 1,
+        gptoss_logprobs_drawn = 2,
     }
 }
 
@@ -222,6 +231,26 @@ structs! {
         microseconds: f64,
         dispatches: u32,
     }
+    gptoss_logprob {
+        token: u32,
+        logprob: f32,
+    }
+    gptoss_output {
+        struct_size: usize,
+        token: u32,
+        logprob: f32,
+        text: *const c_char,
+        text_size: usize,
+        top_logprobs: *const gptoss_logprob,
+        num_top_logprobs: usize,
+    }
+    gptoss_usage {
+        struct_size: usize,
+        prompt_tokens: usize,
+        cached_tokens: usize,
+        generated_tokens: usize,
+        forced_tokens: usize,
+    }
     gptoss_generate_options {
         struct_size: usize,
         max_tokens: usize,
@@ -229,6 +258,12 @@ structs! {
         num_stop_tokens: usize,
         callback: gptoss_token_callback_t,
         user_data: *mut c_void,
+        output_callback: gptoss_output_callback_t,
+        stop_strings: *const *const c_char,
+        num_stop_strings: usize,
+        logprobs: gptoss_logprobs,
+        num_top_logprobs: u32,
+        usage_out: *mut gptoss_usage,
         prompt_lookup: gptoss_prompt_lookup,
     }
     gptoss_generation {
@@ -286,6 +321,7 @@ functions! {
     fn gptoss_context_sample(context: gptoss_context_t, temperature: f32, seed: u64, max_tokens: usize, tokens_out: *mut u32, num_tokens_out: *mut usize) -> gptoss_status;
     fn gptoss_context_generate(context: gptoss_context_t, sampler: gptoss_sampler_t, options: *const gptoss_generate_options, num_tokens_out: *mut usize, stop_reason_out: *mut gptoss_stop_reason) -> gptoss_status;
     fn gptoss_generate_together(generations: *mut gptoss_generation, num_generations: usize) -> gptoss_status;
+    fn gptoss_context_get_logprobs(context: gptoss_context_t, first: usize, num_tokens: usize, num_top: usize, logprobs_out: *mut f32, top_out: *mut gptoss_logprob) -> gptoss_status;
     fn gptoss_context_cancel(context: gptoss_context_t) -> gptoss_status;
     fn gptoss_context_clear_cancel(context: gptoss_context_t) -> gptoss_status;
     fn gptoss_context_fork(context: gptoss_context_t, context_out: *mut gptoss_context_t) -> gptoss_status;
@@ -304,9 +340,18 @@ functions! {
     fn gptoss_sampler_set_presence_penalty(sampler: gptoss_sampler_t, presence_penalty: f32) -> gptoss_status;
     fn gptoss_sampler_set_frequency_penalty(sampler: gptoss_sampler_t, frequency_penalty: f32) -> gptoss_status;
     fn gptoss_sampler_set_repetition_penalty(sampler: gptoss_sampler_t, repetition_penalty: f32) -> gptoss_status;
+    fn gptoss_sampler_set_logit_bias(sampler: gptoss_sampler_t, num_biases: usize, tokens: *const u32, biases: *const f32) -> gptoss_status;
+    fn gptoss_sampler_set_grammar(sampler: gptoss_sampler_t, grammar: gptoss_grammar_t) -> gptoss_status;
     fn gptoss_sampler_set_seed(sampler: gptoss_sampler_t, seed: u64) -> gptoss_status;
     fn gptoss_sampler_retain(sampler: gptoss_sampler_t) -> gptoss_status;
     fn gptoss_sampler_release(sampler: gptoss_sampler_t) -> gptoss_status;
+
+    fn gptoss_grammar_create_from_json_schema(tokenizer: gptoss_tokenizer_t, schema: *const c_char, length: usize, grammar_out: *mut gptoss_grammar_t) -> gptoss_status;
+    fn gptoss_grammar_create_from_regex(tokenizer: gptoss_tokenizer_t, regex: *const c_char, length: usize, grammar_out: *mut gptoss_grammar_t) -> gptoss_status;
+    fn gptoss_grammar_create_from_gbnf(tokenizer: gptoss_tokenizer_t, gbnf: *const c_char, length: usize, grammar_out: *mut gptoss_grammar_t) -> gptoss_status;
+    fn gptoss_grammar_create_from_harmony(tokenizer: gptoss_tokenizer_t, options_json: *const c_char, length: usize, grammar_out: *mut gptoss_grammar_t) -> gptoss_status;
+    fn gptoss_grammar_retain(grammar: gptoss_grammar_t) -> gptoss_status;
+    fn gptoss_grammar_release(grammar: gptoss_grammar_t) -> gptoss_status;
 
     fn gptoss_harmony_render(tokenizer: gptoss_tokenizer_t, conversation_json: *const c_char, length: usize, tokens_out: *mut u32, max_tokens: usize, num_tokens_out: *mut usize) -> gptoss_status;
     fn gptoss_harmony_parser_create(tokenizer: gptoss_tokenizer_t, parser_out: *mut gptoss_harmony_parser_t) -> gptoss_status;

@@ -1,5 +1,5 @@
 use crate::error::{check, get, Result};
-use crate::generation::{self, GenerateOptions, Generated, Generation, Run};
+use crate::generation::{self, GenerateOptions, Generated, Generation, Output, Run};
 use crate::model::Model;
 use crate::sampler::{Sampler, SamplerHandle};
 use gptoss_sys as sys;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// The reference to a context, with the model that it belongs to.
 pub(crate) struct Inner {
     pub(crate) handle: sys::gptoss_context_t,
-    _model: Model, // its log callback lives as long as this
+    pub(crate) model: Model, // its log callback lives as long as this
 }
 
 // Only gptoss_context_cancel and _clear_cancel are called from more than one thread, which the library allows.
@@ -64,7 +64,7 @@ impl Context {
     pub fn with_limits(model: &Model, context_length: usize, max_batch_tokens: usize) -> Result<Context> {
         let mut handle = ptr::null_mut();
         check(unsafe { sys::gptoss_context_create(model.handle(), context_length, max_batch_tokens, &mut handle) })?;
-        Ok(Context { inner: Arc::new(Inner { handle, _model: model.clone() }), run: RefCell::new(None) })
+        Ok(Context { inner: Arc::new(Inner { handle, model: model.clone() }), run: RefCell::new(None) })
     }
 
     /// The handle, while no generation runs on it.
@@ -141,16 +141,44 @@ impl Context {
     pub fn generate_with(
         &mut self,
         options: &GenerateOptions,
-        on_token: impl FnMut(u32) -> ControlFlow<()>,
+        mut on_token: impl FnMut(u32) -> ControlFlow<()>,
     ) -> Result<Generated> {
-        generation::generate(self.idle(), options, on_token)
+        generation::generate(self.idle(), options, |output| on_token(output.token))
+    }
+
+    /// Generates on this thread, and hands each token with its text and log-probabilities to `on_output`, which may stop.
+    pub fn generate_outputs(
+        &mut self,
+        options: &GenerateOptions,
+        on_output: impl FnMut(Output) -> ControlFlow<()>,
+    ) -> Result<Generated> {
+        generation::generate(self.idle(), options, on_output)
+    }
+
+    /// Log-probabilities of `num_tokens` tokens from number `first` on, each after those before it, and the `num_top`
+    /// likeliest tokens in the place of each.
+    #[allow(clippy::type_complexity)]
+    pub fn logprobs(
+        &mut self,
+        first: usize,
+        num_tokens: usize,
+        num_top: usize,
+    ) -> Result<(Vec<f32>, Vec<Vec<(u32, f32)>>)> {
+        let mut logprobs = vec![0.0; num_tokens];
+        let mut top = vec![sys::gptoss_logprob { token: 0, logprob: 0.0 }; num_tokens * num_top];
+        check(unsafe {
+            let (values, rows) = (logprobs.as_mut_ptr(), top.as_mut_ptr());
+            sys::gptoss_context_get_logprobs(self.idle(), first, num_tokens, num_top, values, rows)
+        })?;
+        let row = |i: usize| top[i * num_top..(i + 1) * num_top].iter().map(|each| (each.token, each.logprob)).collect();
+        Ok((logprobs, (0..num_tokens).map(row).collect()))
     }
 
     /// Another context that begins as this one, and shares what is computed.
     pub fn fork(&self) -> Result<Context> {
         let mut handle = ptr::null_mut();
         check(unsafe { sys::gptoss_context_fork(self.idle(), &mut handle) })?;
-        Ok(Context { inner: Arc::new(Inner { handle, _model: self.inner._model.clone() }), run: RefCell::new(None) })
+        Ok(Context { inner: Arc::new(Inner { handle, model: self.inner.model.clone() }), run: RefCell::new(None) })
     }
 
     /// The context as bytes, with all that is computed, for [`restore`](Context::restore).

@@ -45,7 +45,21 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// What failed in this thread's last call that did.
+pub(crate) fn last_error() -> String {
+    unsafe { CStr::from_ptr(sys::gptoss_last_error()) }.to_string_lossy().into_owned()
+}
+
+/// What a status is called.
+pub(crate) fn status_text(status: sys::gptoss_status) -> String {
+    unsafe { CStr::from_ptr(sys::gptoss_status_string(status)) }.to_string_lossy().into_owned()
+}
+
 pub(crate) fn check(status: sys::gptoss_status) -> Result<()> {
+    check_as(status, last_error)
+}
+
+pub(crate) fn check_as(status: sys::gptoss_status, message: impl FnOnce() -> String) -> Result<()> {
     let status = match status {
         sys::gptoss_status_success => return Ok(()),
         sys::gptoss_status_invalid_argument => Status::InvalidArgument,
@@ -60,8 +74,7 @@ pub(crate) fn check(status: sys::gptoss_status) -> Result<()> {
         sys::gptoss_status_cancelled => Status::Cancelled,
         _ => Status::InternalError,
     };
-    let message = unsafe { CStr::from_ptr(sys::gptoss_last_error()) };
-    Err(Error { status, message: message.to_string_lossy().into_owned() })
+    Err(Error { status, message: message() })
 }
 
 /// What a call stores in its last argument.

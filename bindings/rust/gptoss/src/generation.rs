@@ -1,15 +1,17 @@
 use crate::context::{Context, Inner};
 use crate::error::{check, Result};
 use crate::sampler::{Sampler, SamplerHandle};
+use crate::tokenizer::c_string;
 use gptoss_sys as sys;
 use std::any::Any;
+use std::ffi::CString;
 use std::future::Future;
 use std::mem::size_of;
 use std::ops::ControlFlow;
-use std::os::raw::{c_int, c_void};
+use std::os::raw::{c_char, c_int, c_void};
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::pin::Pin;
-use std::ptr;
+use std::{ptr, slice};
 use std::sync::mpsc::{sync_channel, Receiver, TryRecvError};
 use std::sync::{Arc, Mutex};
 use std::task::{self, Poll, Waker};
@@ -37,6 +39,59 @@ pub struct GenerateOptions {
     /// Without any given: `<|return|>`, `<|call|>` and `<|endoftext|>`.
     pub stop_tokens: Option<Vec<u32>>,
     pub prompt_lookup: PromptLookup,
+    /// Texts that end the answer, and that no output's text holds.
+    pub stop_strings: Vec<String>,
+    pub logprobs: Logprobs,
+    /// How many of the likeliest tokens each output tells; up to 256.
+    pub top_logprobs: u32,
+}
+
+/// Which log-probabilities a generation tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Logprobs {
+    #[default]
+    None,
+    /// Of the model's own distribution: before bias, penalties, temperature and filters.
+    Model,
+    /// Of the distribution that is drawn from: after all of them, and after the grammar.
+    Drawn,
+}
+
+/// A token, with what the text grew by and its log-probability.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    pub token: u32,
+    pub text: String,
+    /// 0 unless asked for.
+    pub logprob: f32,
+    /// The likeliest first.
+    pub top_logprobs: Vec<(u32, f32)>,
+}
+
+impl Output {
+    unsafe fn from_c(output: *const sys::gptoss_output) -> Output {
+        let output = &*output;
+        let text = slice::from_raw_parts(output.text.cast::<u8>(), output.text_size);
+        let top = match output.num_top_logprobs {
+            0 => &[],
+            n => slice::from_raw_parts(output.top_logprobs, n),
+        };
+        Output {
+            token: output.token,
+            text: String::from_utf8_lossy(text).into_owned(),
+            logprob: output.logprob,
+            top_logprobs: top.iter().map(|each| (each.token, each.logprob)).collect(),
+        }
+    }
+}
+
+/// Tokens that a generation counted; gptoss.h says more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub prompt_tokens: usize,
+    pub cached_tokens: usize,
+    pub generated_tokens: usize,
+    pub forced_tokens: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,22 +101,96 @@ pub enum StopReason {
     StopToken,
     Callback,
     ContextFull,
+    GrammarEnd,
+    StopString,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Generated {
     pub num_tokens: usize,
     pub stop_reason: StopReason,
+    pub usage: Usage,
+}
+
+pub(crate) fn stop_reason(reason: sys::gptoss_stop_reason) -> StopReason {
+    match reason {
+        sys::gptoss_stop_reason_max_tokens => StopReason::MaxTokens,
+        sys::gptoss_stop_reason_stop_token => StopReason::StopToken,
+        sys::gptoss_stop_reason_callback => StopReason::Callback,
+        sys::gptoss_stop_reason_context_full => StopReason::ContextFull,
+        sys::gptoss_stop_reason_grammar_end => StopReason::GrammarEnd,
+        sys::gptoss_stop_reason_stop_string => StopReason::StopString,
+        _ => StopReason::None,
+    }
+}
+
+/// What the library's options point to.
+pub(crate) struct OptionsInC<'a> {
+    options: &'a GenerateOptions,
+    _strings: Vec<CString>,
+    stop_strings: Vec<*const c_char>, // in them
+    usage: Box<sys::gptoss_usage>,
+}
+
+impl<'a> OptionsInC<'a> {
+    pub(crate) fn new(options: &'a GenerateOptions) -> Result<OptionsInC<'a>> {
+        let strings = options.stop_strings.iter().map(|string| c_string(string)).collect::<Result<Vec<CString>>>()?;
+        let stop_strings = strings.iter().map(|string| string.as_ptr()).collect();
+        let usage = Box::new(sys::gptoss_usage {
+            struct_size: size_of::<sys::gptoss_usage>(),
+            prompt_tokens: 0,
+            cached_tokens: 0,
+            generated_tokens: 0,
+            forced_tokens: 0,
+        });
+        Ok(OptionsInC { options, _strings: strings, stop_strings, usage })
+    }
+
+    /// Without a callback; for as long as `self` lives.
+    pub(crate) fn get(&mut self) -> sys::gptoss_generate_options {
+        let stop_tokens = self.options.stop_tokens.as_ref();
+        sys::gptoss_generate_options {
+            struct_size: size_of::<sys::gptoss_generate_options>(),
+            max_tokens: self.options.max_tokens,
+            stop_tokens: stop_tokens.map_or(ptr::null(), |tokens| tokens.as_ptr()),
+            num_stop_tokens: stop_tokens.map_or(0, |tokens| tokens.len()),
+            callback: None,
+            user_data: ptr::null_mut(),
+            output_callback: None,
+            stop_strings: self.stop_strings.as_ptr(),
+            num_stop_strings: self.stop_strings.len(),
+            logprobs: match self.options.logprobs {
+                Logprobs::None => sys::gptoss_logprobs_none,
+                Logprobs::Model => sys::gptoss_logprobs_model,
+                Logprobs::Drawn => sys::gptoss_logprobs_drawn,
+            },
+            num_top_logprobs: self.options.top_logprobs,
+            prompt_lookup: self.options.prompt_lookup as sys::gptoss_prompt_lookup,
+            usage_out: &mut *self.usage,
+        }
+    }
+
+    pub(crate) fn usage(&self) -> Usage {
+        Usage {
+            prompt_tokens: self.usage.prompt_tokens,
+            cached_tokens: self.usage.cached_tokens,
+            generated_tokens: self.usage.generated_tokens,
+            forced_tokens: self.usage.forced_tokens,
+        }
+    }
 }
 
 struct CallbackState<F> {
-    on_token: F,
+    on_output: F,
     panic: Option<Box<dyn Any + Send>>,
 }
 
-unsafe extern "C" fn on_token<F: FnMut(u32) -> ControlFlow<()>>(state: *mut c_void, token: u32) -> c_int {
+unsafe extern "C" fn on_output<F: FnMut(Output) -> ControlFlow<()>>(
+    state: *mut c_void,
+    output: *const sys::gptoss_output,
+) -> c_int {
     let state = &mut *state.cast::<CallbackState<F>>();
-    match catch_unwind(AssertUnwindSafe(|| (state.on_token)(token))) {
+    match catch_unwind(AssertUnwindSafe(|| (state.on_output)(Output::from_c(output)))) {
         Ok(flow) => matches!(flow, ControlFlow::Break(())).into(),
         Err(panic) => {
             state.panic = Some(panic); // goes on once the call of the library has returned
@@ -70,36 +199,24 @@ unsafe extern "C" fn on_token<F: FnMut(u32) -> ControlFlow<()>>(state: *mut c_vo
     }
 }
 
-pub(crate) fn generate<F: FnMut(u32) -> ControlFlow<()>>(
+pub(crate) fn generate<F: FnMut(Output) -> ControlFlow<()>>(
     context: sys::gptoss_context_t,
     options: &GenerateOptions,
     callback: F,
 ) -> Result<Generated> {
     let sampler = SamplerHandle::new(options.sampler.as_ref())?;
-    let mut state = CallbackState { on_token: callback, panic: None };
-    let in_c = sys::gptoss_generate_options {
-        struct_size: size_of::<sys::gptoss_generate_options>(),
-        max_tokens: options.max_tokens,
-        stop_tokens: options.stop_tokens.as_ref().map_or(ptr::null(), |tokens| tokens.as_ptr()),
-        num_stop_tokens: options.stop_tokens.as_ref().map_or(0, |tokens| tokens.len()),
-        callback: Some(on_token::<F>),
-        user_data: (&mut state as *mut CallbackState<F>).cast(),
-        prompt_lookup: options.prompt_lookup as sys::gptoss_prompt_lookup,
-    };
+    let mut state = CallbackState { on_output: callback, panic: None };
+    let mut in_c = OptionsInC::new(options)?;
+    let mut c_options = in_c.get();
+    c_options.output_callback = Some(on_output::<F>);
+    c_options.user_data = (&mut state as *mut CallbackState<F>).cast();
     let (mut num_tokens, mut reason) = (0, 0);
-    let status = unsafe { sys::gptoss_context_generate(context, sampler.0, &in_c, &mut num_tokens, &mut reason) };
+    let status = unsafe { sys::gptoss_context_generate(context, sampler.0, &c_options, &mut num_tokens, &mut reason) };
     if let Some(panic) = state.panic {
         resume_unwind(panic);
     }
     check(status)?;
-    let stop_reason = match reason {
-        sys::gptoss_stop_reason_max_tokens => StopReason::MaxTokens,
-        sys::gptoss_stop_reason_stop_token => StopReason::StopToken,
-        sys::gptoss_stop_reason_callback => StopReason::Callback,
-        sys::gptoss_stop_reason_context_full => StopReason::ContextFull,
-        _ => StopReason::None,
-    };
-    Ok(Generated { num_tokens, stop_reason })
+    Ok(Generated { num_tokens, stop_reason: stop_reason(reason), usage: in_c.usage() })
 }
 
 fn wake(waker: &Mutex<Option<Waker>>) {
@@ -112,7 +229,7 @@ fn wake(waker: &Mutex<Option<Waker>>) {
 /// A generation in a thread of its own, so that the device goes on while the consumer uses a token.
 pub(crate) struct Run {
     context: Arc<Inner>,
-    tokens: Receiver<u32>,
+    tokens: Receiver<Output>,
     waker: Arc<Mutex<Option<Waker>>>, // a task that waits for a token or for the end
     thread: JoinHandle<Result<Generated>>,
     start: usize,
@@ -126,7 +243,7 @@ impl Run {
         let (inner, waiting) = (context.clone(), waker.clone());
         let thread = thread::spawn(move || {
             // The consumer's end is gone once it takes no more.
-            let result = generate(inner.handle, &options, |token| match sender.send(token) {
+            let result = generate(inner.handle, &options, |output| match sender.send(output) {
                 Ok(()) => {
                     wake(&waiting);
                     ControlFlow::Continue(())
@@ -167,7 +284,8 @@ impl Run {
 /// The iterator of [`Context::generate`].
 pub struct Generation<'a> {
     context: &'a mut Context,
-    stop_reason: Option<StopReason>,
+    generated: Option<Generated>,
+    output: Option<Output>,
 }
 
 impl<'a> Generation<'a> {
@@ -175,12 +293,28 @@ impl<'a> Generation<'a> {
         SamplerHandle::new(options.sampler.as_ref())?; // settings that are no good are reported here
         let start = context.num_tokens()?;
         *context.run.get_mut() = Some(Run::new(context.inner().clone(), start, options.clone()));
-        Ok(Generation { context, stop_reason: None })
+        Ok(Generation { context, generated: None, output: None })
     }
 
     /// Why it ended; `None` while it has not, or if it failed.
     pub fn stop_reason(&self) -> Option<StopReason> {
-        self.stop_reason
+        Some(self.generated?.stop_reason)
+    }
+
+    /// What it counted; `None` while it has not ended, or if it failed.
+    pub fn usage(&self) -> Option<Usage> {
+        Some(self.generated?.usage)
+    }
+
+    /// Of the token that came last: its text and log-probabilities too.
+    pub fn output(&self) -> Option<&Output> {
+        self.output.as_ref()
+    }
+
+    fn keep(&mut self, output: Output) -> u32 {
+        let token = output.token;
+        self.output = Some(output);
+        token
     }
 
     /// The same for asynchronous code, of any runtime.
@@ -192,7 +326,7 @@ impl<'a> Generation<'a> {
     fn end(&mut self) -> Option<Result<u32>> {
         match self.context.run.get_mut().take()?.stop()? {
             Ok(generated) => {
-                self.stop_reason = Some(generated.stop_reason);
+                self.generated = Some(generated);
                 None
             }
             Err(error) => Some(Err(error)),
@@ -206,9 +340,9 @@ impl Iterator for Generation<'_> {
     fn next(&mut self) -> Option<Result<u32>> {
         let slot = self.context.run.get_mut();
         let run = slot.as_mut()?;
-        if let Ok(token) = run.tokens.recv() {
+        if let Ok(output) = run.tokens.recv() {
             run.taken += 1;
-            return Some(Ok(token));
+            return Some(Ok(self.keep(output)));
         }
         self.end()
     }
@@ -237,9 +371,9 @@ impl<'a> TokenStream<'a> {
             received = run.tokens.try_recv(); // one may have come before the waker was there
         }
         match received {
-            Ok(token) => {
+            Ok(output) => {
                 run.taken += 1;
-                Poll::Ready(Some(Ok(token)))
+                Poll::Ready(Some(Ok(self.generation.keep(output))))
             }
             Err(TryRecvError::Empty) => Poll::Pending,
             Err(TryRecvError::Disconnected) => Poll::Ready(self.generation.end()),
@@ -254,7 +388,17 @@ impl<'a> TokenStream<'a> {
 
     /// Why it ended; `None` while it has not, or if it failed.
     pub fn stop_reason(&self) -> Option<StopReason> {
-        self.generation.stop_reason
+        self.generation.stop_reason()
+    }
+
+    /// What it counted; `None` while it has not ended, or if it failed.
+    pub fn usage(&self) -> Option<Usage> {
+        self.generation.usage()
+    }
+
+    /// Of the token that came last: its text and log-probabilities too.
+    pub fn output(&self) -> Option<&Output> {
+        self.generation.output()
     }
 }
 

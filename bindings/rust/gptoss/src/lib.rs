@@ -32,20 +32,26 @@
 mod context;
 mod error;
 mod generation;
+mod grammar;
 mod harmony;
 mod model;
 mod sampler;
+mod together;
 mod tokenizer;
 
 pub use context::{Canceller, Context, ContextStats, KernelTime};
 pub use error::{Error, Result, Status};
-pub use generation::{GenerateOptions, Generated, Generation, NextToken, PromptLookup, StopReason, TokenStream};
+pub use generation::{
+    GenerateOptions, Generated, Generation, Logprobs, NextToken, Output, PromptLookup, StopReason, TokenStream, Usage,
+};
+pub use grammar::Grammar;
 pub use harmony::{HarmonyParser, HarmonyState};
 pub use model::{
     devices, measure_bandwidth, DeviceInfo, DeviceType, KernelTier, KvType, LogLevel, MemoryEstimate, Model, ModelInfo,
     ModelOptions, WeightType,
 };
 pub use sampler::Sampler;
+pub use together::{generate_together, GenerateRequest};
 pub use tokenizer::Tokenizer;
 
 /// The version of the library that is loaded: major, minor, patch.
@@ -74,6 +80,13 @@ pub fn library_version() -> (u32, u32, u32) {
 ///     let generation = context.generate(&Default::default());
 ///     context.num_tokens();
 ///     drop(generation);
+/// }
+/// ```
+/// Twice in one call:
+/// ```compile_fail,E0499
+/// fn use_it(mut context: gptoss::Context) {
+///     let options = Default::default();
+///     let twice = [0, 1].map(|_| gptoss::GenerateRequest::new(&mut context, &options));
 /// }
 /// ```
 /// From two threads:

@@ -1,9 +1,10 @@
 use crate::error::{check, Result};
+use crate::grammar::Grammar;
 use gptoss_sys as sys;
 use std::ptr;
 
-/// How the next token is drawn. The settings apply in this order: penalties, temperature, top-k, top-p, min-p;
-/// gptoss.h says what they mean and allows. The same seed and tokens give the same result.
+/// How the next token is drawn. The settings apply in this order: bias, penalties, temperature, grammar, top-k,
+/// top-p, min-p; gptoss.h says what they mean and allows. The same seed and tokens give the same result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampler {
     pub temperature: f32,
@@ -14,6 +15,9 @@ pub struct Sampler {
     pub frequency_penalty: f32,
     pub repetition_penalty: f32,
     pub seed: u64,
+    /// Tokens, and what is added to their logits.
+    pub logit_bias: Vec<(u32, f32)>,
+    pub grammar: Option<Grammar>,
 }
 
 impl Default for Sampler {
@@ -28,6 +32,8 @@ impl Default for Sampler {
             frequency_penalty: 0.0,
             repetition_penalty: 1.0,
             seed: 0,
+            logit_bias: Vec::new(),
+            grammar: None,
         }
     }
 }
@@ -53,6 +59,16 @@ impl SamplerHandle {
                 check(sys::gptoss_sampler_set_frequency_penalty(sampler.0, settings.frequency_penalty))?;
                 check(sys::gptoss_sampler_set_repetition_penalty(sampler.0, settings.repetition_penalty))?;
                 check(sys::gptoss_sampler_set_seed(sampler.0, settings.seed))?;
+                let (tokens, biases): (Vec<u32>, Vec<f32>) = settings.logit_bias.iter().copied().unzip();
+                check(sys::gptoss_sampler_set_logit_bias(
+                    sampler.0,
+                    tokens.len(),
+                    tokens.as_ptr(),
+                    biases.as_ptr(),
+                ))?;
+                if let Some(grammar) = &settings.grammar {
+                    check(sys::gptoss_sampler_set_grammar(sampler.0, grammar.handle()))?;
+                }
             }
         }
         Ok(sampler)

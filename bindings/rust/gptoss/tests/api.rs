@@ -56,7 +56,7 @@ fn iterator_callback_and_sample_agree() {
             if called.len() < 40 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })
         .unwrap();
-    assert_eq!(generated, Generated { num_tokens: 40, stop_reason: StopReason::Callback });
+    assert_eq!((generated.num_tokens, generated.stop_reason), (40, StopReason::Callback));
     assert_eq!(called, sampled);
 }
 
@@ -286,4 +286,64 @@ fn costs_are_described() {
 fn devices_are_described() {
     assert!(devices().unwrap().iter().all(|device| !device.name.is_empty()));
     assert!(library_version() >= (0, 1, 0));
+}
+
+#[test]
+fn an_answer_follows_a_grammar() {
+    let model = model();
+    let tokenizer = model.tokenizer().unwrap();
+    let grammar = Grammar::regex(&tokenizer, "[0-9]{4}abcabc").unwrap();
+    assert_eq!(grammar, grammar.clone());
+    let mut context = context(&model);
+    let sampler = Sampler { temperature: 1.5, grammar: Some(grammar), ..Sampler::default() };
+    let options = GenerateOptions { sampler: Some(sampler), ..Default::default() };
+    let mut generation = context.generate(&options).unwrap();
+    let mut text = String::new();
+    while let Some(token) = generation.next() {
+        let token = token.unwrap();
+        let output = generation.output().unwrap();
+        assert_eq!(output.token, token);
+        text += &output.text;
+    }
+    assert_eq!(generation.stop_reason(), Some(StopReason::GrammarEnd));
+    let usage = generation.usage().unwrap();
+    assert_eq!((usage.prompt_tokens, usage.forced_tokens > 0), (PROMPT.len(), true));
+    drop(generation);
+    assert_eq!(text.len(), 10);
+    assert!(text.ends_with("abcabc") && text[..4].bytes().all(|c| c.is_ascii_digit()), "{text}");
+    for (kind, error) in [
+        (Grammar::json_schema as fn(&Tokenizer, &str) -> Result<Grammar>, r#"{"type": "strin"}"#),
+        (Grammar::regex, "("),
+        (Grammar::gbnf, "root ::= x"),
+        (Grammar::harmony, "[]"),
+    ] {
+        assert_eq!(kind(&tokenizer, error).unwrap_err().status(), Status::InvalidArgument);
+    }
+}
+
+#[test]
+fn outputs_have_logprobs_and_stop_at_strings() {
+    let model = model();
+    let grammar = Grammar::regex(&model.tokenizer().unwrap(), "abcabd[0-9]*").unwrap();
+    let mut context = context(&model);
+    let sampler = Sampler { logit_bias: vec![(7, 3.5)], grammar: Some(grammar), ..Sampler::default() };
+    let options = GenerateOptions {
+        sampler: Some(sampler),
+        stop_strings: vec!["cab".to_string()],
+        logprobs: Logprobs::Drawn,
+        top_logprobs: 2,
+        ..Default::default()
+    };
+    let mut text = String::new();
+    let generated = context
+        .generate_outputs(&options, |output| {
+            assert!(output.logprob <= 0.0 && !output.top_logprobs.is_empty() && output.top_logprobs.len() <= 2);
+            text += &output.text;
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!((generated.stop_reason, text.as_str()), (StopReason::StopString, "ab"));
+    let (logprobs, top) = context.logprobs(1, 5, 3).unwrap();
+    assert!(logprobs.iter().all(|&value| value < 0.0));
+    assert!(top.iter().all(|row| row.len() == 3 && row[0].1 >= row[1].1));
 }

@@ -101,5 +101,41 @@ int main(int argc, char** argv) {
             .num_tokens;
     REQUIRE(n == 1 && context.num_tokens() == 2);
     REQUIRE(context.generate([](uint32_t) { return true; }).stop_reason == gptoss_stop_reason_callback);
+    // Several at once: each has its own error, and what keeps all from running is that of each.
+    gptoss::Context second(other), third(other);
+    context.truncate(1);
+    second.append(1u);
+    third.append(2u);
+    gptoss::GenerateOptions four;
+    four.max_tokens = 4;
+    const std::vector<uint32_t> none;
+    four.stop_tokens = none;
+    std::vector<gptoss::Generation> all(3);
+    all[0].context = &context, all[1].context = &second, all[2].context = &third;
+    for (gptoss::Generation& g : all) g.options = four;
+    n = 0;
+    all[1].on_token = [&](uint32_t) { return ++n == 2; };
+    all[2].on_token = [](uint32_t) -> bool { throw Mine(); };
+    gptoss::generate_together(all);
+    REQUIRE(!all[0].error && all[0].result.num_tokens == 4 && context.num_tokens() == 5);
+    REQUIRE(!all[1].error && all[1].result.stop_reason == gptoss_stop_reason_callback && second.num_tokens() == 3);
+    const auto error_of = [](const gptoss::Generation& g) {
+        return status_of([&] {
+            if (g.error) std::rethrow_exception(g.error);
+        });
+    };
+    try {
+        error_of(all[2]);
+        REQUIRE(false);
+    } catch (const Mine&) {
+    }
+    all[2].on_token = nullptr;
+    third.cancel();
+    gptoss::generate_together(all);
+    REQUIRE(error_of(all[0]) == gptoss_status_success && error_of(all[2]) == gptoss_status_cancelled);
+    all[2].context = &second;
+    gptoss::generate_together(all);
+    for (const gptoss::Generation& g : all) REQUIRE(error_of(g) == invalid && g.result.num_tokens == 0);
+    gptoss::generate_together(std::vector<gptoss::Generation>());
     std::puts("ok");
 }

@@ -1,0 +1,88 @@
+// Generations that follow a grammar: which tokens may be drawn, and which need no draw.
+#include <algorithm>
+
+#include "base/error.h"
+#include "engine/engine.h"
+
+namespace gptoss::model {
+
+// Takes the grammar to the end of the answer so far; false if nothing can follow there.
+bool Engine::begin_grammar(Job& job) {
+    const Sequence& s = *job.sequence;
+    job.grammar.emplace(job.request->grammar);
+    for (size_t i = s.answer_start_; i < s.tokens_.size(); i++)
+        if (!job.grammar->advance(s.tokens_[i]))
+            throw Error(Status::InvalidArgument, "the answer so far does not follow the grammar: token " +
+                                                     std::to_string(s.tokens_[i]) + ", number " +
+                                                     std::to_string(i - s.answer_start_) + " of it");
+    if (!job.grammar->is_complete()) return true;
+    job.reason = StopReason::GrammarEnd;
+    return false;
+}
+
+// A token that the answer goes on with; whether another one can follow it.
+bool Engine::take(Job& job, uint32_t token) {
+    const std::vector<uint32_t>& stops = job.request->stop_tokens;
+    // a stop token need not be the grammar's: it may come where the text may end
+    const bool ends = !job.grammar->advance(token) || job.grammar->is_complete() ||
+                      std::find(stops.begin(), stops.end(), token) != stops.end();
+    if (ends) {
+        job.limit = job.submitted;
+        job.reason = StopReason::GrammarEnd;
+    }
+    return job.submitted < job.limit;
+}
+
+// Goes on with the tokens that the grammar forces, if any. They are computed in one batch with those that are not
+// computed yet, which begin at position `first`.
+void Engine::force(Job& job, uint32_t first, std::vector<uint32_t> tokens) {
+    // a table of counts is kept by the draws alone, and log-probabilities come of a token's own logits
+    if (!job.grammar || job.counts || job.request->logprobs != Logprobs::None) return;
+    const size_t waiting = tokens.size();
+    for (const uint32_t token : job.grammar->forced()) {
+        if (token >= network_.config.vocab) break;
+        job.submitted++;
+        job.n_forced++;
+        const bool more = take(job, token);
+        deliver(job, {token});
+        if (!more || job.ended) return;
+        tokens.push_back(token);
+    }
+    if (tokens.size() == waiting) return;
+    job.first = first;
+    job.end = first + static_cast<uint32_t>(tokens.size());
+    job.sequence->pages_.reserve(first, job.end);
+    job.sequence->logits_of_ = 0;
+    job.forced = std::move(tokens);
+    job.phase = Job::Phase::Prompt;
+}
+
+// Sets which tokens a row may draw. An error ends the job alone.
+void Engine::write_mask(uint32_t row, Job& job) {
+    const uint32_t vocab = network_.config.vocab;
+    std::vector<uint32_t> mask((vocab + 31) / 32);
+    try {
+        if (!job.ended) {
+            job.grammar->mask(mask);
+            if (job.grammar->accepts())
+                for (const uint32_t stop : job.request->stop_tokens)
+                    if (stop < vocab) mask[stop / 32] |= 1u << stop % 32;
+            if (vocab % 32 != 0) mask.back() &= (1u << vocab % 32) - 1;
+            if (std::all_of(mask.begin(), mask.end(), [](uint32_t word) { return word == 0; }))
+                throw Error(Status::InvalidState,
+                            "the grammar allows no token: nothing in the model's vocabulary goes on with the answer");
+        }
+    } catch (...) {
+        end(job, Error::current());
+    }
+    if (job.ended) mask.assign(mask.size(), ~0u);
+    std::copy(mask.begin(), mask.end(), workspace_->sampler.mask(row).begin());
+}
+
+// Of the rows that a batch draws, which come first.
+void Engine::write_masks(std::span<const Piece> pieces) {
+    for (uint32_t row = 0; row < pieces.size() && pieces[row].last && pieces[row].job->request; row++)
+        if (pieces[row].job->grammar) write_mask(row, *pieces[row].job);
+}
+
+}  // namespace gptoss::model
