@@ -307,6 +307,9 @@ TEST(memory_is_estimated_before_loading) {
     CHECK_OK(gptoss_context_release(context));
 
     /* options count */
+    CHECK(e.prefix_cache_bytes > 0 && e.prefix_cache_bytes < e.available_bytes);
+    options.prefix_cache_bytes = 12345;
+    CHECK(estimate(&options).prefix_cache_bytes == 12345);
     options.kv = gptoss_kv_type_f32;
     options.weights = gptoss_weight_type_q8;
     const struct gptoss_memory_estimate other = estimate(&options);
