@@ -18,7 +18,7 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 struct Options {
     std::string model, device, weights = "default", kv = "f16";
-    std::vector<size_t> prompts{64, 256, 2048}, generates{16, 128}, depths{0}, sequences;
+    std::vector<size_t> prompts{64, 256, 2048}, generates{16, 128}, depths{0}, sequences, lookups;
     size_t repeat = 5, batch = 0;
     double memory = 0;  // GB
     gptoss_kernel_tier tier = gptoss_kernel_tier_default;
@@ -72,6 +72,7 @@ class Bench {
             for (size_t n : options_.generates)
                 if (options_.grammar) result["grammar"].push_back(by_grammar(depth, n));
         }
+        for (size_t n : options_.lookups) result["prompt_lookup"].push_back(lookup(n));
         for (size_t n : options_.sequences) result["sequences"].push_back(together(n));
         const gptoss_context_stats stats = context_.stats();
         result["step"] = {{"dispatches", stats.step_dispatches}, {"barriers", stats.step_barriers}, {"submits", 1}};
@@ -154,6 +155,51 @@ class Bench {
               s.least, s.most, bytes / 1e9, share * 100);
         return {{"tokens", n},    {"depth", depth},           {"tokens_per_second", s.median}, {"least", s.least},
                 {"most", s.most}, {"bytes_per_token", bytes}, {"share_of_bandwidth", share}};
+    }
+
+    // An answer of n tokens without prompt lookup and with it, in turn.
+    json lookup(size_t n) {
+        struct Way {
+            const char* name;
+            gptoss_prompt_lookup lookup;
+            std::vector<double> rates, passes;
+        };
+        std::vector<Way> ways{{"off", gptoss_prompt_lookup_off, {}, {}},
+                              {"on", gptoss_prompt_lookup_default, {}, {}},
+                              {"always", gptoss_prompt_lookup_always, {}, {}}};
+        const size_t depth = std::max<size_t>(1, options_.depths.back());
+        for (size_t run = 0; run <= options_.repeat; run++)
+            for (Way& way : ways) {
+                fill(0);
+                context_.append(gptoss::span(tokens_.data(), depth));
+                context_.process();
+                gptoss::GenerateOptions generate;
+                generate.sampler = &sampler_;
+                generate.max_tokens = n;
+                generate.stop_tokens.emplace();  // none
+                generate.prompt_lookup = way.lookup;
+                const uint64_t steps = context_.stats().decode_steps;
+                const auto start = Clock::now();
+                const double made = static_cast<double>(context_.generate([](uint32_t) {}, generate).num_tokens);
+                const double seconds = seconds_since(start);
+                if (run == 0) continue;
+                way.rates.push_back(made / seconds);
+                way.passes.push_back(made / static_cast<double>(context_.stats().decode_steps - steps));
+            }
+        json result{{"tokens", n}, {"depth", depth}};
+        for (const Way& way : ways) {
+            std::vector<double> ratios;
+            for (size_t i = 0; i < way.rates.size(); i++) ratios.push_back(way.rates[i] / ways[0].rates[i]);
+            const Spread s = spread(way.rates), ratio = spread(ratios), passes = spread(way.passes);
+            print("lookup%-4zu %6zu %10.2f %10.2f %10.2f   %s: %.2f times as fast, %.2f tokens a forward pass\n", n,
+                  depth, s.median, s.least, s.most, way.name, ratio.median, passes.median);
+            result[way.name] = {{"tokens_per_second", s.median},
+                                {"least", s.least},
+                                {"most", s.most},
+                                {"ratio", ratio.median},
+                                {"tokens_per_pass", passes.median}};
+        }
+        return result;
     }
 
     // Decode by a grammar of JSON beside decode without one, in turn.
@@ -262,7 +308,8 @@ class Bench {
         const auto most = [](const std::vector<size_t>& sizes) {
             return *std::max_element(sizes.begin(), sizes.end());
         };
-        return most(options.depths) + std::max(most(options.prompts), most(options.generates)) + 8;
+        const size_t lookup = options.lookups.empty() ? 0 : most(options.lookups);
+        return most(options.depths) + std::max({most(options.prompts), most(options.generates), lookup}) + 8;
     }
 
     const Options& options_;
@@ -289,6 +336,8 @@ int main(int argc, char** argv) {
         ->capture_default_str();
     app.add_option("--depth", options.depths, "tokens already in the context")->delimiter(',')->capture_default_str();
     app.add_option("--sequences", options.sequences, "numbers of contexts that generate at once")->delimiter(',');
+    app.add_option("--prompt-lookup", options.lookups, "lengths of answers, tokens, without prompt lookup and with it")
+        ->delimiter(',');
     app.add_option("--repeat", options.repeat, "timed runs of each test")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();

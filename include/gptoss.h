@@ -114,7 +114,7 @@ GPTOSS_ABI uint32_t gptoss_version(void);
 GPTOSS_ABI const char* gptoss_status_string(enum gptoss_status status);
 
 /* What failed in the last call of this thread that did not succeed; "" if none. Valid until this thread's next failure.
- * Up to 1023 bytes.
+ * One line of up to 1023 bytes; control characters and what is not UTF-8 in it are U+FFFD.
  */
 GPTOSS_ABI const char* gptoss_last_error(void);
 
@@ -232,6 +232,13 @@ struct gptoss_model_options {
      */
     const char* cache_directory;
     uint32_t warm_up; /* 1: build the kernels now that the first answer would else wait for. Since 0.2. */
+    /*
+     * The most device memory, bytes, that keys and values may take which no context holds: beginnings of what contexts
+     * computed, for contexts that come to have the same tokens, and for going back to the start of a message. What is
+     * used least recently is dropped, all of it where memory is short for anything else. 0: an eighth of what the
+     * weights leave; 1: none is kept. Since 0.2.
+     */
+    uint64_t prefix_cache_bytes;
 };
 
 struct gptoss_model_info {
@@ -269,6 +276,7 @@ struct gptoss_memory_estimate {
     uint64_t staging_bytes;    /* host memory to load through or, if more, of the context */
     uint64_t available_bytes;  /* device memory: the budget, or what is free now */
     uint32_t fits;             /* 1 if there is room for all that; if not, the weights are those of a model that fits */
+    uint64_t prefix_cache_bytes; /* the most that options.prefix_cache_bytes then is, given up as needed. Since 0.2 */
 };
 
 /*
@@ -431,7 +439,9 @@ GPTOSS_ABI enum gptoss_status gptoss_context_append_tokens(gptoss_context_t cont
 
 /*
  * Empties the context. What it had computed stays cached: tokens appended next that equal the old ones are not
- * computed again.
+ * computed again. Where a conversation is rendered anew without its earlier reasoning, only what follows the last
+ * prompt that both have is computed. What other contexts of the model computed counts too, also after their release:
+ * see gptoss_model_options.prefix_cache_bytes.
  */
 GPTOSS_ABI enum gptoss_status gptoss_context_reset(gptoss_context_t context);
 
@@ -472,6 +482,19 @@ enum gptoss_stop_reason {
  * context for its tokens and cancel it; what changes or computes gives invalid_state.
  */
 typedef int (*gptoss_token_callback_t)(void* user_data, uint32_t token);
+
+/*
+ * Whether tokens that stood in the context before are tried again: where the last few tokens stand in it a second time,
+ * those that followed them are computed beside the next token, several in one forward pass, and kept as long as they
+ * are what is sampled. That changes no token, sampled ones neither, on devices whose kernels compute a token alike in
+ * any batch, a CPU among them, and elsewhere but for rounding. It pays where an answer repeats much of its prompt, such
+ * as a text with small changes. Only a context that generates alone does it, without penalties. Since 0.2.
+ */
+enum gptoss_prompt_lookup {
+    gptoss_prompt_lookup_default = 0, /* where it pays, by what was right before and by how long steps take */
+    gptoss_prompt_lookup_off = 1,
+    gptoss_prompt_lookup_always = 2, /* wherever there is something to try */
+};
 
 /* Which log-probabilities a generation tells. Since 0.2. */
 enum gptoss_logprobs {
@@ -527,6 +550,7 @@ struct gptoss_generate_options {
     uint32_t num_top_logprobs;                /* of each output; up to 256. Since 0.2 */
     struct gptoss_usage* usage_out;           /* filled when the generation ends; its struct_size is set by the caller;
                                                  may be NULL. Since 0.2 */
+    enum gptoss_prompt_lookup prompt_lookup;  /* Since 0.2 */
 };
 
 /*
@@ -599,7 +623,8 @@ GPTOSS_ABI enum gptoss_status gptoss_context_fork(gptoss_context_t context, gpto
 /*
  * Writes the context with all that it has computed, for gptoss_context_restore. Computes nothing itself. Stores the
  * state in state_out if it has no more than max_size bytes, else nothing, and its size in size_out either way;
- * state_out may be NULL when max_size is 0. The size changes with every call that appends, computes or truncates.
+ * state_out may be NULL when max_size is 0. The size changes with every call that appends, computes or truncates, and
+ * it may change while other contexts of the model compute.
  * Since 0.1.
  */
 GPTOSS_ABI enum gptoss_status gptoss_context_save(gptoss_context_t context, void* state_out, size_t max_size,
@@ -624,7 +649,8 @@ struct gptoss_context_stats {
     uint64_t cache_bytes_per_token; /* keys and values read to decode the next token */
     uint32_t step_dispatches;       /* of one decoded token, sampling included; 0 before the first */
     uint32_t step_barriers;
-    uint64_t prompt_tokens_computed; /* since it was created, without those that the cache held. Since 0.2 */
+    uint64_t prompt_tokens_computed; /* since it was created, without those that were computed before. Since 0.2 */
+    uint64_t decode_steps;           /* forward passes of generations since then; see gptoss_prompt_lookup. Since 0.2 */
 };
 
 /* What the context holds and what a token costs it; the caller sets stats_out->struct_size. */

@@ -338,6 +338,7 @@ struct GenerateOptions {
     std::size_t max_tokens = 0;        // 0: until a stop token or until the context is full
     // By default <|return|>, <|call|> and <|endoftext|>; with an empty span nothing but the length stops.
     std::optional<span<const uint32_t>> stop_tokens;
+    gptoss_prompt_lookup prompt_lookup = gptoss_prompt_lookup_default;
     // Texts that end the answer, and that no output's text holds; NUL-terminated.
     span<const char* const> stop_strings{};
     gptoss_logprobs logprobs = gptoss_logprobs_none;
@@ -349,6 +350,7 @@ struct GenerateOptions {
         gptoss_generate_options out{};
         out.struct_size = sizeof(out);
         out.max_tokens = max_tokens;
+        out.prompt_lookup = prompt_lookup;
         if (stop_tokens) {
             out.stop_tokens = stop_tokens->size() ? stop_tokens->data() : &none;
             out.num_stop_tokens = stop_tokens->size();

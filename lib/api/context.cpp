@@ -18,7 +18,7 @@ struct gptoss_context : Handle<gptoss_context> {
     gptoss_context(const gptoss_model& of, size_t context_length, size_t max_batch_tokens)
         : tokenizer(of.tokenizer), sequence(of.model, context_length, max_batch_tokens) {}
 
-    gptoss_context(const gptoss_context& forked) : tokenizer(forked.tokenizer), sequence(forked.sequence) {}
+    gptoss_context(gptoss_context& forked) : tokenizer(forked.tokenizer), sequence(forked.sequence) {}
 
     static constexpr bool kOnDevice = true;
 
@@ -27,6 +27,7 @@ struct gptoss_context : Handle<gptoss_context> {
     Turn::Owner turn{};
 };
 
+static_assert(static_cast<int>(model::PromptLookup::Always) == gptoss_prompt_lookup_always);
 static_assert(static_cast<int>(model::StopReason::StopString) == gptoss_stop_reason_stop_string);
 static_assert(static_cast<int>(model::Logprobs::Drawn) == gptoss_logprobs_drawn);
 static_assert(sizeof(gptoss_logprob) == sizeof(model::TokenLogprob));
@@ -135,6 +136,10 @@ model::GenerateRequest request_of(gptoss_context_t context, gptoss_sampler_t sam
         const auto& eos = context->sequence.model().config.eos_tokens;
         request.stop_tokens.insert(request.stop_tokens.end(), eos.begin(), eos.end());
     }
+    if (enum_value(in.prompt_lookup) > gptoss_prompt_lookup_always)
+        throw Error(Status::InvalidArgument,
+                    "options.prompt_lookup is " + std::to_string(enum_value(in.prompt_lookup)));
+    request.lookup = static_cast<model::PromptLookup>(in.prompt_lookup);
     if (in.callback || in.output_callback || in.num_stop_strings)
         request.on_token = [receiver = std::make_shared<Receiver>(context->tokenizer, in)](
                                const model::Drawn& drawn, bool last) { return (*receiver)(drawn, last); };
@@ -403,9 +408,7 @@ gptoss_status gptoss_context_save(gptoss_context_t context, void* state_out, siz
         const Use use(context);
         require(size_out, "size_out");
         if (max_size) require(state_out, "state_out");
-        const uint64_t size = use->state_size();
-        if (size <= max_size) use->save({static_cast<std::byte*>(state_out), size});
-        *size_out = size;
+        *size_out = use->save({static_cast<std::byte*>(state_out), max_size});
     });
 }
 
@@ -429,6 +432,7 @@ gptoss_status gptoss_context_get_stats(gptoss_context_t context, gptoss_context_
         stats.step_dispatches = now.step_dispatches;
         stats.step_barriers = now.step_barriers;
         stats.prompt_tokens_computed = now.prompt_tokens_computed;
+        stats.decode_steps = now.decode_steps;
         write_struct(stats, stats_out, "stats_out");
     });
 }

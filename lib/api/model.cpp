@@ -64,6 +64,7 @@ model::ModelOptions read_options(const gptoss_model_options* given) {
             call_back(call, data, static_cast<gptoss_log_level>(level), printable_line(message).c_str());
         };
     out.warm_up = in.warm_up != 0;
+    out.prefix_bytes = in.prefix_cache_bytes;
     if (in.cache_directory) out.cache_directory = in.cache_directory;
     return out;
 }
@@ -90,9 +91,10 @@ gptoss_status gptoss_model_create(const char* path, const gptoss_model_options* 
     return guard([&] {
         require(path, "path");
         require(model_out, "model_out");
-        const model::ModelOptions read = read_options(options);
+        model::ModelOptions read = read_options(options);
         const io::Checkpoint checkpoint(path);
         auto tokenizer = text::Tokenizer::of_model(checkpoint.tokenizer_path);
+        read.message_start = tokenizer->find_special("<|start|>");
         *model_out = new gptoss_model(model::open_model(checkpoint, read), std::move(tokenizer));
     });
 }
@@ -113,6 +115,7 @@ gptoss_status gptoss_model_estimate_memory(const char* path, const gptoss_model_
         estimate.staging_bytes = std::max(e.weights.staging, e.context.staging);
         estimate.available_bytes = e.available;
         estimate.fits = e.fits;
+        estimate.prefix_cache_bytes = e.prefixes;
         write_struct(estimate, estimate_out, "estimate_out");
     });
 }

@@ -22,10 +22,12 @@ Engine::Workspace::Workspace(const Network& network, const KvLayout& layout, uin
       sampler(network, max_rows),
       logits(network.device, max_rows * Sampler::counts_bytes(network.config), vk::Memory::Readback, "logits") {}
 
-Engine::Engine(const Network& network)
+Engine::Engine(const Network& network, uint64_t prefix_bytes, std::optional<uint32_t> message_start)
     : network_(network),
       layout_(network.config, network.kv_f16),
-      pool_(network.device, network.pipelines),
+      message_start_(message_start),
+      pool_(network.device, network.pipelines, [this] { return prefixes_.evict(); }),
+      prefixes_(prefix_bytes),
       commands_(network.device, network.pipelines),
       batch_commands_{vk::Commands(network.device, network.pipelines),
                       vk::Commands(network.device, network.pipelines)} {
@@ -51,8 +53,9 @@ uint64_t Engine::working_bytes() {
 
 Sequence::Stats Engine::stats(const Sequence& s) {
     const std::lock_guard lock(mutex_);
-    return {s.pages_.bytes(), s.pages_.bytes_read(static_cast<uint32_t>(s.tokens_.size())), s.step_dispatches_,
-            s.step_barriers_, s.prompt_tokens_computed_};
+    return {s.pages_.bytes(),          s.pages_.bytes_read(static_cast<uint32_t>(s.tokens_.size())),
+            s.step_dispatches_,        s.step_barriers_,
+            s.prompt_tokens_computed_, s.decode_steps_};
 }
 
 void Engine::make_room(uint32_t max_batch) {
@@ -87,13 +90,14 @@ void Engine::set_room(uint32_t max_batch, uint32_t max_rows) {
         commands_.zero(workspace_->activations.squares);
         commands_.finish();
     };
-    try {
-        make(max_batch, max_rows);
-    } catch (...) {
-        workspace_.reset();
-        if (had_batch > 0) make(had_batch, had_rows);
-        throw;
-    }
+    for (;;) try {
+            return make(max_batch, max_rows);
+        } catch (...) {
+            workspace_.reset();
+            if (Error::current().status() == Status::InsufficientMemory && prefixes_.evict()) continue;
+            if (had_batch > 0) make(had_batch, had_rows);
+            throw;
+        }
 }
 
 // ------------------------------------------------------------------------------------------------ callers and leaders
@@ -217,6 +221,7 @@ bool Engine::retire() {
     if (std::none_of(jobs_.begin(), jobs_.end(), ended)) return false;
     for (Job* job : jobs_)
         if (job->ended) {
+            keep_end(*job);
             job->done = true;
             job->counts.reset();
             job->bias.reset();
@@ -278,11 +283,10 @@ void Engine::start(Job& job) {
             return end(job);
         }
         Sequence& s = *job.sequence;
+        s.drafts_.forget();
+        step_received_.reset();
         set_room(s.max_batch_, 1);
         const auto end_of_prompt = static_cast<uint32_t>(s.tokens_.size());
-        const auto [mine, cached] =
-            std::mismatch(s.tokens_.begin(), s.tokens_.end(), s.computed_.begin(), s.computed_.end());
-        auto same = static_cast<uint32_t>(mine - s.tokens_.begin());
         if (job.request) {
             job.counts = counts_of(s, job.request->settings);
             job.bias = bias_of(*job.request);
@@ -291,28 +295,18 @@ void Engine::start(Job& job) {
         job.prompt = job.end = job.cached = end_of_prompt;
         job.token = s.tokens_.back();
         job.position = end_of_prompt - 1;
-        if (same == end_of_prompt && s.logits_of_ == same) {
+        if (s.processed()) {
             job.phase = Job::Phase::Draw;
             if (!job.request) return end(job);
             return force(job, end_of_prompt, {});
         }
-        same -= same == end_of_prompt;  // only the last token's logits are missing
-        job.first = go_back(s, same);
-        job.cached = job.first;
+        job.first = job.cached = go_to(s, end_of_prompt - 1);  // the last token's logits are wanted
         s.pages_.reserve(job.first, end_of_prompt);
         job.phase = job.request && job.first + 1 == end_of_prompt ? Job::Phase::Decode : Job::Phase::Prompt;
         force(job, job.first, {s.tokens_.begin() + job.first, s.tokens_.end()});
     } catch (...) {
         end(job, Error::current());
     }
-}
-
-// To `position` computed tokens, or fewer: returns how many.
-uint32_t Engine::go_back(Sequence& sequence, uint32_t position) {
-    sequence.logits_of_ = 0;
-    position = sequence.pages_.rewind(position);
-    sequence.computed_.resize(position);
-    return position;
 }
 
 // Waits for all that runs, whatever became of it.
@@ -335,6 +329,7 @@ void Engine::abandon() noexcept {
     in_flight_.clear();
     rows_.clear();
     table_pages_.fill(0);
+    step_received_.reset();
 }
 
 // -------------------------------------------------------------------------------------------------------------- parts

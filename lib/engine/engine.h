@@ -9,6 +9,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -19,6 +20,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/prefix_cache.h"
 #include "engine/sequence.h"
 #include "forward/forward.h"
 
@@ -64,11 +66,14 @@ class Job {
 
 class Engine {
   public:
-    explicit Engine(const Network& network);
+    // prefix_bytes: the limit of the cache of prefixes; message_start: the token that begins a message, where prefixes
+    // are kept, if there is one.
+    Engine(const Network& network, uint64_t prefix_bytes, std::optional<uint32_t> message_start);
     ~Engine();
 
     const KvLayout& layout() const { return layout_; }
     KvPool& pool() { return pool_; }
+    PrefixCache& prefixes() { return prefixes_; }
 
     // Makes room for batches of so many tokens. Throws InsufficientMemory.
     void make_room(uint32_t max_batch);
@@ -110,9 +115,13 @@ class Engine {
     struct Row {
         Job* job;
         uint64_t pages;  // their version
+        // Where the row's token is a drafted one: its position and the token. Such rows follow that of the job's own.
+        uint32_t draft_position = 0;
+        uint32_t draft = 0;
         bool operator==(const Row&) const = default;
     };
     using Lock = std::unique_lock<std::mutex>;
+    using Clock = std::chrono::steady_clock;
     using Steps = std::array<std::unique_ptr<vk::Commands>, kAhead>;
 
     bool lead(Lock& lock) noexcept;
@@ -137,14 +146,21 @@ class Engine {
     void draw(Job& job);
 
     std::vector<Row> choose_rows();
+    uint32_t draft_size(const Job& job);
+    void add_draft(std::vector<Row>& rows);
     void load_rows(std::vector<Row> rows);
-    bool may_step() const;
+    bool may_step();
+    static bool draws_apart(const Job& job);
     bool draws_apart() const;
     std::vector<vk::Commands*> step(uint32_t index);
     void submit_step();
     void receive_step(Lock& lock);
 
-    uint32_t go_back(Sequence& sequence, uint32_t position);
+    uint32_t go_to(Sequence& sequence, uint32_t most);
+    void keep(Sequence& sequence, uint32_t position);
+    void keep_end(const Job& job) noexcept;
+    void keep_prompt(const Piece& piece);
+    void keep_start(Sequence& sequence, uint32_t position);
     void set_room(uint32_t max_batch, uint32_t max_rows);
     uint32_t table_of(vk::Commands& commands, const KvPages& pages);
     Page counts_of(const Sequence& sequence, const SamplerSettings& settings);
@@ -161,7 +177,9 @@ class Engine {
 
     const Network& network_;
     const KvLayout layout_;
+    const std::optional<uint32_t> message_start_;
     KvPool pool_;
+    PrefixCache prefixes_;
 
     std::mutex mutex_;
     std::vector<Caller*> callers_;
@@ -181,6 +199,9 @@ class Engine {
     std::map<uint32_t, std::array<std::unique_ptr<vk::Commands>, 2>> halves_;
     std::deque<uint32_t> in_flight_;  // indices of steps
     uint32_t next_step_ = 0;
+    StepTimes step_times_;                            // while one sequence is alone
+    std::optional<Clock::time_point> step_received_;  // when the last one's was; none if something else came between
+    bool room_for_drafts_ = true;
     vk::Buffer expert_counts_;  // (kAhead + 1, experts) after each step in flight, and after a batch; see ExpertCache
     vk::Commands commands_;
     std::array<vk::Commands, 2> batch_commands_;  // one is recorded while the other runs

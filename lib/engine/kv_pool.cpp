@@ -1,6 +1,7 @@
 #include "engine/kv_pool.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 
@@ -15,8 +16,8 @@ uint64_t rounded(uint64_t bytes) { return (bytes + 255) / 256 * 256; }
 
 }  // namespace
 
-KvPool::KvPool(const vk::Device& device, const vk::Pipelines& pipelines)
-    : device_(device), copies_(device, pipelines) {}
+KvPool::KvPool(const vk::Device& device, const vk::Pipelines& pipelines, std::function<bool()> give_up)
+    : device_(device), give_up_(std::move(give_up)), copies_(device, pipelines) {}
 
 KvPool::~KvPool() = default;
 
@@ -29,6 +30,14 @@ uint64_t KvPool::Page::offset() const { return index_ * block_->page_bytes; }
 uint64_t KvPool::Page::size() const { return block_->page_bytes; }
 
 KvPool::PageRef KvPool::take(uint64_t bytes, const char* what) {
+    for (;;) try {
+            return try_take(bytes, what);
+        } catch (const Error& e) {
+            if (e.status() != Status::InsufficientMemory || !give_up_()) throw;
+        }
+}
+
+KvPool::PageRef KvPool::try_take(uint64_t bytes, const char* what) {
     const auto page = std::make_shared<Page>();
     const std::lock_guard lock(mutex_);
     Block& block = block_with_room(rounded(bytes), what);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -33,7 +34,8 @@ class KvPool {
     };
     using PageRef = std::shared_ptr<const Page>;
 
-    KvPool(const vk::Device& device, const vk::Pipelines& pipelines);
+    // give_up: lets pages go that are kept for later only; called while memory is short, until it returns false.
+    KvPool(const vk::Device& device, const vk::Pipelines& pipelines, std::function<bool()> give_up);
     ~KvPool();
 
     // what names the page in the error when memory is short. Throws InsufficientMemory. From any thread, as are copies.
@@ -64,10 +66,12 @@ class KvPool {
         uint64_t n_pages = 0;  // of them together
     };
 
+    PageRef try_take(uint64_t bytes, const char* what);
     Block& block_with_room(uint64_t page_bytes, const char* what);
     void give_back(Block& block, uint32_t index) noexcept;
 
     const vk::Device& device_;
+    const std::function<bool()> give_up_;
     std::mutex mutex_;
     std::map<uint64_t, Kind> kinds_;  // by the bytes of a page
     std::mutex copy_mutex_;

@@ -10,6 +10,7 @@ namespace gptoss::model {
 namespace {
 
 constexpr uint64_t kReservedTokens = 8192;
+constexpr uint64_t kPrefixShare = 8;
 
 // What runs if it passes the self-test; what comes after it takes no more memory.
 Tuning first_tuning(const io::Config& config, const ModelOptions& options, const vk::DeviceInfo& device) {
@@ -46,6 +47,10 @@ Room room_for_weights(const io::Config& config, const ModelOptions& options, con
     return room;
 }
 
+uint64_t prefix_limit(const ModelOptions& options, uint64_t left) {
+    return options.prefix_bytes ? options.prefix_bytes : left / kPrefixShare;
+}
+
 MemoryEstimate estimate_memory(const io::Checkpoint& checkpoint, const ModelOptions& options, uint64_t max_tokens,
                                uint64_t max_batch) {
     const vk::DeviceInfo device = vk::choose_device(options.device);
@@ -60,6 +65,7 @@ MemoryEstimate estimate_memory(const io::Checkpoint& checkpoint, const ModelOpti
         estimate.weights = estimate_weights(checkpoint, options.load, device, room);
         const uint64_t context = estimate.context.cache + estimate.context.activations;
         estimate.fits = estimate.weights.device + context <= room.device;
+        estimate.prefixes = prefix_limit(options, room.device - std::min(room.device, estimate.weights.device));
     } catch (const Error& e) {
         if (e.status() != Status::InsufficientMemory) throw;
         estimate.weights = estimate_weights(checkpoint, options.load, device, Room{});

@@ -17,9 +17,13 @@ ContextFootprint context_footprint(const io::Config& config, const Tuning& tunin
 // The memory for the weights of a model that is about to be loaded.
 Room room_for_weights(const io::Config& config, const ModelOptions& options, const vk::DeviceInfo& device);
 
+// The most that the cache of prefixes takes, bytes, where the weights leave so much of the device's memory.
+uint64_t prefix_limit(const ModelOptions& options, uint64_t left);
+
 struct MemoryEstimate {
     WeightsFootprint weights;
     ContextFootprint context;
+    uint64_t prefixes = 0;   // the most that the cache of prefixes takes of what is left
     uint64_t available = 0;  // device memory: the budget, or what is free
     bool fits = false;       // if not, `weights` is that of all weights in device memory
 };

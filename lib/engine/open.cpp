@@ -61,6 +61,8 @@ void warm_up(const std::shared_ptr<const Model>& model) {
     sequence.append(std::vector<uint32_t>(n, 0));
     uint64_t generated;
     sequence.generate({.settings = {}, .max_tokens = 2, .stop_tokens = {}, .on_token = nullptr}, &generated);
+    while (model->engine->prefixes().evict()) {
+    }
 }
 
 }  // namespace
@@ -78,7 +80,8 @@ std::shared_ptr<const Model> open_model(const io::Checkpoint& checkpoint, const 
     const Choice choice = choose(gpu, checkpoint, options, pulse);
     const std::shared_ptr<Model> model(
         new Model{{gpu, checkpoint, options.kv_f16, choice.tuning, options.load, room}, choice.left_out, nullptr});
-    model->engine = std::make_shared<Engine>(*model);
+    model->engine =
+        std::make_shared<Engine>(*model, prefix_limit(options, gpu->device.available()), options.message_start);
     if (options.log) log_weights(model->weights, options.log);
     if (options.warm_up) warm_up(model);
     return model;

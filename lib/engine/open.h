@@ -25,7 +25,9 @@ struct ModelOptions {
     bool warm_up = false;                        // build what a first answer needs, before there is a first question
     std::optional<std::string> cache_directory;  // see Cache; none: the user's
     Tier tier = Tier::Default;
-    std::vector<Tuning> candidates;  // empty: what the device may run in the tier
+    uint64_t prefix_bytes = 0;  // device memory of the cache of prefixes, bytes; 0: a share of what the weights leave
+    std::optional<uint32_t> message_start;  // the token that begins a message
+    std::vector<Tuning> candidates;         // empty: what the device may run in the tier
 };
 
 // Throws what opening the device, its self-test and loading the weights throw.

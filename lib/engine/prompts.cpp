@@ -9,8 +9,6 @@ namespace gptoss::model {
 
 namespace {
 
-constexpr uint32_t kSnapshotTokens = 64;  // computing fewer again costs less than a copy of the ring
-
 constexpr double kSubmitWork = 5e10;  // multiply-adds of a submit: a quarter of a second on a slow laptop's GPU
 
 // Multiply-adds of a layer for n tokens, the last of them at position `last`.
@@ -70,8 +68,8 @@ void Engine::compute_prompts(Lock& lock, std::vector<Piece> pieces) {
             Job& job = *p.job;
             s.computed_.insert(s.computed_.end(), p.tokens, p.tokens + p.n);
             s.prompt_tokens_computed_ += std::min(p.first + p.n, std::max(p.first, job.prompt)) - p.first;
+            keep_prompt(p);
             if (!p.last || job.ended) continue;
-            if (job.end - job.first >= kSnapshotTokens) s.pages_.save(job.end);
             if (job.request) {
                 job.submitted++;
                 receive_drawn(job, row, job.end);
@@ -107,6 +105,7 @@ void Engine::run_batch(std::span<const Piece> pieces) {
     const auto n_drawn = static_cast<uint32_t>(drawn.size());
     const auto layers = static_cast<uint32_t>(std::clamp(kSubmitWork / work, 1.0, 1e6));
     rows_.clear();
+    step_received_.reset();
     for (uint32_t layer = 0, i = 0; layer < n_layers; layer += layers, i++) {
         vk::Commands& commands = batch_commands_[i % batch_commands_.size()];
         commands.begin();
@@ -162,6 +161,7 @@ void Engine::draw(Job& job) {
         std::memcpy(workspace_->logits.data(), job.sequence->logits_->data(), network_.config.vocab * 4ull);
         const args::Token token{job.token, job.position, 0, 0};
         const Sampler::Row row = sampler_row(job);
+        keep_start(*job.sequence, job.end);
         commands_.begin();
         commands_.barrier();
         commands_.copy(workspace_->logits, 0, a.logits, 0, network_.config.vocab * 4ull);
@@ -185,9 +185,7 @@ std::vector<TokenLogprobs> Engine::logprobs(Sequence& s, uint32_t first, uint32_
     std::vector<TokenLogprobs> out;
     const auto compute = [&] {
         set_room(s.max_batch_, std::min(kMaxRows, end - first));
-        const auto same =
-            std::mismatch(s.tokens_.begin(), s.tokens_.end(), s.computed_.begin(), s.computed_.end()).first;
-        uint32_t done = go_back(s, std::min(static_cast<uint32_t>(same - s.tokens_.begin()), first - 1));
+        uint32_t done = go_to(s, first - 1);
         s.pages_.reserve(done, end - 1);
         while (done < end - 1) {
             // a token whose logits are wanted is a piece of its own
@@ -222,7 +220,7 @@ std::vector<vk::KernelTime> Engine::profile(Sequence& s, uint32_t n, const Sampl
     std::vector<vk::KernelTime> times;
     const auto run_timed = [&] {
         const auto end = static_cast<uint32_t>(s.tokens_.size());
-        uint32_t done = go_back(s, end - n);
+        uint32_t done = go_to(s, end - n);
         s.pages_.reserve(done, end);
         const auto take = [&](uint32_t first, uint32_t count) {
             s.pages_.will_write(first, count);

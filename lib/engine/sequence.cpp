@@ -38,7 +38,7 @@ Sequence::Sequence(std::shared_ptr<const Model> model, uint64_t max_tokens, uint
     model_->engine->make_room(max_batch_);
 }
 
-Sequence::Sequence(const Sequence& other)
+Sequence::Sequence(Sequence& other)
     : model_(other.model_),
       max_tokens_(other.max_tokens_),
       max_batch_(other.max_batch_),
@@ -47,8 +47,14 @@ Sequence::Sequence(const Sequence& other)
       logits_(other.logits_),
       logits_of_(other.logits_of_),
       answer_start_(other.answer_start_),
-      pages_(model_->engine->layout(), model_->engine->pool(), max_tokens_, max_batch_) {
+      pages_(model_->engine->layout(), model_->engine->pool(), max_tokens_, max_batch_),
+      kept_(other.kept_) {
     pages_.share(other.pages_, static_cast<uint32_t>(computed_.size()));
+}
+
+Sequence::~Sequence() {
+    pages_.clear();
+    model_->engine->prefixes().trim();  // which may be alone now with pages that were this sequence's too
 }
 
 void Sequence::append(std::span<const uint32_t> tokens) {
@@ -177,7 +183,7 @@ StateShape Sequence::state_shape() const {
             layout.ring_slot_bytes};
 }
 
-StateHeader Sequence::state_header(const StateShape& shape) const {
+StateHeader Sequence::state_header(const StateShape& shape, std::span<const Window> windows) const {
     StateHeader header = new_state_header(shape);
     header.n_tokens = static_cast<uint32_t>(tokens_.size());
     header.answer_start = static_cast<uint32_t>(answer_start_);
@@ -186,20 +192,24 @@ StateHeader Sequence::state_header(const StateShape& shape) const {
     header.n_computed = n_computed;
     header.logits_of = static_cast<uint32_t>(logits_of_);
     header.ring_first = pages_.ring_first();
-    for (const uint32_t position : pages_.snapshot_positions(n_computed))
-        header.snapshots[header.n_snapshots++] = position;
+    for (const Window& window : windows) header.snapshots[header.n_snapshots++] = window.position;
     return header;
 }
 
-uint64_t Sequence::state_size() const {
+uint64_t Sequence::save(std::span<std::byte> state) const {
+    // the longest ones: who goes on with it will not go back far
+    std::vector<PrefixCache::Ref> beginnings = model_->engine->prefixes().beginnings(computed_);
+    if (beginnings.size() > kMaxSnapshots)
+        beginnings.erase(beginnings.begin(), beginnings.end() - static_cast<ptrdiff_t>(kMaxSnapshots));
+    std::vector<Window> windows;
+    for (const PrefixCache::Ref& prefix : beginnings)
+        if (prefix->window.page) windows.push_back(prefix->window);
     const StateShape shape = state_shape();
-    return StateLayout(shape, state_header(shape)).size;
-}
-
-void Sequence::save(std::span<std::byte> state) const {
-    const StateShape shape = state_shape();
-    const StateHeader header = state_header(shape);
+    const StateHeader header = state_header(shape, windows);
+    windows.resize(header.n_snapshots);
     const StateLayout layout(shape, header);
+    if (layout.size > state.size()) return layout.size;
+    state = state.first(layout.size);
     const auto put = [&](uint64_t at, const void* from, uint64_t size) {
         if (size > 0) std::memcpy(state.data() + at, from, size);
     };
@@ -208,10 +218,11 @@ void Sequence::save(std::span<std::byte> state) const {
     put(layout.computed, computed_.data(), header.n_computed * 4ull);
     if (header.logits_of) put(layout.logits, logits_->data(), logits_->size() * 4);
     vk::Transfer transfer(model_->device, model_->pipelines, vk::Memory::Readback, layout.size);
-    for (const KvPages::Piece& piece : pages_.pieces(header.n_computed, header.ring_first))
+    for (const KvPages::Piece& piece : pages_.pieces(header.n_computed, header.ring_first, windows))
         transfer.read(*piece.buffer, piece.offset, piece.size, state.data() + layout.cache + piece.at);
     transfer.finish();
     seal_state(state);
+    return layout.size;
 }
 
 void Sequence::restore(std::span<const std::byte> bytes) {
@@ -222,11 +233,12 @@ void Sequence::restore(std::span<const std::byte> bytes) {
                                                  std::to_string(std::max(header.n_tokens, header.n_computed)) +
                                                  " tokens; the context holds at most " + std::to_string(max_tokens_));
     KvPages pages(model_->engine->layout(), model_->engine->pool(), max_tokens_, max_batch_);
-    pages.begin_restore(header.n_computed, header.ring_first, std::span(header.snapshots).first(header.n_snapshots));
+    const std::vector<Window> windows = pages.begin_restore(header.n_computed, header.ring_first,
+                                                            std::span(header.snapshots).first(header.n_snapshots));
     const auto logits = std::make_shared<std::vector<float>>(state.logits.size() / 4);
     if (!state.logits.empty()) std::memcpy(logits->data(), state.logits.data(), state.logits.size());
     vk::Transfer transfer(model_->device, model_->pipelines, vk::Memory::Upload, bytes.size());
-    for (const KvPages::Piece& piece : pages.pieces(header.n_computed, header.ring_first))
+    for (const KvPages::Piece& piece : pages.pieces(header.n_computed, header.ring_first, windows))
         transfer.write(*piece.buffer, piece.offset, piece.size, state.cache.data() + piece.at);
     transfer.finish();
     pages_ = std::move(pages);
@@ -235,6 +247,13 @@ void Sequence::restore(std::span<const std::byte> bytes) {
     logits_ = logits;
     logits_of_ = header.logits_of;
     answer_start_ = header.answer_start;
+    kept_ = 0;
+    PrefixCache& prefixes = model_->engine->prefixes();
+    for (const Window& window : windows) {
+        const std::span tokens = std::span(computed_).first(window.position);
+        kept_ = window.position;
+        if (!prefixes.has(tokens)) prefixes.add({{tokens.begin(), tokens.end()}, pages_.lend(window.position), window});
+    }
 }
 
 }  // namespace gptoss::model

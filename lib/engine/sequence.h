@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "engine/drafts.h"
 #include "engine/kv_pages.h"
 #include "engine/model.h"
 #include "engine/state.h"
@@ -29,6 +30,9 @@ struct Drawn {
     TokenLogprobs logprobs{};
 };
 
+// Whether steps verify drafts of what repeats itself; the values of enum gptoss_prompt_lookup.
+enum class PromptLookup { Auto, Off, Always };
+
 struct GenerateRequest {
     SamplerSettings settings;
     std::vector<std::pair<uint32_t, float>> bias;  // tokens, and what is added to their logits
@@ -40,6 +44,7 @@ struct GenerateRequest {
     uint32_t n_top = 0;
     // Called once a token is appended, with whether it is the last one; a reason stops. May be empty.
     std::function<StopReason(const Drawn& drawn, bool last)> on_token;
+    PromptLookup lookup = PromptLookup::Auto;
 };
 
 // What a sequence is asked to hold, or the default where that is 0. Throw InvalidArgument.
@@ -59,7 +64,8 @@ class Sequence {
 
     // Another timeline that begins as this one: the tokens, what is computed of them, and the logits. Pages are shared
     // until one of both writes to them. No call may be running on the other.
-    Sequence(const Sequence& other);
+    Sequence(Sequence& other);
+    ~Sequence();
     Sequence& operator=(const Sequence&) = delete;
 
     // Throws InvalidArgument or ContextOverflow, and nothing is appended.
@@ -75,9 +81,9 @@ class Sequence {
     // them.
     StopReason generate(const GenerateRequest& request, uint64_t* n_tokens);
 
-    // The whole timeline as bytes (see state.h), and how many they are. Computes nothing.
-    uint64_t state_size() const;
-    void save(std::span<std::byte> state) const;
+    // Writes the whole timeline as bytes (see state.h) if there is room for them: returns how many they are. Computes
+    // nothing.
+    uint64_t save(std::span<std::byte> state) const;
     // Takes the place of what the sequence holds; that stays if this throws InvalidArgument, UnsupportedArgument,
     // ContextOverflow, InsufficientMemory or DeviceLost.
     void restore(std::span<const std::byte> state);
@@ -100,6 +106,7 @@ class Sequence {
         uint32_t step_dispatches;  // of the last decode step; 0 before the first
         uint32_t step_barriers;
         uint64_t prompt_tokens_computed;  // since the sequence was created
+        uint64_t decode_steps;            // likewise; fewer than tokens where drafts were right
     };
     // From any thread that may read tokens().
     Stats stats() const;
@@ -114,7 +121,7 @@ class Sequence {
     void require_tokens() const;
     void check_cancelled();
     StateShape state_shape() const;
-    StateHeader state_header(const StateShape& shape) const;
+    StateHeader state_header(const StateShape& shape, std::span<const Window> windows) const;
 
     const std::shared_ptr<const Model> model_;
     const uint32_t max_tokens_;
@@ -128,8 +135,10 @@ class Sequence {
     size_t answer_start_ = 0;  // where in tokens_ the answer begins: after what was appended last
     std::atomic<bool> cancelled_{false};
     KvPages pages_;
+    uint32_t kept_ = 0;  // where the cache of prefixes has last got something of computed_
     uint32_t step_dispatches_ = 0, step_barriers_ = 0;
-    uint64_t prompt_tokens_computed_ = 0;
+    uint64_t prompt_tokens_computed_ = 0, decode_steps_ = 0;
+    Drafts drafts_;
 };
 
 // A call of generate() that runs beside others, and what came of it.

@@ -34,7 +34,8 @@ std::vector<Engine::Row> Engine::choose_rows() {
             end(*job, Error::current());
         }
     }
-    if (rows.size() <= 1) return rows;
+    if (rows.size() == 1) add_draft(rows);
+    if (rows.size() <= 1 || rows.back().draft_position > 0) return rows;
     try {
         const auto n = static_cast<uint32_t>(rows.size());
         if (!workspace_ || n > workspace_->activations.max_rows) set_room(n, std::min(kMaxRows, std::bit_ceil(n)));
@@ -43,6 +44,45 @@ std::vector<Engine::Row> Engine::choose_rows() {
         rows.resize(workspace_->activations.max_rows);
     }
     return rows;
+}
+
+// How many tokens of a draft the next step of a job verifies, if it is alone. Penalties depend on the tokens before,
+// and draws are made of all rows at once.
+uint32_t Engine::draft_size(const Job& job) {
+    const Drafts& drafts = job.sequence->drafts_;
+    const GenerateRequest& request = *job.request;
+    if (request.lookup == PromptLookup::Off || request.settings.penalizes() || draws_apart(job) || !drafts.any() ||
+        !room_for_drafts_)
+        return 0;
+    const auto most =
+        static_cast<uint32_t>(std::min<uint64_t>(Drafts::kMost, job.limit - std::min(job.limit, job.submitted + 1)));
+    if (request.lookup == PromptLookup::Always) return most;
+    return step_times_.best_draft(most, [&](uint32_t n) { return drafts.expected(n); });
+}
+
+// Adds rows for what may follow the only one.
+void Engine::add_draft(std::vector<Row>& rows) {
+    Job& job = *rows[0].job;
+    Sequence& s = *job.sequence;
+    const uint32_t n = draft_size(job);
+    if (n == 0) return;
+    try {
+        set_room(0, std::bit_ceil(n + 1));
+    } catch (const Error& e) {
+        if (e.status() != Status::InsufficientMemory || !workspace_) throw;
+        room_for_drafts_ = false;
+        return;
+    }
+    try {
+        s.pages_.reserve(job.position, job.position + 1 + n);
+    } catch (const Error& e) {
+        if (e.status() != Status::InsufficientMemory) throw;
+        return;
+    }
+    rows[0].pages = s.pages_.version();
+    uint32_t position = job.position;
+    for (const uint32_t token : s.drafts_.next(s.computed_, job.token, n))
+        rows.push_back({&job, rows[0].pages, ++position, token});
 }
 
 void Engine::load_rows(std::vector<Row> rows) {
@@ -54,7 +94,11 @@ void Engine::load_rows(std::vector<Row> rows) {
     for (const Row& row : rows) {
         row.job->turn = turn_;
         const uint32_t table = table_of(commands_, row.job->sequence->pages_);
-        tokens.push_back({row.job->token, row.job->position, workspace_->tables.sequence(table), 0});
+        const uint32_t sequence = workspace_->tables.sequence(table);
+        if (row.draft_position > 0)
+            tokens.push_back({row.draft, row.draft_position, sequence, 0});
+        else
+            tokens.push_back({row.job->token, row.job->position, sequence, 0});
         settings.push_back(sampler_row(*row.job));
     }
     commands_.update(workspace_->activations.tokens, 0, tokens.data(), tokens.size() * sizeof(args::Token));
@@ -66,8 +110,10 @@ void Engine::load_rows(std::vector<Row> rows) {
 }
 
 // Whether the rows can take a step more before the host has seen those in flight, and nothing else is to be done.
-bool Engine::may_step() const {
+bool Engine::may_step() {
     if (draws_apart()) return false;
+    // what a draft's rows draw decides what comes next, and a draft begins after the last token
+    if (rows_.back().draft_position > 0 || (rows_.size() == 1 && draft_size(*rows_[0].job) > 0)) return false;
     for (const Job* job : jobs_) {
         const bool is_row = std::any_of(rows_.begin(), rows_.end(), [&](const Row& row) { return row.job == job; });
         if (job->ended || job->phase != Job::Phase::Decode) return false;
@@ -83,9 +129,10 @@ bool Engine::may_step() const {
 }
 
 // Whether a draw waits for the host: what may be drawn depends on the token before it, or its logits are to be read.
+bool Engine::draws_apart(const Job& job) { return job.grammar || job.request->logprobs != Logprobs::None; }
+
 bool Engine::draws_apart() const {
-    return std::any_of(rows_.begin(), rows_.end(),
-                       [](const Row& row) { return row.job->grammar || row.job->request->logprobs != Logprobs::None; });
+    return std::any_of(rows_.begin(), rows_.end(), [](const Row& row) { return draws_apart(*row.job); });
 }
 
 // The command buffers of a step, which are submitted one after the other: the forward pass and the draw, together or
@@ -95,6 +142,7 @@ std::vector<vk::Commands*> Engine::step(uint32_t index) {
     const bool apart = draws_apart();
     std::unique_ptr<vk::Commands>& forward = apart ? halves_[n][0] : steps_[n][index];
     if (!forward) {
+        step_received_.reset();  // building takes its time, once
         auto commands = std::make_unique<vk::Commands>(network_.device, network_.pipelines);
         auto second = std::make_unique<vk::Commands>(network_.device, network_.pipelines);
         vk::Commands& draw = apart ? *second : *commands;
@@ -121,6 +169,10 @@ void Engine::submit_step() {
     const std::vector<vk::Commands*> step = this->step(index);
     for (const Row& row : rows_) {
         Sequence& s = *row.job->sequence;
+        if (row.draft_position > 0) {
+            s.pages_.will_write(row.draft_position, 1);
+            continue;
+        }
         s.pages_.will_write(row.job->position + static_cast<uint32_t>(in_flight_.size()), 1);
         s.step_dispatches_ = s.step_barriers_ = 0;
         for (const vk::Commands* commands : step) {
@@ -135,7 +187,11 @@ void Engine::submit_step() {
                 if (rows_[r].job->grammar) write_mask(r, *rows_[r].job);
         commands->submit();
     }
-    for (const Row& row : rows_) row.job->submitted++;
+    for (const Row& row : rows_)
+        if (row.draft_position == 0) {
+            row.job->submitted++;
+            row.job->sequence->decode_steps_++;
+        }
     in_flight_.push_back(index);
     next_step_ = (next_step_ + 1) % kAhead;
     steps_of_rows_++;
@@ -153,12 +209,30 @@ void Engine::receive_step(Lock& lock) {
         read_logits(jobs);
         lock.lock();
         in_flight_.pop_front();
+        const bool alone = rows.front().job == rows.back().job;
         for (uint32_t r = 0; r < rows.size(); r++) {
-            Job& job = *rows[r].job;
-            job.sequence->computed_.push_back(job.token);
-            job.sequence->prompt_tokens_computed_ += job.position + 1 == job.prompt;
+            const Row& row = rows[r];
+            Job& job = *row.job;
+            Sequence& s = *job.sequence;
+            if (row.draft_position > 0) {
+                // another token was drawn in its place, or in that of a draft before it
+                if (row.draft_position != job.position || row.draft != job.token) break;
+                job.submitted++;
+            }
+            s.computed_.push_back(job.token);
+            s.prompt_tokens_computed_ += job.position + 1 == job.prompt;
             receive_drawn(job, r, job.position + 1);
+            if (alone && job.request->lookup != PromptLookup::Off)
+                s.drafts_.add(s.computed_, job.token);
+            else
+                s.drafts_.forget();
         }
+        if (rows.back().draft_position > 0) rows_.clear();
+        const auto now = Clock::now();
+        if (alone && step_received_)
+            step_times_.add(static_cast<uint32_t>(rows.size()),
+                            std::chrono::duration<double>(now - *step_received_).count());
+        step_received_ = alone ? std::optional(now) : std::nullopt;
         hand_in_expert_counts(index);
     } catch (...) {
         if (!lock.owns_lock()) lock.lock();

@@ -320,8 +320,34 @@ TEST(generation_streams_and_stops) {
     CHECK_OK(gptoss_context_truncate(context, 5));
     CHECK(likeliest(context) == first_greedy);
 
+    /* drafts of what was there before: the same tokens, in fewer forward passes, of what comes to repeat itself */
+    struct gptoss_context_stats stats = {.struct_size = sizeof stats};
+    uint32_t plain[195];
+    uint64_t steps[3];
+    for (int lookup = gptoss_prompt_lookup_always; lookup >= gptoss_prompt_lookup_default; lookup--) {
+        CHECK_OK(gptoss_context_truncate(context, 5));
+        CHECK_OK(gptoss_context_get_stats(context, &stats));
+        steps[lookup] = stats.decode_steps;
+        options = generate_options(0, &stream);
+        options.stop_tokens = stops;
+        options.num_stop_tokens = 1;
+        options.prompt_lookup = (enum gptoss_prompt_lookup)lookup;
+        CHECK_OK(gptoss_context_generate(context, NULL, &options, NULL, &reason));
+        CHECK(reason == gptoss_stop_reason_context_full && stream.n == 195);
+        if (lookup == gptoss_prompt_lookup_always) memcpy(plain, stream.tokens, sizeof plain);
+        CHECK(memcmp(plain, stream.tokens, sizeof plain) == 0);
+        CHECK_OK(gptoss_context_get_stats(context, &stats));
+        steps[lookup] = stats.decode_steps - steps[lookup];
+    }
+    CHECK(steps[gptoss_prompt_lookup_always] < steps[gptoss_prompt_lookup_off]);
+    CHECK(steps[gptoss_prompt_lookup_off] >= 194);
+    CHECK_OK(gptoss_context_truncate(context, 5));
+    options.prompt_lookup = (enum gptoss_prompt_lookup)3;
+    CHECK_FAILS(gptoss_status_invalid_argument, "options.prompt_lookup is 3",
+                gptoss_context_generate(context, NULL, &options, &n, &reason));
+
     options = generate_options(1, &stream);
-    for (size_t size = 0; size < sizeof options; size++) { /* smaller than in version 0.1 */
+    for (size_t size = 0; size < offsetof(struct gptoss_generate_options, prompt_lookup); size++) { /* version 0.1's */
         options.struct_size = size;
         CHECK_FAILS(gptoss_status_invalid_argument, "options.struct_size",
                     gptoss_context_generate(context, NULL, &options, &n, &reason));
@@ -333,6 +359,35 @@ TEST(generation_streams_and_stops) {
                 gptoss_context_generate(context, NULL, &options, &n, &reason));
     CHECK_OK(gptoss_sampler_release(sampler));
     CHECK_OK(gptoss_context_release(context));
+}
+
+/* How many tokens of a prompt of n a new context computes. */
+static uint64_t computed_by_another(gptoss_model_t model, const uint32_t* tokens, size_t n) {
+    struct gptoss_context_stats stats = {.struct_size = sizeof stats};
+    gptoss_context_t context;
+    CHECK_OK(gptoss_context_create(model, 200, 32, &context));
+    CHECK_OK(gptoss_context_append_tokens(context, n, tokens));
+    CHECK_OK(gptoss_context_process(context));
+    CHECK_OK(gptoss_context_get_stats(context, &stats));
+    CHECK_OK(gptoss_context_release(context));
+    return stats.prompt_tokens_computed;
+}
+
+TEST(a_prompt_that_begins_as_another_one_is_not_computed_again) {
+    struct gptoss_model_options options;
+    memset(&options, 0, sizeof options);
+    options.struct_size = sizeof options;
+    options.device = getenv("GPTOSS_TEST_DEVICE");
+    uint32_t tokens[100];
+    for (uint32_t i = 0; i < 100; i++) tokens[i] = i * 5;
+    for (uint64_t bytes = 0; bytes < 2; bytes++) {
+        gptoss_model_t model;
+        options.prefix_cache_bytes = bytes;
+        CHECK_OK(gptoss_model_create(golden("tiny"), &options, &model));
+        CHECK(computed_by_another(model, tokens, 90) == 90);
+        CHECK(computed_by_another(model, tokens, 100) == (bytes == 1 ? 100 : 10));
+        CHECK_OK(gptoss_model_release(model));
+    }
 }
 
 static int count_and_stop_at_4(void* count, uint32_t token) {

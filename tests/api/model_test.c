@@ -307,6 +307,9 @@ TEST(memory_is_estimated_before_loading) {
     CHECK_OK(gptoss_context_release(context));
 
     /* options count */
+    CHECK(e.prefix_cache_bytes > 0 && e.prefix_cache_bytes < e.available_bytes);
+    options.prefix_cache_bytes = 12345;
+    CHECK(estimate(&options).prefix_cache_bytes == 12345);
     options.kv = gptoss_kv_type_f32;
     options.weights = gptoss_weight_type_q8;
     const struct gptoss_memory_estimate other = estimate(&options);
@@ -413,6 +416,11 @@ TEST(files_that_are_not_there) {
     write_file(temporary("text.gguf"), "this is no model", 16);
     check_file(temporary("text.gguf"), "text.gguf", "GGUF");
     check_file(golden("o200k/encodings.json"), "encodings.json", "GGUF");
+}
+
+TEST(the_name_of_a_file_does_nothing_to_a_terminal) {
+    check_file("/nonexistent/\x1b]0;owned\x07/model.gguf", "/nonexistent/\xEF\xBF\xBD]0;owned\xEF\xBF\xBD/model.gguf",
+               "No such file");
 }
 
 TEST(files_that_end_early) {

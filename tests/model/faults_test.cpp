@@ -1,6 +1,7 @@
 // A driver that refuses: every allocation in turn, and a device that is lost. Each is a status, and what was there
 // before works on. The validation layer and LeakSanitizer see to it that nothing stays behind.
 #include "base/error.h"
+#include "engine/engine.h"
 #include "support.h"
 
 using namespace gptoss;
@@ -109,8 +110,38 @@ TEST_CASE("faults: memory runs out while the cache grows") {
     check_same(*model, logits_of(context), fresh_logits(model, context.tokens()));
 }
 
-TEST_CASE("faults: too little memory for a snapshot costs only the snapshot") {
-    const auto& model = small_model();
+TEST_CASE("faults: what is kept for later makes room for what is needed now") {
+    const auto& model = caching_model();
+    const auto tokens = random_tokens(600, model->config.vocab, 58);
+    {
+        model::Sequence released(model, 0, 64);
+        released.append(tokens);
+        released.process();
+    }
+    const uint64_t kept = model->engine->prefixes().bytes();
+    CHECK(kept > 0);
+    const auto others = random_tokens(600, model->config.vocab, 59);
+    model::Sequence context(model, 0, 64);
+    context.append(others);
+    {
+        Faults faults(model->device.vk);
+        faults.allocations_left = 1;
+        CHECK_NOTHROW(context.process());
+        CHECK(faults.allocations > 1);
+    }
+    check_same(*model, logits_of(context), fresh_logits(small_model(), others));
+    // so it does for larger batches
+    CHECK(model->engine->prefixes().bytes() > 0);
+    {
+        Faults faults(model->device.vk);
+        faults.allocations_left = 3;
+        CHECK_NOTHROW(model::Sequence(model, 0, 900));
+    }
+    check_same(*model, logits_of(context), fresh_logits(small_model(), others));
+}
+
+TEST_CASE("faults: too little memory for a copy of the window costs only the copy") {
+    const auto& model = caching_model();
     const auto tokens = random_tokens(120, model->config.vocab, 52);
     model::Sequence context(model, 0, 64);
     context.append(std::span(tokens).first(1));
@@ -122,7 +153,7 @@ TEST_CASE("faults: too little memory for a snapshot costs only the snapshot") {
         CHECK_NOTHROW(context.process());
         CHECK(faults.allocations == 1);
     }
-    check_same(*model, logits_of(context), fresh_logits(model, tokens));
+    check_same(*model, logits_of(context), fresh_logits(small_model(), tokens));
 }
 
 TEST_CASE("faults: the device is lost while another context works on") {

@@ -103,35 +103,16 @@ TEST_CASE("what was computed before a reset is not computed again") {
     check_same(*model, logits_of(context), fresh_logits(model, part(tokens, 0, 135)));
 }
 
-TEST_CASE("going back beyond the ring starts from a snapshot, or from the beginning") {
-    const auto& model = small_model();
-    const auto tokens = random_tokens(400, model->config.vocab, 6);
-    model::Sequence context(model, 0, 8);  // a ring of 16 + 8 + 32 slots
-    size_t done = 0;
-    for (const size_t turn : {90, 200, 210, 330}) {  // 210 is too few more for a snapshot of its own
-        context.append(part(tokens, done, turn));
-        context.process();
-        done = turn;
-    }
-    for (const size_t keep : {300, 205, 200, 199, 91, 90, 60}) {
-        CAPTURE(keep);
-        context.truncate(keep);
-        check_same(*model, logits_of(context), fresh_logits(model, part(tokens, 0, keep)));
-        context.append(part(tokens, keep, 400));
-        check_same(*model, logits_of(context), fresh_logits(model, tokens));
-    }
-}
-
 TEST_CASE("a profile leaves the timeline as it is, after going back too") {
-    const auto& model = small_model();
+    const auto& model = caching_model();
     const auto tokens = random_tokens(250, model->config.vocab, 13);
     model::Sequence context(model, 0, 30);
     append_in_chunks(context, tokens, 100);
-    context.truncate(201);  // the snapshot at 200 holds a window and no more
+    context.truncate(201);  // what is kept of 200 tokens is a window and no more
     context.process();
     CHECK(context.profile(30, {}).size() < 100);
     context.append(part(tokens, 201, 250));
-    check_same(*model, logits_of(context), fresh_logits(model, tokens));
+    check_same(*model, logits_of(context), fresh_logits(small_model(), tokens));
     CHECK_THROWS_AS(context.profile(31, {}), Error);
     CHECK_THROWS_AS(context.profile(0, {}), Error);
 }
@@ -141,16 +122,43 @@ TEST_CASE("a cache says how far back it can go") {
     model::KvPages cache(model->engine->layout(), model->engine->pool(), 4096, 8);  // a ring of 16 + 8 + 32 slots
     cache.reserve(0, 200);
     cache.will_write(0, 40);
-    CHECK(cache.rewind(3) == 3);  // nothing is overwritten yet
+    CHECK(cache.has_window(3));  // nothing is overwritten yet
     cache.will_write(3, 97);
-    cache.save(100);
+    const model::Window window = cache.copy_window(100);
     cache.will_write(100, 50);
-    CHECK(cache.rewind(130) == 130);
-    CHECK(cache.rewind(101) == 100);  // the window of 101 begins at 86, and 149 took the slot of 93
-    cache.will_write(100, 100);
-    CHECK(cache.rewind(120) == 100);
-    cache.will_write(90, 100);  // other tokens: the snapshot is of another timeline
-    CHECK(cache.rewind(100) == 0);
+    CHECK(cache.has_window(130));
+    CHECK(!cache.has_window(101));  // its window begins at 86, and 149 took the slot of 93
+    CHECK(!cache.reaches(window, 101));
+    CHECK(cache.reaches(window, 100));
+    CHECK(cache.reaches(window, 99));  // where the logits after 100 are wanted
+    CHECK(!cache.reaches(window, 98));
+    cache.go_back(window, 99);
+    CHECK(cache.has_window(99));
+    CHECK(!cache.has_window(98));
+}
+
+TEST_CASE("a cache goes on writing behind what it has lent, and copies what is in front") {
+    const auto& model = small_model();
+    model::KvPages cache(model->engine->layout(), model->engine->pool(), 4096, 8);
+    cache.reserve(0, 700);
+    const auto lent = cache.lend(600);
+    REQUIRE(lent.size() == 2);
+    CHECK(cache.holds(600, 1024));
+    CHECK(!cache.holds(599, 1024));
+    const uint64_t version = cache.version();
+    cache.reserve(600, 1024);
+    CHECK(cache.version() == version);
+    cache.lend(650);
+    CHECK(!cache.holds(649, 700));
+    cache.reserve(620, 700);
+    CHECK(cache.version() != version);
+    CHECK(cache.holds(620, 700));
+    model::KvPages other(model->engine->layout(), model->engine->pool(), 4096, 8);
+    other.borrow(lent);
+    other.reserve(600, 601);  // a ring
+    CHECK(!other.holds(511, 512));
+    CHECK(other.holds(600, 700));  // in a copy: it was another's to write
+    CHECK(cache.holds(620, 700));
 }
 
 TEST_CASE("contexts of one model do not touch each other") {

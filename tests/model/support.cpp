@@ -7,6 +7,7 @@
 #include <random>
 
 #include "at_end.h"
+#include "engine/engine.h"
 
 namespace gptoss::test {
 
@@ -16,6 +17,7 @@ void keep_instance() { static const auto devices = vk::enumerate_devices(false);
 
 std::shared_ptr<const model::Model> load(const std::string& path, model::ModelOptions options) {
     if (!options.device) options.device = std::getenv("GPTOSS_TEST_DEVICE");
+    if (options.prefix_bytes == 0) options.prefix_bytes = 1;
     return model::open_model(io::Checkpoint(path), options);
 }
 
@@ -24,6 +26,17 @@ const std::shared_ptr<const model::Model>& small_model() {
     if (!model) {
         model = load(SyntheticCheckpoint(Shape{}, 1).path());
         at_end().push_back([] { model.reset(); });
+    }
+    return model;
+}
+
+const std::shared_ptr<const model::Model>& caching_model() {
+    static std::shared_ptr<const model::Model> model;
+    if (!model) {
+        model = load(SyntheticCheckpoint(Shape{}, 1).path(), {.prefix_bytes = 1 << 30});
+        at_end().push_back([] { model.reset(); });
+    }
+    while (model->engine->prefixes().evict()) {
     }
     return model;
 }

@@ -34,11 +34,14 @@ std::vector<T> read_array(const std::string& path) {
 // in their place would be gone.
 void keep_instance();
 
-// On the device that GPTOSS_TEST_DEVICE names, or the most capable one.
+// On the device that GPTOSS_TEST_DEVICE names, or the most capable one. Without a cache of prefixes unless the options
+// have one, so that what computes a timeline anew does that.
 std::shared_ptr<const model::Model> load(const std::string& path, model::ModelOptions options = {});
 
 // A small random model of two layers with a window of 16, one for all tests, with a float16 cache.
 const std::shared_ptr<const model::Model>& small_model();
+// The same with a cache of prefixes, an empty one.
+const std::shared_ptr<const model::Model>& caching_model();
 
 std::vector<uint32_t> random_tokens(uint32_t count, uint32_t vocab, uint64_t seed);
 

@@ -31,6 +31,14 @@ class Writer {
         describe(name, "BF16", shape, begin);
     }
 
+    // A matrix of that shape, which begins at byte `of`, again, with its rows moved down by one.
+    void rotated(const std::string& name, const std::vector<uint64_t>& shape, uint64_t of) {
+        const uint64_t begin = bytes_.size(), size = 2 * count(shape), row = size / shape[0];
+        const std::string rows = bytes_.substr(of, size);
+        bytes_ += rows.substr(size - row) + rows.substr(0, size - row);
+        describe(name, "BF16", shape, begin);
+    }
+
     // Random nibbles, whose values have a mean square of 8.5, and scales over four octaves around the deviation.
     void mxfp4(const std::string& name, uint64_t experts, uint64_t rows, uint64_t cols, double deviation) {
         const int exponent = 127 + static_cast<int>(std::lround(std::log2(deviation / 2.9)));
@@ -137,10 +145,14 @@ SyntheticCheckpoint::SyntheticCheckpoint(const Shape& shape, uint64_t seed) {
     path_ = path;
     std::ofstream(path_ + "/config.json") << config_of(shape);
     Writer w(seed);
-    w.normal("model.embed_tokens.weight", {shape.vocab, shape.hidden}, 1);
+    // so large where the model counts that the layers change nothing of the order of the logits
+    w.normal("model.embed_tokens.weight", {shape.vocab, shape.hidden}, shape.counts ? 8 : 1);
     for (size_t i = 0; i < shape.sliding.size(); i++) add_layer(w, shape, "model.layers." + std::to_string(i) + ".");
     w.normal("model.norm.weight", {shape.hidden}, 0.1, 1);
-    w.normal("lm_head.weight", {shape.vocab, shape.hidden}, 2 / std::sqrt(shape.hidden));
+    if (shape.counts)
+        w.rotated("lm_head.weight", {shape.vocab, shape.hidden}, 0);  // of the embedding, which was written first
+    else
+        w.normal("lm_head.weight", {shape.vocab, shape.hidden}, 2 / std::sqrt(shape.hidden));
     w.write(path_ + "/model.safetensors");
 }
 

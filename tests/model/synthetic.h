@@ -20,6 +20,7 @@ struct Shape {
     float rope_factor = 32;
     float attention_factor = 0;  // of YaRN; 0 where it follows from the factor
     uint32_t max_context = 4096;
+    bool counts = false;  // after each token the next id is by far the likeliest: what a model is that copies a text
 
     // For messages.
     std::string text() const;

@@ -81,6 +81,7 @@ class ModelOptionsStruct(ctypes.Structure):
         ("context_length", c_uint64),
         ("cache_directory", c_char_p),
         ("warm_up", c_uint32),
+        ("prefix_cache_bytes", c_uint64),
     ]
 
 
@@ -122,6 +123,7 @@ class MemoryEstimateStruct(ctypes.Structure):
         ("staging_bytes", c_uint64),
         ("available_bytes", c_uint64),
         ("fits", c_uint32),
+        ("prefix_cache_bytes", c_uint64),
     ]
 
 
@@ -139,6 +141,7 @@ class GenerateOptionsStruct(ctypes.Structure):
         ("logprobs", c_int),
         ("num_top_logprobs", c_uint32),
         ("usage_out", POINTER(UsageStruct)),
+        ("prompt_lookup", c_int),
     ]
 
 
@@ -163,6 +166,7 @@ class ContextStatsStruct(ctypes.Structure):
         ("step_dispatches", c_uint32),
         ("step_barriers", c_uint32),
         ("prompt_tokens_computed", c_uint64),
+        ("decode_steps", c_uint64),
     ]
 
 

@@ -31,6 +31,7 @@ class ContextStats(NamedTuple):
     step_dispatches: int
     step_barriers: int
     prompt_tokens_computed: int
+    decode_steps: int
 
 
 class KernelTime(NamedTuple):
@@ -144,9 +145,11 @@ class Context(Handle):
         stop_strings: Iterable[str] = (),
         logprobs: Optional[str] = None,
         top_logprobs: int = 0,
+        prompt_lookup: str = "default",
     ) -> Generation:
         """An iterator over tokens as they are generated, each of which is appended; the most likely ones without a
-        sampler. A stop token is the last; by default <|return|>, <|call|> and <|endoftext|> are.
+        sampler. A stop token is the last; by default <|return|>, <|call|> and <|endoftext|> are. prompt_lookup:
+        "default", "off" or "always"; see gptoss_prompt_lookup in gptoss.h.
 
         Its `output` tells more of the token that came last: the text that it added, which a stop string ends and is no
         part of, and log-probabilities. logprobs: "model" for those of the model's own distribution, "drawn" for those
@@ -155,7 +158,7 @@ class Context(Handle):
         Closing the iterator ends the generation, and the context then holds the tokens that were taken from it. Until
         it has ended, the context is in use.
         """
-        generation = Generation(self, sampler, max_tokens, stop_tokens, stop_strings, logprobs, top_logprobs)
+        generation = Generation(self, sampler, max_tokens, stop_tokens, stop_strings, logprobs, top_logprobs, prompt_lookup)
         self._generation = weakref.ref(generation)
         return generation
 

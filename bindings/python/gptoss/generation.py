@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .context import Context
 
 AHEAD = 32  # tokens that may wait for the consumer: enough that the device does not
+PROMPT_LOOKUPS = ("default", "off", "always")  # by their values
 STOP_REASONS = ("none", "max_tokens", "stop_token", "closed", "context_full", "grammar_end", "stop_string")
 LOGPROBS = (None, "model", "drawn")
 
@@ -54,6 +55,7 @@ def generate_options(
     stop_strings: Iterable[str],
     logprobs: Optional[str] = None,
     top_logprobs: int = 0,
+    prompt_lookup: str = "default",
 ) -> GenerateOptionsStruct:
     """The arguments of a generation, once they are checked."""
     if sampler is not None and not isinstance(sampler, Sampler):
@@ -79,6 +81,9 @@ def generate_options(
     if not 0 <= top_logprobs <= 256:
         raise InvalidArgumentError(f"top_logprobs must be in [0, 256], not {top_logprobs}")
     options.num_top_logprobs = top_logprobs
+    if prompt_lookup not in PROMPT_LOOKUPS:
+        raise InvalidArgumentError(f"prompt_lookup is {prompt_lookup!r}: none of {', '.join(PROMPT_LOOKUPS)}")
+    options.prompt_lookup = PROMPT_LOOKUPS.index(prompt_lookup)
     return options
 
 
@@ -188,8 +193,9 @@ class Generation(Iterator[int]):
         stop_strings: Iterable[str],
         logprobs: Optional[str],
         top_logprobs: int,
+        prompt_lookup: str,
     ) -> None:
-        options = generate_options(sampler, max_tokens, stop_tokens, stop_strings, logprobs, top_logprobs)
+        options = generate_options(sampler, max_tokens, stop_tokens, stop_strings, logprobs, top_logprobs, prompt_lookup)
         with ExitStack() as uses:
             handle = uses.enter_context(context._use())
             sampling = uses.enter_context(sampler._use()) if sampler is not None else None

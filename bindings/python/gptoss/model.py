@@ -77,6 +77,7 @@ class MemoryEstimate(NamedTuple):
     staging_bytes: int
     available_bytes: int
     fits: bool
+    prefix_cache_bytes: int
 
 
 def _name(names: tuple[str, ...], value: int) -> str:
@@ -96,7 +97,13 @@ def _fill(struct: Any, names: dict[str, tuple[str, ...]]) -> dict[str, Any]:
 
 
 def _options(
-    device: Optional[str], weights: str, kv: str, tier: str, memory_budget: int, context_length: int
+    device: Optional[str],
+    weights: str,
+    kv: str,
+    tier: str,
+    memory_budget: int,
+    context_length: int,
+    prefix_cache_bytes: int,
 ) -> ModelOptionsStruct:
     return ModelOptionsStruct(
         struct_size=ctypes.sizeof(ModelOptionsStruct),
@@ -106,6 +113,7 @@ def _options(
         tier=_value(TIERS, tier, "tier"),
         memory_budget=memory_budget,
         context_length=context_length,
+        prefix_cache_bytes=prefix_cache_bytes,
     )
 
 
@@ -244,6 +252,8 @@ class Model(Handle):
     progress(bytes_done, bytes_total): an exception in it, or a true result, stops the load.
     log(level, message): level is "error", "warning" or "info".
     warm_up: build the kernels of a first answer now, which else the first answer waits for.
+    prefix_cache_bytes: the most device memory that beginnings of prompts are kept in for later ones; 0 for an eighth of
+    what the weights leave, 1 for none.
     """
 
     def __init__(
@@ -260,6 +270,7 @@ class Model(Handle):
         log: Optional[Callable[[str, str], Any]] = None,
         cache_directory: Optional[Path] = None,
         warm_up: bool = False,
+        prefix_cache_bytes: int = 0,
     ) -> None:
         raised: list[BaseException] = []
 
@@ -274,7 +285,7 @@ class Model(Handle):
             if log is not None:
                 log(_name(LOG_LEVELS, level), message.decode("utf-8", "replace"))
 
-        options = _options(device, weights, kv, tier, memory_budget, context_length)
+        options = _options(device, weights, kv, tier, memory_budget, context_length, prefix_cache_bytes)
         if cache_directory is not None:
             options.cache_directory = _path(cache_directory)
         options.warm_up = warm_up
@@ -303,9 +314,10 @@ class Model(Handle):
         kv: str = "default",
         tier: str = "default",
         memory_budget: int = 0,
+        prefix_cache_bytes: int = 0,
     ) -> MemoryEstimate:
         """What a model so loaded and one context of it would take, bytes; loads nothing."""
-        options = _options(device, weights, kv, tier, memory_budget, context_length)
+        options = _options(device, weights, kv, tier, memory_budget, context_length, prefix_cache_bytes)
         estimate = MemoryEstimateStruct(struct_size=ctypes.sizeof(MemoryEstimateStruct))
         lib.gptoss_model_estimate_memory(
             _path(path), byref(options), context_length, max_batch_tokens, byref(estimate)

@@ -129,6 +129,11 @@ enums! {
         gptoss_special_token_end_untrusted = 10,
         gptoss_special_token_max = 11,
     }
+    gptoss_prompt_lookup {
+        gptoss_prompt_lookup_default = 0,
+        gptoss_prompt_lookup_off = 1,
+        gptoss_prompt_lookup_always = 2,
+    }
     gptoss_stop_reason {
         gptoss_stop_reason_none = 0,
         gptoss_stop_reason_max_tokens = 1,
@@ -173,6 +178,7 @@ structs! {
         context_length: u64,
         cache_directory: *const c_char,
         warm_up: u32,
+        prefix_cache_bytes: u64,
     }
     gptoss_model_info {
         struct_size: usize,
@@ -208,6 +214,7 @@ structs! {
         staging_bytes: u64,
         available_bytes: u64,
         fits: u32,
+        prefix_cache_bytes: u64,
     }
     gptoss_context_stats {
         struct_size: usize,
@@ -217,6 +224,7 @@ structs! {
         step_dispatches: u32,
         step_barriers: u32,
         prompt_tokens_computed: u64,
+        decode_steps: u64,
     }
     gptoss_kernel_time {
         name: [c_char; 32],
@@ -256,6 +264,7 @@ structs! {
         logprobs: gptoss_logprobs,
         num_top_logprobs: u32,
         usage_out: *mut gptoss_usage,
+        prompt_lookup: gptoss_prompt_lookup,
     }
     gptoss_generation {
         struct_size: usize,

@@ -35,6 +35,7 @@ pub struct ContextStats {
     pub step_dispatches: u32,
     pub step_barriers: u32,
     pub prompt_tokens_computed: u64,
+    pub decode_steps: u64,
 }
 
 /// What all dispatches of a kernel took together.
@@ -205,6 +206,7 @@ impl Context {
             step_dispatches: stats.step_dispatches,
             step_barriers: stats.step_barriers,
             prompt_tokens_computed: stats.prompt_tokens_computed,
+            decode_steps: stats.decode_steps,
         })
     }
 

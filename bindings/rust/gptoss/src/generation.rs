@@ -20,6 +20,16 @@ use std::thread::{self, JoinHandle};
 /// Tokens that may wait for the consumer of an iterator: enough that the device does not.
 const AHEAD: usize = 32;
 
+/// Whether tokens that stood in the context before are tried again, several in one forward pass: gptoss.h says more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PromptLookup {
+    /// Where it pays.
+    #[default]
+    Default,
+    Off,
+    Always,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct GenerateOptions {
     /// The most likely tokens without one.
@@ -28,6 +38,7 @@ pub struct GenerateOptions {
     pub max_tokens: usize,
     /// Without any given: `<|return|>`, `<|call|>` and `<|endoftext|>`.
     pub stop_tokens: Option<Vec<u32>>,
+    pub prompt_lookup: PromptLookup,
     /// Texts that end the answer, and that no output's text holds.
     pub stop_strings: Vec<String>,
     pub logprobs: Logprobs,
@@ -154,6 +165,7 @@ impl<'a> OptionsInC<'a> {
                 Logprobs::Drawn => sys::gptoss_logprobs_drawn,
             },
             num_top_logprobs: self.options.top_logprobs,
+            prompt_lookup: self.options.prompt_lookup as sys::gptoss_prompt_lookup,
             usage_out: &mut *self.usage,
         }
     }

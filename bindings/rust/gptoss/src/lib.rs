@@ -42,7 +42,7 @@ mod tokenizer;
 pub use context::{Canceller, Context, ContextStats, KernelTime};
 pub use error::{Error, Result, Status};
 pub use generation::{
-    GenerateOptions, Generated, Generation, Logprobs, NextToken, Output, StopReason, TokenStream, Usage,
+    GenerateOptions, Generated, Generation, Logprobs, NextToken, Output, PromptLookup, StopReason, TokenStream, Usage,
 };
 pub use grammar::Grammar;
 pub use harmony::{HarmonyParser, HarmonyState};

@@ -129,6 +129,7 @@ pub struct MemoryEstimate {
     pub staging_bytes: u64,
     pub available_bytes: u64,
     pub fits: bool,
+    pub prefix_cache_bytes: u64,
 }
 
 type Progress<'a> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'a;
@@ -147,6 +148,7 @@ pub struct ModelOptions<'a> {
     log: Option<Box<Log>>,
     cache_directory: Option<PathBuf>,
     warm_up: bool,
+    prefix_cache_bytes: u64,
 }
 
 impl<'a> ModelOptions<'a> {
@@ -202,6 +204,12 @@ impl<'a> ModelOptions<'a> {
         self
     }
 
+    /// The most device memory that beginnings of prompts are kept in for later ones, bytes; 1 for none.
+    pub fn prefix_cache_bytes(mut self, bytes: u64) -> Self {
+        self.prefix_cache_bytes = bytes;
+        self
+    }
+
     /// The options without callbacks; `device` is their device's name.
     fn to_c(&self, device: &Option<CString>) -> sys::gptoss_model_options {
         sys::gptoss_model_options {
@@ -218,6 +226,7 @@ impl<'a> ModelOptions<'a> {
             context_length: self.context_length,
             cache_directory: ptr::null(),
             warm_up: self.warm_up.into(),
+            prefix_cache_bytes: self.prefix_cache_bytes,
         }
     }
 
@@ -244,6 +253,7 @@ impl<'a> ModelOptions<'a> {
             staging_bytes: e.staging_bytes,
             available_bytes: e.available_bytes,
             fits: e.fits != 0,
+            prefix_cache_bytes: e.prefix_cache_bytes,
         })
     }
 
