@@ -114,7 +114,7 @@ GPTOSS_ABI uint32_t gptoss_version(void);
 GPTOSS_ABI const char* gptoss_status_string(enum gptoss_status status);
 
 /* What failed in the last call of this thread that did not succeed; "" if none. Valid until this thread's next failure.
- * Up to 1023 bytes.
+ * One line of up to 1023 bytes; control characters and what is not UTF-8 in it are U+FFFD.
  */
 GPTOSS_ABI const char* gptoss_last_error(void);
 
@@ -743,7 +743,7 @@ GPTOSS_ABI enum gptoss_status gptoss_sampler_release(gptoss_sampler_t sampler);
 
 /*
  * JSON texts that are valid by a JSON schema (draft 2020-12 and 7), which is an object, true or false. {} is any JSON.
- * docs/grammar.md lists what is enforced. Since 0.2.
+ * docs/grammars.md lists what is enforced. Since 0.2.
  */
 GPTOSS_ABI enum gptoss_status gptoss_grammar_create_from_json_schema(gptoss_tokenizer_t tokenizer, const char* schema,
                                                                      size_t length, gptoss_grammar_t* grammar_out);

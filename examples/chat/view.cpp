@@ -111,7 +111,7 @@ void View::loading(std::string_view text) {
 }
 
 void View::progress(uint64_t done, uint64_t total) {
-    if (!notes_on_terminal_ || total == 0) return;
+    if (!notes_on_terminal_ || done == 0 || total == 0) return;  // what is said before stands until then
     const int percent = static_cast<int>(100 * (static_cast<double>(done) / static_cast<double>(total)));
     if (percent == percent_) return;
     end_progress();

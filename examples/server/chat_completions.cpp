@@ -165,9 +165,6 @@ void check_unsupported(const Field& body) {
         body["top_logprobs"].refuse("this server has no log-probabilities yet.");
     for (const char* name : {"functions", "function_call"})
         if (body[name].given()) body[name].refuse("it was replaced by tools and tool_choice.");
-    const Field format = body["response_format"];
-    if (format.given() && format.object()["type"].string() != "text")
-        format.refuse("this server cannot hold an answer to a format yet.");
 }
 
 }  // namespace
@@ -178,7 +175,13 @@ void chat_completions(Service& service, const Exchange& exchange) {
     check_unsupported(body);
 
     Conversation conversation(read_effort(body["reasoning_effort"]));
-    const bool may_call = read_tool_choice(body["tool_choice"]);
+    const Json choice = read_tool_choice(body["tool_choice"]);
+    const bool may_call = choice != "none";
+    if (may_call) conversation.choose(choice);
+    if (const Field format = body["response_format"]; format.given()) {
+        const Field schema = format.object()["json_schema"];
+        conversation.format(format["type"], schema.given() ? schema.object()["schema"] : schema);
+    }
     if (body["tools"].given()) {
         for (const Field& tool : body["tools"].elements()) {
             if (tool.object()["type"].string() != "function") tool["type"].refuse("there are functions only.");
@@ -196,6 +199,7 @@ void chat_completions(Service& service, const Exchange& exchange) {
     turn.choices = body["n"].given() ? static_cast<int>(body["n"].integer(1, 128)) : 1;
     turn.prompt = conversation.render(service, "messages");
     turn.tools = conversation.tools();
+    turn.grammar = conversation.grammar(service);
     const bool stream = body["stream"].boolean_or(false);
     const bool include_usage =
         body["stream_options"].given() && body["stream_options"].object()["include_usage"].boolean_or(false);

@@ -72,12 +72,59 @@ void Conversation::result(const Field& id, const std::string& text) {
 void Conversation::tool(const Field& function) {
     const Field name = function.object()["name"], parameters = function["parameters"];
     check_name(name);
-    if (function["strict"].boolean_or(false))
-        function["strict"].refuse("this server cannot hold arguments to a schema yet; leave strict out, or false.");
     if (!tool_names_.insert(name.string()).second) name.fail("a name that no other function has");
     Json tool = {{"name", name.string()}, {"description", function["description"].string_or("")}};
     if (parameters.given()) tool["parameters"] = parameters.object().json();
+    Json callable = {{"name", name.string()}};
+    if (function["strict"].boolean_or(false) && parameters.given()) {
+        callable["parameters"] = parameters.json();
+        strict_paths_.push_back(parameters.path());
+    }
+    callable_.push_back(std::move(callable));
     tools_.push_back(std::move(tool));
+}
+
+void Conversation::format(const Field& type, const Field& schema) {
+    if (!type.given() || type.string() == "text") return;
+    if (type.string() == "json_object")
+        format_ = {{"type", "object"}};
+    else if (type.string() == "json_schema")
+        format_ = schema.given() ? schema.json() : Json::object();
+    else
+        type.fail("\"text\", \"json_object\" or \"json_schema\"");
+    format_path_ = type.string() == "json_schema" ? schema.path() : type.path();
+}
+
+std::optional<gptoss::Grammar> Conversation::grammar(const Service& service) const {
+    if (callable_.empty() && format_.is_null() && choice_ == "auto") return std::nullopt;
+    const auto refuse = [](const gptoss::Error& e, const std::string& path) {
+        if (e.status() == gptoss_status_invalid_argument) throw invalid(path, path + ": " + e.what());
+        throw unsupported(path, path + ": " + e.what());
+    };
+    // each schema on its own first, so that the one that is refused can be named
+    size_t strict = 0;
+    for (const Json& tool : callable_) {
+        if (!tool.contains("parameters")) continue;
+        const std::string& path = strict_paths_[strict++];
+        try {
+            gptoss::Grammar::json_schema(service.tokenizer, tool["parameters"].dump());
+        } catch (const gptoss::Error& e) {
+            refuse(e, path);
+        }
+    }
+    try {
+        if (!format_.is_null()) gptoss::Grammar::json_schema(service.tokenizer, format_.dump());
+    } catch (const gptoss::Error& e) {
+        refuse(e, format_path_);
+    }
+    Json turn = {{"tools", callable_}, {"tool_choice", choice_}};
+    if (!format_.is_null()) turn["response_format"] = format_;
+    try {
+        return gptoss::Grammar::harmony(service.tokenizer, turn.dump());
+    } catch (const gptoss::Error& e) {
+        refuse(e, choice_ == "auto" ? "tools" : "tool_choice");
+    }
+    return std::nullopt;
 }
 
 Json Conversation::json() const {
@@ -126,12 +173,16 @@ std::string read_text(const Field& content, std::initializer_list<const char*> t
     return text;
 }
 
-bool read_tool_choice(const Field& choice) {
-    if (!choice.given()) return true;
-    if (!choice.is_string() || choice.string() == "required")
-        choice.refuse("this server cannot make the model call a function yet; \"auto\" and \"none\" it can do.");
-    if (choice.string() != "auto" && choice.string() != "none") choice.fail("\"auto\" or \"none\"");
-    return choice.string() == "auto";
+Json read_tool_choice(const Field& choice) {
+    if (!choice.given()) return "auto";
+    if (choice.is_string()) {
+        const std::string& name = choice.string();
+        if (name != "auto" && name != "none" && name != "required") choice.fail("\"auto\", \"none\" or \"required\"");
+        return name;
+    }
+    if (choice.object()["type"].string() != "function") choice["type"].refuse("there are functions only.");
+    const Field function = choice["function"].given() ? choice["function"].object() : choice;
+    return {{"name", function["name"].string()}};
 }
 
 }  // namespace server

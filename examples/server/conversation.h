@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <set>
 
 #include "fields.h"
@@ -27,6 +28,12 @@ class Conversation {
     // A function that the model may call: its name, description, parameters, strict.
     void tool(const Field& function);
     const std::set<std::string>& tools() const { return tool_names_; }
+    // What the answer has to be: the type text, json_object or json_schema; schema holds the last one's, and strict.
+    void format(const Field& type, const Field& schema);
+    // Which function is to be called: "auto", "required", or the name of one, as read_tool_choice gives it.
+    void choose(const Json& choice) { choice_ = choice; }
+    // Of the turn, where tools or a format ask for one. Throws ApiError.
+    std::optional<gptoss::Grammar> grammar(const Service& service) const;
 
     // The tokens, ready for the assistant's turn. param: the field that holds the messages.
     std::vector<uint32_t> render(const Service& service, const std::string& param) const;
@@ -38,6 +45,10 @@ class Conversation {
     std::string instructions_;
     Json tools_ = Json::array();
     std::set<std::string> tool_names_;
+    Json choice_ = "auto", format_;
+    Json callable_ = Json::array();          // the tools as the grammar takes them
+    std::vector<std::string> strict_paths_;  // of their parameters
+    std::string format_path_;
     Json messages_ = Json::array();
     std::map<std::string, std::string> calls_;  // names of functions by the call's id
     size_t last_user_ = 0;                      // messages before it are of finished turns
@@ -46,7 +57,7 @@ class Conversation {
 // A string, or an array of parts that have one of these types; their texts follow each other.
 std::string read_text(const Field& content, std::initializer_list<const char*> types);
 
-// False for "none". Throws ApiError for what needs a grammar.
-bool read_tool_choice(const Field& choice);
+// "auto", "none", "required", or {"name": ...} for a function by name.
+Json read_tool_choice(const Field& choice);
 
 }  // namespace server

@@ -1,6 +1,7 @@
 #include "requests.h"
 
 #include <cfloat>
+#include <charconv>
 #include <random>
 
 namespace server {
@@ -23,8 +24,6 @@ void check_common(const Service& service, const Field& body) {
                 404, "invalid_request_error", "model_not_found", "model",
                 "There is no model \"" + name + "\" here; this server has \"" + service.options.name + "\".");
     }
-    if (body["logit_bias"].given() && !body["logit_bias"].object().json().empty())
-        body["logit_bias"].refuse("this server has no biases of tokens.");
 }
 
 Sampling read_sampling(const Service& service, const Field& body) {
@@ -42,6 +41,18 @@ Sampling read_sampling(const Service& service, const Field& body) {
     const Field top_k = body["top_k"], seed = body["seed"];
     sampling.top_k = static_cast<uint32_t>(top_k.given() ? std::max<int64_t>(top_k.integer(-1, INT32_MAX), 0)
                                                          : service.options.top_k);
+    const Field bias = body["logit_bias"];
+    if (bias.given()) {
+        for (const auto& entry : bias.object().json().items()) {
+            const std::string& name = entry.key();
+            uint32_t token = UINT32_MAX;
+            const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), token);
+            if (error != std::errc() || end != name.data() + name.size() || token >= service.vocabulary_size)
+                bias.fail("an object whose keys are tokens of the model's vocabulary");
+            sampling.biased.push_back(token);
+            sampling.biases.push_back(static_cast<float>(bias[name.c_str()].number(-100, 100)));
+        }
+    }
     sampling.seed = seed.given() ? static_cast<uint64_t>(seed.integer(INT64_MIN, INT64_MAX)) : random_numbers()();
     return sampling;
 }

@@ -198,9 +198,6 @@ void check_unsupported(const Field& body) {
     if (body["background"].boolean_or(false)) body["background"].refuse("this server answers at once.");
     if (body["top_logprobs"].given() && body["top_logprobs"].integer(0, 20) > 0)
         body["top_logprobs"].refuse("this server has no log-probabilities yet.");
-    const Field format = body["text"].given() ? body["text"].object()["format"] : body["text"];
-    if (format.given() && format.object()["type"].string() != "text")
-        format.refuse("this server cannot hold an answer to a format yet.");
 }
 
 Json settings_of(const Service& service, const Field& body, const Turn& turn, const std::string& effort) {
@@ -215,7 +212,7 @@ Json settings_of(const Service& service, const Field& body, const Turn& turn, co
             {"reasoning", {{"effort", effort}, {"summary", nullptr}}},
             {"store", false},
             {"temperature", turn.sampling.temperature},
-            {"text", {{"format", {{"type", "text"}}}}},
+            {"text", repeated("text", {{"format", {{"type", "text"}}}})},
             {"tool_choice", repeated("tool_choice", "auto")},
             {"tools", repeated("tools", Json::array())},
             {"top_p", turn.sampling.top_p},
@@ -232,7 +229,11 @@ void responses(Service& service, const Exchange& exchange) {
 
     const std::string effort = read_effort(reasoning.given() ? reasoning.object()["effort"] : reasoning);
     Conversation conversation(effort);
-    const bool may_call = read_tool_choice(body["tool_choice"]);
+    const Json choice = read_tool_choice(body["tool_choice"]);
+    const bool may_call = choice != "none";
+    if (may_call) conversation.choose(choice);
+    const Field format = body["text"].given() ? body["text"].object()["format"] : body["text"];
+    if (format.given()) conversation.format(format.object()["type"], format["schema"]);
     if (body["tools"].given()) {
         for (const Field& tool : body["tools"].elements()) {
             if (tool.object()["type"].string() != "function") tool["type"].refuse("there are functions only.");
@@ -252,6 +253,7 @@ void responses(Service& service, const Exchange& exchange) {
     turn.max_tokens = read_max_tokens({body["max_output_tokens"]});
     turn.prompt = conversation.render(service, "input");
     turn.tools = conversation.tools();
+    turn.grammar = conversation.grammar(service);
     auto response = std::make_unique<ResponseAnswer>(settings_of(service, body, turn, effort));
     answer(service, exchange, std::move(turn), std::move(response), body["stream"].boolean_or(false));
 }

@@ -17,11 +17,13 @@ struct Service {
         : options(options),
           model(model),
           tokenizer(model.tokenizer()),
+          vocabulary_size(model.info().vocabulary_size),
           contexts(this->model, options.context_length, options.parallel, options.queue) {}
 
     const Options options;
     const gptoss::Model model;
     const gptoss::Tokenizer tokenizer;
+    const uint32_t vocabulary_size;
     Contexts contexts;
     Metrics metrics;
     const std::time_t created = std::time(nullptr);

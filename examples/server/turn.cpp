@@ -10,7 +10,8 @@ double seconds_between(Clock::time_point from, Clock::time_point to) {
     return std::chrono::duration<double>(to - from).count();
 }
 
-gptoss::Sampler make_sampler(const Sampling& sampling, int choice) {
+gptoss::Sampler make_sampler(const Turn& turn, int choice) {
+    const Sampling& sampling = turn.sampling;
     gptoss::Sampler sampler;
     sampler.temperature(sampling.temperature)
         .top_p(sampling.top_p)
@@ -19,7 +20,9 @@ gptoss::Sampler make_sampler(const Sampling& sampling, int choice) {
         .presence_penalty(sampling.presence_penalty)
         .frequency_penalty(sampling.frequency_penalty)
         .repetition_penalty(sampling.repetition_penalty)
+        .logit_bias(sampling.biased, sampling.biases)
         .seed(sampling.seed + static_cast<uint64_t>(choice));
+    if (turn.grammar) sampler.grammar(*turn.grammar);
     return sampler;
 }
 
@@ -205,7 +208,7 @@ void Generation::push(Piece piece) {
 
 void Generation::run_choice(gptoss::Context& context, int choice) {
     Parser parser(*this, choice);
-    const gptoss::Sampler sampler = make_sampler(turn_.sampling, choice);
+    const gptoss::Sampler sampler = make_sampler(turn_, choice);
     context.reset();
     context.append(gptoss::span<const uint32_t>(turn_.prompt));
     gptoss::GenerateOptions options;

@@ -18,6 +18,8 @@ struct Sampling {
     float temperature = 1, top_p = 1, min_p = 0, presence_penalty = 0, frequency_penalty = 0, repetition_penalty = 1;
     uint32_t top_k = 0;
     uint64_t seed = 0;
+    std::vector<uint32_t> biased{};  // tokens
+    std::vector<float> biases{};     // of them
 };
 
 struct Turn {
@@ -28,6 +30,7 @@ struct Turn {
     int choices = 1;
     bool harmony = true;          // else the tokens are plain text
     std::set<std::string> tools;  // the functions that were offered
+    std::optional<gptoss::Grammar> grammar;
 };
 
 // A part of an answer. A piece that begins an item comes before the item's text.

@@ -1,4 +1,5 @@
 #include "api/common.h"
+#include "base/utf8.h"
 
 namespace gptoss::api {
 
@@ -8,10 +9,15 @@ thread_local char last_error[1024];
 }  // namespace
 
 gptoss_status fail(gptoss_status status, const char* message) noexcept {
-    size_t size = std::strlen(message);
-    if (size >= sizeof last_error)
-        for (size = sizeof last_error - 1; (message[size] & 0xC0) == 0x80;) size--;  // no half of a character
-    std::memmove(last_error, message, size);
+    // names and texts of files are in it, which whoever prints it need not trust
+    size_t size = 0;
+    for (std::string_view rest = message; !rest.empty();) {
+        const PrintableStep step = printable_step(rest);
+        if (size + step.shown.size() >= sizeof last_error) break;
+        std::memmove(last_error + size, step.shown.data(), step.shown.size());
+        size += step.shown.size();
+        rest.remove_prefix(step.size);
+    }
     last_error[size] = 0;
     return status;
 }

@@ -77,10 +77,13 @@ class JsonRoot {
             if constexpr (requires { members.reserve(0); }) members.reserve(open.back().items.size());
             for (auto& [name, value] : open.back().items) {
                 // An object of ordered members looks each name up in all before it, unless they are its vector's.
+                // The place comes first, in a statement of its own: if that fails, the value is still its owner's.
+                Json* place;
                 if constexpr (requires { members.emplace_back(std::string(), nullptr); })
-                    members.emplace_back(std::move(name), nullptr).second = std::move(value.value_);
+                    place = &members.emplace_back(std::move(name), nullptr).second;
                 else
-                    members.emplace(std::move(name), nullptr).first->second = std::move(value.value_);
+                    place = &members.emplace(std::move(name), nullptr).first->second;
+                *place = std::move(value.value_);
             }
             open.pop_back();
             return add(std::move(made.value_));

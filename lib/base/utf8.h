@@ -57,15 +57,27 @@ inline std::string take_characters(std::string& bytes) {
     return out;
 }
 
-// The text as one line that does nothing to a terminal: control characters and what is not UTF-8 become U+FFFD.
+struct PrintableStep {
+    size_t size;             // bytes of the character, or of the invalid sequence
+    std::string_view shown;  // what stands for it
+};
+
+// The first character of text, which is not empty, for one line that does nothing to a terminal: U+FFFD stands for a
+// control character and for what is not UTF-8.
+inline PrintableStep printable_step(std::string_view text) {
+    const Utf8Step step = utf8_step(text);
+    const auto first = static_cast<unsigned char>(text[0]);
+    const bool control = first < 0x20 || first == 0x7F || (first == 0xC2 && text.size() > 1 && text[1] < '\xA0');
+    return {step.size, step.valid && !control ? text.substr(0, step.size) : kReplacement};
+}
+
+// The text as such a line.
 inline std::string printable_line(std::string_view text) {
     std::string line;
-    for (size_t size; !text.empty(); text.remove_prefix(size)) {
-        const Utf8Step step = utf8_step(text);
-        size = step.size;
-        const auto first = static_cast<unsigned char>(text[0]);
-        const bool control = first < 0x20 || first == 0x7F || (first == 0xC2 && text.size() > 1 && text[1] < '\xA0');
-        line += step.valid && !control ? text.substr(0, size) : "\uFFFD";
+    while (!text.empty()) {
+        const PrintableStep step = printable_step(text);
+        line += step.shown;
+        text.remove_prefix(step.size);
     }
     return line;
 }

@@ -418,6 +418,11 @@ TEST(files_that_are_not_there) {
     check_file(golden("o200k/encodings.json"), "encodings.json", "GGUF");
 }
 
+TEST(the_name_of_a_file_does_nothing_to_a_terminal) {
+    check_file("/nonexistent/\x1b]0;owned\x07/model.gguf", "/nonexistent/\xEF\xBF\xBD]0;owned\xEF\xBF\xBD/model.gguf",
+               "No such file");
+}
+
 TEST(files_that_end_early) {
     const char* path = temporary("truncated");
     mkdir(path, 0700);

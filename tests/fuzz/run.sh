@@ -9,7 +9,7 @@ cd "$(dirname "$0")/../.." || exit 1
 install_packages $build_packages clang || exit 1
 build=${1:-build-fuzz} passed=0 failed=0
 cmake -S . -B "$build" -G Ninja -DGPTOSS_BUILD_FUZZERS=ON -DGPTOSS_BUILD_EXAMPLES=OFF -DCMAKE_C_COMPILER=clang \
-    -DCMAKE_CXX_COMPILER=clang++ && cmake --build "$build" || exit 1
+    -DCMAKE_CXX_COMPILER=clang++ && cmake --build "$build" --target fuzzers || exit 1
 
 fuzz() { # NAME
     mkdir -p "$build/corpus/$1"

@@ -38,6 +38,7 @@ const turns = cases.turns.map((turn) => ({
     .map((tool) => [`functions.${tool.name}`, tool.parameters ? ajv.compile(tool.parameters) : any])),
 }));
 const harmony = await loadHarmony();
+const stopToken = 2, grammarEnd = 5; // reasons of gptoss.h
 const specials = new Set(harmony.specialTokens());
 
 function isValid(validate, text) {
@@ -51,7 +52,7 @@ function isValid(validate, text) {
 // What is wrong with an answer, or "".
 function wrongText(answer) {
   // a text that could go on ends with a stop token
-  const parts = stops.has(answer.parts.at(-1)?.special) ? answer.parts.slice(0, -1) : answer.parts;
+  const parts = answer.reason === stopToken ? answer.parts.slice(0, -1) : answer.parts;
   if (parts.some((part) => part.special)) return "a special token";
   const text = parts.map((part) => part.text).join("");
   return isValid(schemas[answer.case], text) ? "" : "not valid";
@@ -88,13 +89,11 @@ function wrongTurn(answer) {
   return !turn.final || isValid(turn.final, text(last)) ? "" : "the answer is not valid";
 }
 
-const stops = new Set(["<|return|>", "<|call|>", "<|endoftext|>"]);
-const ended = new Set([2, 5]); // a stop token, the end of the grammar
 const count = new Map();
 let passed = 0, failed = 0, tokens = 0, forced = 0;
 for await (const line of createInterface({ input: process.stdin })) {
   const answer = JSON.parse(line);
-  const wrong = !ended.has(answer.reason) ? `ended for reason ${answer.reason}`
+  const wrong = answer.reason !== stopToken && answer.reason !== grammarEnd ? `ended for reason ${answer.reason}`
     : answer.case < schemas.length ? wrongText(answer) : wrongTurn(answer);
   count.set(answer.case, (count.get(answer.case) ?? 0) + 1);
   tokens += answer.tokens;

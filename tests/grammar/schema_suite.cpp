@@ -109,5 +109,6 @@ int main(int argc, char** argv) {
         if (!refused.contains(name)) std::printf("%s: listed as refused, but is not\n", name.c_str()), ++failed;
     std::printf("%zu groups, %zu of them refused by name, %zu tests, %zu failures\n", groups, refused.size(), tests,
                 failed);
+    std::printf("%zu passed, %zu failed\n", groups - std::min(groups, failed), failed);
     return failed == 0 && groups > 0 ? 0 : 1;
 }

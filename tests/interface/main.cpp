@@ -1,20 +1,26 @@
-// test_interface [SECONDS [SEED [SEQUENCES]]]: fuzzes the C interface. Random bytes become a sequence of calls on a few
-// contexts, samplers and parsers, some from callbacks, some beside a call that runs on another thread. A simple model
-// knows what every call must return and what every handle must hold; calls that race have a set of allowed statuses. A
-// sequence ends with the release of everything. The last line is "N passed, N failed", of sequences. Built with a
-// sanitizer, it is what that watches.
+// test_interface [SECONDS [SEED [ROUNDS [THREADS]]]]: fuzzes the C interface. Random bytes become a sequence of calls
+// on a few contexts, samplers and parsers, some from callbacks, some beside a call that runs on another thread. A
+// simple model knows what every call must return and what every handle must hold; calls that race have a set of allowed
+// statuses. What a sequence leaves is the next one's; a round of them ends with the release of everything. Rounds run
+// on several threads, whose contexts share two models. The last line is "N passed, N failed", of sequences. Built with
+// a sanitizer, it is what that watches.
 #include <gptoss.h>
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cmath>
+#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <initializer_list>
 #include <limits>
 #include <map>
+#include <mutex>
 #include <random>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -27,10 +33,40 @@ using Tokens = std::vector<uint32_t>;
 
 constexpr uint32_t kVocabulary = 96;
 constexpr size_t kMostTokens = 24;  // of a context
+constexpr int kSequences = 64;      // of a round
+
+// A model, and what greedy draws have given with it: the token that follows others.
+class Model {
+  public:
+    // Prints what failed where it cannot be made.
+    explicit Model(const gptoss::test::Shape& shape) : checkpoint_(shape, 1) {
+        gptoss_model_options options{};
+        options.struct_size = sizeof options;
+        options.device = std::getenv("GPTOSS_TEST_DEVICE");
+        if (gptoss_model_create(checkpoint_.path().c_str(), &options, &handle) != gptoss_status_success)
+            std::printf("%s\n", gptoss_last_error());
+    }
+    ~Model() { gptoss_model_release(handle); }
+
+    // Whether the token is the one that was drawn there before, if any was.
+    bool draws(const Tokens& after, uint32_t token) {
+        const std::lock_guard lock(mutex_);
+        if (greedy_.size() > 100000) greedy_.clear();
+        return greedy_.emplace(after, token).first->second == token;
+    }
+
+    gptoss_model_t handle = nullptr;
+
+  private:
+    const gptoss::test::SyntheticCheckpoint checkpoint_;
+    std::mutex mutex_;
+    std::map<Tokens, uint32_t> greedy_;
+};
 
 // The bytes of a sequence; zeros once they are used up.
 class Bytes {
   public:
+    Bytes() = default;
     Bytes(std::mt19937_64& random, size_t n) : bytes_(n) {
         for (uint8_t& byte : bytes_) byte = static_cast<uint8_t>(random());
     }
@@ -43,16 +79,59 @@ class Bytes {
     size_t at_ = 0;
 };
 
-class Sequence {
+// A thread that runs one function beside its owner's, and then another.
+class Beside {
   public:
-    Sequence(gptoss_model_t model, gptoss_tokenizer_t tokenizer, std::map<Tokens, uint32_t>& greedy, Bytes bytes)
-        : model_(model), tokenizer_(tokenizer), greedy_(greedy), bytes_(std::move(bytes)) {}
+    ~Beside() {
+        run(nullptr);
+        thread_.join();
+    }
+    // Begins to run it; NULL ends the thread.
+    void run(std::function<void()> function) {
+        const std::lock_guard lock(mutex_);
+        function_ = std::move(function);
+        running_ = true;
+        changed_.notify_all();
+    }
+    void wait() {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [&] { return !running_; });
+    }
+
+  private:
+    void loop() {
+        std::unique_lock lock(mutex_);
+        for (;;) {
+            changed_.wait(lock, [&] { return running_; });
+            if (!function_) return;
+            lock.unlock();
+            function_();
+            lock.lock();
+            running_ = false;
+            changed_.notify_all();
+        }
+    }
+
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::function<void()> function_;
+    bool running_ = false;
+    std::thread thread_{[this] { loop(); }};
+};
+
+class Round {
+  public:
+    Round(std::span<Model> models, gptoss_tokenizer_t tokenizer) : models_(models), tokenizer_(tokenizer) {}
 
     // Whether everything was as it must be.
-    bool run() {
+    bool run(Bytes bytes) {
+        bytes_ = std::move(bytes);
         create(contexts_[0]);
-        append(contexts_[0]);
+        if (contexts_[0].tokens.empty()) append(contexts_[0]);
         while (bytes_.left() && ok_) step();
+        return ok_;
+    }
+    bool end() {
         for (Context& c : contexts_)
             for (; c.references > 0; c.references--) expect(gptoss_context_release(c.handle), {}, "release");
         for (gptoss_sampler_t sampler : samplers_) expect(gptoss_sampler_release(sampler), {}, "release");
@@ -65,6 +144,7 @@ class Sequence {
   private:
     struct Context {
         gptoss_context_t handle = nullptr;
+        Model* model = nullptr;
         size_t references = 0;  // 0: the slot is empty
         size_t capacity = 0;
         Tokens tokens;
@@ -72,7 +152,7 @@ class Sequence {
     };
     // What a callback does, and to whom.
     struct Callback {
-        Sequence* sequence;
+        Round* round;
         Context* context;
         uint32_t action;
         gptoss_sampler_t sampler;
@@ -84,13 +164,14 @@ class Sequence {
         ok_ = false;
         std::printf("WRONG: %s (last error: %s)\n", what.c_str(), gptoss_last_error());
     }
-    void expect(gptoss_status got, std::initializer_list<gptoss_status> allowed, const char* call) {
+    // says_why: whether the thread that called has a message.
+    void expect(gptoss_status got, std::initializer_list<gptoss_status> allowed, const char* call,
+                bool says_why = *gptoss_last_error()) {
         calls_++;
         const bool fine = allowed.size() == 0 ? got == gptoss_status_success
                                               : std::find(allowed.begin(), allowed.end(), got) != allowed.end();
         if (!fine) wrong(std::string(call) + " returned " + gptoss_status_string(got));
-        if (got != gptoss_status_success && !*gptoss_last_error())
-            wrong(std::string(call) + " failed without a message");
+        if (got != gptoss_status_success && !says_why) wrong(std::string(call) + " failed without a message");
     }
     // The status of a call that computes: cancelled if a cancel waits for it, which is then over.
     void expect_computed(Context& c, gptoss_status got, const char* call) {
@@ -98,12 +179,18 @@ class Sequence {
         c.cancelled = false;
     }
 
+    // Of a call: mostly one, and now and then more than are in flight at once.
+    uint32_t number_of_draws() {
+        static constexpr uint32_t kNumbers[] = {1, 1, 1, 1, 2, 2, 3, 5};
+        return kNumbers[bytes_.below(std::size(kNumbers))];
+    }
+
     Context& context() { return contexts_[bytes_.below(contexts_.size())]; }
     gptoss_sampler_t& sampler() { return samplers_[bytes_.below(samplers_.size())]; }
 
     void step() {
         Context& c = context();
-        switch (const uint32_t call = bytes_.below(20); call) {
+        switch (bytes_.below(21)) {
             case 0:
                 return create(c);
             case 1:
@@ -136,6 +223,8 @@ class Sequence {
                 return parse();
             case 17:
                 return generate_together();
+            case 18:
+                return encode();
             default:
                 return beside_a_thread(c);
         }
@@ -145,17 +234,18 @@ class Sequence {
         if (c.references > 0) return;
         const size_t length = bytes_.below(kMostTokens + 2), batch = bytes_.below(8);
         const bool fine = batch <= (length ? length : 4096);
-        expect(gptoss_context_create(model_, length, batch, &c.handle),
+        Model& model = models_[bytes_.below(static_cast<uint32_t>(models_.size()))];
+        expect(gptoss_context_create(model.handle, length, batch, &c.handle),
                {fine ? gptoss_status_success : gptoss_status_invalid_argument}, "create");
         if (!c.handle) return;
-        c = {c.handle, 1, length ? length : 4096, {}, false};
+        c = {c.handle, &model, 1, length ? length : 4096, {}, false};
     }
 
     void fork(Context& c) {
         Context& to = context();
         if (c.references == 0 || to.references > 0) return;
         expect(gptoss_context_fork(c.handle, &to.handle), {}, "fork");
-        to = {to.handle, 1, c.capacity, c.tokens, false};
+        to = {to.handle, c.model, 1, c.capacity, c.tokens, false};
     }
 
     void append(Context& c) {
@@ -214,8 +304,7 @@ class Sequence {
     // Greedy tokens follow from those before, whatever else the engine does: they are held against each other.
     void took(Context& c, uint32_t token) {
         drawn_++;
-        const auto [known, is_new] = greedy_.emplace(c.tokens, token);
-        if (!is_new && known->second != token) wrong("a greedy token differs from the one drawn there before");
+        if (!c.model->draws(c.tokens, token)) wrong("a greedy token differs from the one drawn there before");
         c.tokens.push_back(token);
     }
 
@@ -223,8 +312,8 @@ class Sequence {
         if (c.references == 0) return;
         static constexpr float kBad[] = {-1, std::numeric_limits<float>::quiet_NaN(),
                                          std::numeric_limits<float>::infinity()};
-        const uint32_t most = 1 + bytes_.below(4);
-        std::array<uint32_t, 4> tokens{};
+        const uint32_t most = number_of_draws();
+        std::array<uint32_t, 5> tokens{};
         size_t n = 0;
         if (bytes_.below(8) == 0) {
             const gptoss_status status =
@@ -253,7 +342,7 @@ class Sequence {
 
     static int on_token(void* user_data, uint32_t token) {
         auto& call = *static_cast<Callback*>(user_data);
-        Sequence& s = *call.sequence;
+        Round& s = *call.round;
         Context& c = *call.context;
         if (call.sampler)
             c.tokens.push_back(token);
@@ -286,7 +375,7 @@ class Sequence {
                 break;
             case 7: {  // another context of the model
                 gptoss_context_t other = nullptr;
-                s.expect(gptoss_context_create(s.model_, 8, 0, &other), {}, "create in a callback");
+                s.expect(gptoss_context_create(c.model->handle, 8, 0, &other), {}, "create in a callback");
                 s.expect(gptoss_context_append_tokens(other, 1, &token), {}, "append in a callback");
                 s.expect(gptoss_context_sample(other, 0, 0, 1, &token, &n), {}, "sample of another in a callback");
                 s.expect(gptoss_context_release(other), {}, "release of another in a callback");
@@ -299,7 +388,7 @@ class Sequence {
     gptoss_generate_options options_of(Callback& call) {
         gptoss_generate_options options{};
         options.struct_size = sizeof options;
-        options.max_tokens = 1 + bytes_.below(5);
+        options.max_tokens = number_of_draws();
         static constexpr uint32_t kNever = 1000;
         options.stop_tokens = &kNever;
         options.num_stop_tokens = 1;
@@ -346,9 +435,13 @@ class Sequence {
             generations[n] = {sizeof(gptoss_generation), c.handle, nullptr, &options[n], 0, {}, {}};
             n++;
         }
+        const bool mixed = std::any_of(calls.begin(), calls.begin() + n,
+                                       [&](auto& c) { return c.context->model != calls[0].context->model; });
         std::array<size_t, 3> rooms{};
         for (size_t i = 0; i < n; i++) rooms[i] = calls[i].context->capacity - calls[i].context->tokens.size();
-        expect(gptoss_generate_together(generations.data(), n), {}, "generate_together");
+        expect(gptoss_generate_together(generations.data(), n),
+               {mixed ? gptoss_status_invalid_argument : gptoss_status_success}, "generate_together");
+        if (mixed) return;
         for (size_t i = 0; i < n; i++)
             if (generations[i].num_tokens != std::min(options[i].max_tokens, rooms[i]) ||
                 generations[i].num_tokens != calls[i].calls)
@@ -373,11 +466,11 @@ class Sequence {
         if (damaged) state[bytes_.next() % state.size()] ^= static_cast<char>(1 + bytes_.below(255));
         const gptoss_status status = gptoss_context_restore(to.handle, state.data(), state.size());
         const bool fits = c.tokens.size() <= to.capacity;
-        if (damaged)
+        if (damaged || c.model != to.model)
             return expect(
                 status,
                 {gptoss_status_invalid_argument, gptoss_status_unsupported_argument, gptoss_status_context_overflow},
-                "restore of damage");
+                "restore of damage, or of another model's");
         if (!fits) return expect(status, {gptoss_status_context_overflow}, "restore");
         // what it computed before it was cut short may be more than the other holds
         expect(status, {gptoss_status_success, gptoss_status_context_overflow}, "restore");
@@ -424,15 +517,35 @@ class Sequence {
         p = nullptr;
     }
 
+    // Text-only calls: any bytes come back from their tokens.
+    void encode() {
+        std::string text(bytes_.below(12), ' ');
+        for (char& c : text) c = static_cast<char>(bytes_.next());
+        std::array<uint32_t, 12> tokens{};
+        size_t n = 0, size = 0;
+        expect(gptoss_tokenizer_encode(tokenizer_, text.data(), text.size(), bytes_.below(2), tokens.data(),
+                                       tokens.size(), &n),
+               {}, "encode");
+        std::string back(text.size() + 1, ' ');
+        expect(gptoss_tokenizer_decode_tokens(tokenizer_, tokens.data(), n, back.data(), back.size(), &size), {},
+               "decode_tokens");
+        back.resize(std::min(size, back.size()));
+        if (back != text) wrong("encoded text does not come back");
+    }
+
     // Another thread generates on the context, which this one uses, cancels and releases meanwhile.
     void beside_a_thread(Context& c) {
         if (c.references == 0 || c.tokens.empty()) return;
         const gptoss_context_t handle = c.handle;
         gptoss_status status{};
+        bool says_why = false;
         size_t n = 0;
-        std::array<uint32_t, 8> drawn{};
+        std::array<uint32_t, 4> drawn{};
         expect(gptoss_context_retain(handle), {}, "retain");
-        std::thread thread([&] { status = gptoss_context_sample(handle, 0, 0, drawn.size(), drawn.data(), &n); });
+        beside_.run([&] {
+            status = gptoss_context_sample(handle, 0, 0, drawn.size(), drawn.data(), &n);
+            says_why = *gptoss_last_error();
+        });
         bool changed = false;
         for (uint32_t calls = bytes_.below(4); calls > 0; calls--) {
             size_t count = 0;
@@ -454,8 +567,9 @@ class Sequence {
         }
         const bool release = bytes_.below(3) == 0;
         if (release) expect(gptoss_context_release(handle), {}, "release beside");
-        thread.join();
-        expect(status, {gptoss_status_success, gptoss_status_cancelled, gptoss_status_invalid_state}, "sample beside");
+        beside_.wait();
+        expect(status, {gptoss_status_success, gptoss_status_cancelled, gptoss_status_invalid_state}, "sample beside",
+               says_why);
         // a cancel may have come before or after the call; what it drew, and whether it was cut before or after, is
         // told
         Tokens held(4096);
@@ -471,10 +585,10 @@ class Sequence {
         if (release && --c.references == 0) c = {};
     }
 
-    const gptoss_model_t model_;
+    const std::span<Model> models_;
     const gptoss_tokenizer_t tokenizer_;
-    std::map<Tokens, uint32_t>& greedy_;  // what follows which tokens
     Bytes bytes_;
+    Beside beside_;
     std::array<Context, 4> contexts_;
     std::array<gptoss_sampler_t, 2> samplers_{};
     std::array<gptoss_harmony_parser_t, 2> parsers_{};
@@ -485,41 +599,51 @@ class Sequence {
 }  // namespace
 
 int main(int argc, char** argv) {
+    const auto number = [&](int i, uint64_t otherwise) {
+        return argc > i ? std::strtoull(argv[i], nullptr, 10) : otherwise;
+    };
     const double seconds = argc > 1 ? std::atof(argv[1]) : 30;
-    const uint64_t seed = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : std::random_device{}();
-    const uint64_t most = argc > 3 ? std::strtoull(argv[3], nullptr, 10) : UINT64_MAX;
+    const uint64_t seed = number(2, std::random_device{}()), rounds = number(3, UINT64_MAX), threads = number(4, 4);
     std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
-    gptoss::test::Shape shape;
+    // the threads of a software device would wait for each other more than they compute
+    setenv("LP_NUM_THREADS", "0", 0);
+    // as small as they may be, and each with one of both kinds of caches
+    gptoss::test::Shape shape{.hidden = 32, .intermediate = 32, .heads = 2, .kv_heads = 1, .experts = 2, .active = 1};
     shape.vocab = kVocabulary;
-    const gptoss::test::SyntheticCheckpoint checkpoint(shape, 1);
-    gptoss_model_options options{};
-    options.struct_size = sizeof options;
-    options.device = std::getenv("GPTOSS_TEST_DEVICE");
-    gptoss_model_t model = nullptr;
+    shape.sliding = {true};
+    gptoss::test::Shape other = shape;
+    other.sliding = {false};
+    std::array<Model, 2> models{Model(shape), Model(other)};
     gptoss_tokenizer_t tokenizer = nullptr;
-    if (gptoss_model_create(checkpoint.path().c_str(), &options, &model) != gptoss_status_success ||
+    if (!models[0].handle || !models[1].handle ||
         gptoss_tokenizer_create(nullptr, &tokenizer) != gptoss_status_success) {
-        std::printf("%s\n0 passed, 1 failed\n", gptoss_last_error());
+        std::printf("0 passed, 1 failed\n");
         return 1;
     }
-    std::map<Tokens, uint32_t> greedy;
-    uint64_t passed = 0, failed = 0, calls = 0, drawn = 0;
+    std::atomic<uint64_t> begun{0}, passed{0}, failed{0}, calls{0}, drawn{0};
     const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
-    for (uint64_t i = 0; i < most && failed < 10 && std::chrono::steady_clock::now() < end; i++) {
-        std::mt19937_64 random(seed + i);
-        Sequence sequence(model, tokenizer, greedy, Bytes(random, 20 + random() % 100));
-        if (sequence.run()) {
-            passed++;
-        } else {
-            failed++;
-            std::printf("^ sequence: test_interface %g %llu 1\n", seconds, static_cast<unsigned long long>(seed + i));
+    const auto run = [&] {
+        for (uint64_t i = begun++; i < rounds && failed < 10 && std::chrono::steady_clock::now() < end; i = begun++) {
+            std::mt19937_64 random(seed + i);
+            Round round(models, tokenizer);
+            bool ok = true;
+            for (int n = 0; n < kSequences && ok; n++) {
+                ok = round.run(Bytes(random, 8 + random() % 48));
+                passed += ok;
+            }
+            if (!round.end() || !ok) {
+                failed++;
+                std::printf("^ round: test_interface %g %llu 1\n", seconds, static_cast<unsigned long long>(seed + i));
+            }
+            calls += round.calls();
+            drawn += round.drawn();
         }
-        calls += sequence.calls();
-        drawn += sequence.drawn();
-        if (greedy.size() > 200000) greedy.clear();
-    }
+    };
+    std::vector<std::thread> others;
+    for (uint64_t i = 1; i < threads; i++) others.emplace_back(run);
+    run();
+    for (std::thread& thread : others) thread.join();
     gptoss_tokenizer_release(tokenizer);
-    gptoss_model_release(model);
     std::printf("%llu calls, %llu greedy tokens compared\n%llu passed, %llu failed\n",
                 static_cast<unsigned long long>(calls), static_cast<unsigned long long>(drawn),
                 static_cast<unsigned long long>(passed), static_cast<unsigned long long>(failed));

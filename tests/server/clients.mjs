@@ -148,6 +148,48 @@ await check("openai: tool_choice none shows no tool", async () => {
   assert.equal(answer.choices[0].finish_reason, "stop");
 });
 
+await check("openai: tool_choice required, and a function by name", async () => {
+  const request = { model, messages: ask("Hello!"), tools: chatTools, seed: 1 };
+  for (const tool_choice of ["required", { type: "function", function: { name: "get_weather" } }]) {
+    const { choices } = await client.chat.completions.create({ ...request, tool_choice });
+    assert.equal(choices[0].finish_reason, "tool_calls");
+    assert.equal(choices[0].message.tool_calls[0].function.name, "get_weather");
+    assert.equal(typeof JSON.parse(choices[0].message.tool_calls[0].function.arguments), "object");
+  }
+});
+
+await check("openai: an answer by a JSON schema, and arguments by a strict one", async () => {
+  const schema = {
+    type: "object",
+    properties: { sum: { type: "integer", minimum: 0, maximum: 99 }, sure: { type: "boolean" } },
+    required: ["sum", "sure"],
+    additionalProperties: false,
+  };
+  const response_format = { type: "json_schema", json_schema: { name: "sum", strict: true, schema } };
+  const request = { model, messages: ask("What is 12 + 30?"), temperature: 1.5 };
+  for (let seed = 0; seed < 5; seed++) {
+    const answer = await client.chat.completions.create({ ...request, response_format, seed });
+    const { sum, sure } = JSON.parse(answer.choices[0].message.content);
+    assert.ok(Number.isInteger(sum) && sum >= 0 && sum <= 99 && typeof sure === "boolean");
+  }
+  const inResponses = await client.responses.create({
+    model,
+    input: "What is 12 + 30?",
+    text: { format: { type: "json_schema", name: "sum", schema } },
+  });
+  assert.deepEqual(Object.keys(JSON.parse(inResponses.output_text)), ["sum", "sure"]);
+  const strict = { type: "function", function: { name: "set", strict: true, parameters: schema } };
+  const { choices } = await client.chat.completions.create({ ...request, tools: [strict], tool_choice: "required" });
+  assert.deepEqual(Object.keys(JSON.parse(choices[0].message.tool_calls[0].function.arguments)), ["sum", "sure"]);
+});
+
+await check("openai: a bias of a token", async () => {
+  const prompt = "<|start|>user<|message|>What is 2 + 3?<|end|><|start|>assistant<|channel|>final<|message|>";
+  const answer = await client.completions.create({ model, prompt, max_tokens: 8, temperature: 0, logit_bias: { 33: 100 } });
+  const [character] = new Set(answer.choices[0].text);
+  assert.equal(answer.choices[0].text, character.repeat(8));
+});
+
 await check("openai: completions", async () => {
   const prompt = "<|start|>user<|message|>What is 2 + 3?<|end|><|start|>assistant";
   const answer = await client.completions.create({ model, prompt, max_tokens: 100 });

@@ -77,3 +77,15 @@ TEST_CASE("a line of the log does nothing to a terminal") {
     CHECK(printable_line(std::string_view("\0", 1)) == "\uFFFD");
     CHECK(printable_line("") == "");
 }
+
+TEST_CASE("the text of an error does nothing to a terminal") {
+    const auto shown = [](const char* message) {
+        api::fail(gptoss_status_io_error, message);
+        return std::string(gptoss_last_error());
+    };
+    CHECK(shown("a tensor \x1b]0;owned\x07 of gr\u00FCn\n") == "a tensor \uFFFD]0;owned\uFFFD of gr\u00FCn\uFFFD");
+    CHECK(shown("a\u009B1m\xff") == "a\uFFFD1m\uFFFD");
+    // what stands for them is longer: still whole characters, and no more than there is room for
+    CHECK(shown(std::string(2000, '\x1b').c_str()).size() == 1023);
+    CHECK(shown(("a" + std::string(2000, '\x1b')).c_str()).size() == 1 + 3 * 340);
+}

@@ -76,6 +76,8 @@ class Automaton {
     void spend(size_t work);
 
     uint32_t capacity(RegexId regex, bool within);
+    uint32_t find_capacity(RegexId regex, bool within);
+    RegexId within_a_token(RegexId regex);
     RegexId after_plain(RegexId regex);
     bool all_lead_to(RegexId regex, uint32_t first, uint32_t last, uint32_t more, RegexId goal);
     const Leaf& leaf(RegexId regex, bool with_exits);
@@ -106,7 +108,9 @@ class Automaton {
     std::unordered_multimap<uint64_t, StateId> states_by_hash_;
     std::unordered_multimap<uint64_t, FrameId> frames_by_hash_;
     std::unordered_map<uint64_t, StateId> steps_, closures_;
-    std::vector<RegexId> after_plain_;                         // by expression; UINT32_MAX: unknown
+    std::vector<RegexId> after_plain_;  // by expression; UINT32_MAX: unknown
+    std::vector<uint8_t> capacities_;   // by expression and whether within; UINT8_MAX: unknown
+    std::unordered_map<RegexId, RegexId> within_a_token_;
     std::unordered_map<uint64_t, Leaf> leaves_;                // by expression and whether it has exits
     std::unordered_map<RegexId, CountedLeaf> counted_leaves_;  // by what follows the repetition
     RegexId any_character_ = RegexPool::nothing;               // in a JSON string

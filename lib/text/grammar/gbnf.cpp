@@ -33,7 +33,7 @@ class Parser {
     struct Rule {
         std::string name;
         std::optional<Item> body;
-        size_t line;  // where it is named first
+        size_t at;  // where it is named first
     };
 
     std::vector<Rule> parse() {
@@ -49,17 +49,17 @@ class Parser {
         }
         for (const Rule& rule : rules_)
             if (!rule.body)
-                throw Error(Status::InvalidArgument,
-                            "GBNF, line " + std::to_string(rule.line) + ": rule '" + rule.name + "' is not defined");
+                throw Error(Status::InvalidArgument, "GBNF, line " + std::to_string(line_of(rule.at)) + ": rule '" +
+                                                         rule.name + "' is not defined");
         return std::move(rules_);
     }
 
   private:
-    size_t line() const {
-        return 1 + static_cast<size_t>(std::count(text_.begin(), text_.begin() + static_cast<ptrdiff_t>(at_), '\n'));
+    size_t line_of(size_t at) const {
+        return 1 + static_cast<size_t>(std::count(text_.begin(), text_.begin() + static_cast<ptrdiff_t>(at), '\n'));
     }
     [[noreturn]] void invalid(const std::string& what) const {
-        throw Error(Status::InvalidArgument, "GBNF, line " + std::to_string(line()) + ": " + what);
+        throw Error(Status::InvalidArgument, "GBNF, line " + std::to_string(line_of(at_)) + ": " + what);
     }
 
     bool next_is(char c) const { return at_ < text_.size() && text_[at_] == c; }
@@ -90,7 +90,7 @@ class Parser {
     }
     uint32_t rule_named(std::string name) {
         const auto [entry, is_new] = by_name_.emplace(std::move(name), static_cast<uint32_t>(rules_.size()));
-        if (is_new) rules_.push_back({entry->first, std::nullopt, line()});
+        if (is_new) rules_.push_back({entry->first, std::nullopt, at_});
         return entry->second;
     }
 

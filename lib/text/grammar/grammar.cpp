@@ -30,6 +30,7 @@ std::shared_ptr<const Grammar> Grammar::from_regex(std::shared_ptr<const TokenTa
                                                    std::string_view expression) {
     Program program;
     const RegexId regex = parse_regex(program.pool, expression, Anchoring::Whole, Encoding::Utf8);
+    program.strings_are_json = false;
     program.start = program.add_rule();
     program.rules[program.start] = program.match(regex, Program::return_address);
     return std::make_shared<const Grammar>(std::move(program), std::move(table));

@@ -50,38 +50,61 @@ uint32_t Program::add_rule() {
     return static_cast<uint32_t>(rules.size() - 1);
 }
 
+template <typename Holds>
+std::vector<uint8_t> Program::find_all(const Holds& holds) const {
+    // Which instructions each one's answer is asked by: after an instruction's own number, in one list.
+    std::vector<uint32_t> begins(code.size() + 1);
+    const auto each_needed = [&](const Instruction& i, const auto& use) {
+        if (i.op == Instruction::Op::Return) return;
+        if (i.op == Instruction::Op::Split) {
+            for (uint32_t way = i.a; way < i.a + i.b; ++way) use(targets[way]);
+            return;
+        }
+        use(i.next);
+        if (i.op == Instruction::Op::Call) use(rules[i.a]);
+        if (i.op == Instruction::Op::Loop) use(i.a);
+    };
+    for (const Instruction& i : code) each_needed(i, [&](Address needed) { ++begins[needed + 1]; });
+    for (size_t at = 0; at < code.size(); ++at) begins[at + 1] += begins[at];
+    std::vector<Address> users(begins.back());
+    std::vector<uint32_t> free(begins.begin(), begins.end() - 1);
+    for (Address at = 0; at < code.size(); ++at)
+        each_needed(code[at], [&](Address needed) { users[free[needed]++] = at; });
+    std::vector<uint8_t> found(code.size());
+    std::vector<Address> work;
+    const auto look = [&](Address at) {
+        if (found[at] || !holds(code[at], found)) return;
+        found[at] = true;
+        work.push_back(at);
+    };
+    for (Address at = 0; at < code.size(); ++at) look(at);
+    while (!work.empty()) {
+        const Address at = work.back();
+        work.pop_back();
+        for (uint32_t i = begins[at]; i < begins[at + 1]; ++i) look(users[i]);
+    }
+    return found;
+}
+
 void Program::remove_dead_ends() {
     using Op = Instruction::Op;
-    std::vector<uint8_t> ends(code.size());
-    ends[return_address] = true;
-    for (bool changed = true; changed;) {
-        changed = false;
-        for (Address at = 1; at < code.size(); ++at) {
-            if (ends[at]) continue;
-            const Instruction& i = code[at];
-            bool now = false;
-            switch (i.op) {
-                case Op::Match:
-                case Op::Token:
-                    now = ends[i.next];
-                    break;
-                case Op::Split:
-                    now = std::any_of(targets.begin() + i.a, targets.begin() + i.a + i.b,
-                                      [&](Address way) { return ends[way]; });
-                    break;
-                case Op::Call:
-                    now = ends[rules[i.a]] && ends[i.next];
-                    break;
-                case Op::Loop:
-                    now = ends[i.next] && (bounds[i.b].min == 0 || ends[i.a]);
-                    break;
-                case Op::Return:
-                    now = true;
-                    break;
-            }
-            if (now) ends[at] = changed = true;
+    const std::vector<uint8_t> ends = find_all([&](const Instruction& i, const std::vector<uint8_t>& found) {
+        switch (i.op) {
+            case Op::Match:
+            case Op::Token:
+                return found[i.next] != 0;
+            case Op::Split:
+                return std::any_of(targets.begin() + i.a, targets.begin() + i.a + i.b,
+                                   [&](Address way) { return found[way] != 0; });
+            case Op::Call:
+                return found[rules[i.a]] && found[i.next];
+            case Op::Loop:
+                return found[i.next] && (bounds[i.b].min == 0 || found[i.a]);
+            case Op::Return:
+                return true;
         }
-    }
+        return false;
+    });
     for (Instruction& i : code) {
         if (i.op == Op::Split) {
             const auto begin = targets.begin() + i.a;
@@ -100,37 +123,24 @@ void Program::remove_dead_ends() {
 uint32_t Program::find_left_recursion() const {
     using Op = Instruction::Op;
     // Which instructions can come to their rule's end without matching anything.
-    std::vector<uint8_t> nullable(code.size());
-    nullable[return_address] = true;
-    for (bool changed = true; changed;) {
-        changed = false;
-        for (Address at = 1; at < code.size(); ++at) {
-            if (nullable[at]) continue;
-            const Instruction& i = code[at];
-            bool now = false;
-            switch (i.op) {
-                case Op::Match:
-                    now = pool.is_nullable(i.a) && nullable[i.next];
-                    break;
-                case Op::Token:
-                    break;
-                case Op::Split:
-                    now = std::any_of(targets.begin() + i.a, targets.begin() + i.a + i.b,
-                                      [&](Address way) { return nullable[way]; });
-                    break;
-                case Op::Call:
-                    now = nullable[rules[i.a]] && nullable[i.next];
-                    break;
-                case Op::Loop:
-                    now = nullable[i.next] && (bounds[i.b].min == 0 || nullable[i.a]);
-                    break;
-                case Op::Return:
-                    now = true;
-                    break;
-            }
-            if (now) nullable[at] = changed = true;
+    const std::vector<uint8_t> nullable = find_all([&](const Instruction& i, const std::vector<uint8_t>& found) {
+        switch (i.op) {
+            case Op::Match:
+                return pool.is_nullable(i.a) && found[i.next];
+            case Op::Token:
+                return false;
+            case Op::Split:
+                return std::any_of(targets.begin() + i.a, targets.begin() + i.a + i.b,
+                                   [&](Address way) { return found[way] != 0; });
+            case Op::Call:
+                return found[rules[i.a]] && found[i.next];
+            case Op::Loop:
+                return found[i.next] && (bounds[i.b].min == 0 || found[i.a]);
+            case Op::Return:
+                return true;
         }
-    }
+        return false;
+    });
     // Which rules each may call first, and whether one comes back to itself.
     enum : uint8_t { New, Open, Done };
     std::vector<uint8_t> color(rules.size(), New);

@@ -38,6 +38,8 @@ struct Program {
     std::vector<Bounds> bounds;
     std::vector<Address> rules;  // where each begins
     uint32_t start = 0;          // a rule
+    // Intersections are of texts within a JSON string alone.
+    bool strings_are_json = true;
 
     // Each makes an instruction that goes on at next. Throws InsufficientResources for too many.
     Address match(RegexId regex, Address next);
@@ -59,6 +61,9 @@ struct Program {
 
   private:
     Address add(const Instruction& instruction);
+    // The instructions of which something holds that follows from where they lead: the least set.
+    template <typename Holds>
+    std::vector<uint8_t> find_all(const Holds& holds) const;
 };
 
 }  // namespace gptoss::text

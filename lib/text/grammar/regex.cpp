@@ -1,7 +1,9 @@
 #include "text/grammar/regex.h"
 
 #include <algorithm>
+#include <queue>
 #include <string>
+#include <unordered_set>
 #include <utility>
 
 #include "base/error.h"
@@ -11,7 +13,7 @@ namespace gptoss::text {
 
 namespace {
 
-constexpr size_t max_nodes = 1'500'000;
+constexpr size_t max_nodes = 600'000;
 constexpr size_t max_arguments = 4'000'000;
 constexpr size_t max_successors = 8'000'000;
 constexpr size_t max_work = 8'000'000;
@@ -56,8 +58,70 @@ RegexId RegexPool::find(uint64_t hash, const IsSame& is_same) const {
     return UINT32_MAX;
 }
 
-void RegexPool::insert(uint64_t hash, const Node& node) {
+// What is known of a node from its parts.
+void RegexPool::describe(Node& node) const {
+    constexpr uint32_t most = 1u << 30;
+    const auto sum = [](uint64_t a, uint64_t b) { return static_cast<uint32_t>(std::min<uint64_t>(a + b, most)); };
+    const auto plus = [&](uint32_t a, uint32_t b) { return a == unbounded ? a : sum(a, b); };
+    node.shortest = node.nullable ? 0 : 1;
+    switch (node.kind) {
+        case Kind::Nothing:
+            node.shortest = most;
+            node.longest_completion = 0;
+            break;
+        case Kind::Empty:
+            node.longest_completion = 0;
+            break;
+        case Kind::Set:
+            node.longest_completion = 1;
+            break;
+        case Kind::Byte:
+        case Kind::Concat: {
+            const bool is_byte = node.kind == Kind::Byte;
+            const Node& rest = nodes_[node.b];
+            node.shortest = sum(is_byte ? 1 : nodes_[node.a].shortest, rest.shortest);
+            const uint32_t before = plus(is_byte ? 1 : nodes_[node.a].longest_completion, rest.shortest);
+            node.longest_completion = std::max(before, rest.longest_completion);
+            node.last = is_byte && node.b == empty ? static_cast<int16_t>(node.a) : rest.nullable ? -1 : rest.last;
+            node.is_counted = rest.is_counted || (!is_byte && nodes_[node.a].is_counted);
+            break;
+        }
+        case Kind::Either:
+            node.shortest = most;
+            node.longest_completion = 0;
+            node.last = nodes_[arguments_[node.a]].last;
+            for (uint32_t i = 0; i < node.b; ++i) {
+                const Node& part = nodes_[arguments_[node.a + i]];
+                node.shortest = std::min(node.shortest, part.shortest);
+                node.longest_completion = std::max(node.longest_completion, part.longest_completion);
+                if (part.last != node.last) node.last = -1;
+                node.is_counted = node.is_counted || part.is_counted;
+            }
+            break;
+        case Kind::Both:
+            for (uint32_t i = 0; i < node.b; ++i) {
+                const Node& part = nodes_[arguments_[node.a + i]];
+                node.shortest = std::max(node.shortest, part.shortest);
+                if (part.last >= 0) node.last = part.last;
+            }
+            break;
+        case Kind::Repeat: {
+            const auto [min, max] = bounds_[node.b];
+            const Node& once = nodes_[node.a];
+            node.shortest = sum(uint64_t{min} * once.shortest, 0);
+            node.longest_completion = plus(once.longest_completion, node.shortest);
+            node.is_counted = min > 1 || (max > 1 && max != unbounded) || once.is_counted;
+            break;
+        }
+        case Kind::Not:
+        case Kind::Multiple:
+            break;
+    }
+}
+
+void RegexPool::insert(uint64_t hash, Node node) {
     if (nodes_.size() >= max_nodes) too_large();
+    describe(node);
     const auto put = [this](const Slot& slot) {
         const size_t mask = by_hash_.size() - 1;
         size_t i = slot.hash & mask;
@@ -99,9 +163,10 @@ RegexId RegexPool::make_list(Kind kind, std::vector<RegexId>& parts) {
                                                      [&](RegexId part) { return nodes_[part].alive == Alive::Yes; });
     const bool is_nullable = is_either ? std::any_of(parts.begin(), parts.end(), nullable)
                                        : std::all_of(parts.begin(), parts.end(), nullable);
-    insert(hash, {kind, is_nullable, some_alive || is_nullable ? Alive::Yes : Alive::Unknown,
-                  static_cast<uint32_t>(arguments_.size()), static_cast<uint32_t>(parts.size())});
+    const uint32_t first = static_cast<uint32_t>(arguments_.size());
     arguments_.insert(arguments_.end(), parts.begin(), parts.end());
+    insert(hash, {kind, is_nullable, some_alive || is_nullable ? Alive::Yes : Alive::Unknown, first,
+                  static_cast<uint32_t>(parts.size())});
     return static_cast<RegexId>(nodes_.size() - 1);
 }
 
@@ -376,6 +441,53 @@ RegexId RegexPool::derive(RegexId regex, uint8_t byte, ByteSet& same) {
     return nothing;
 }
 
+RegexId RegexPool::without_far_bounds(RegexId regex, uint32_t num_bytes, int depth) {
+    constexpr int max_depth = 100;
+    const Node node = nodes_[regex];
+    if (!node.is_counted || depth > max_depth) return regex;
+    const auto of = [&](RegexId part) { return without_far_bounds(part, num_bytes, depth + 1); };
+    switch (node.kind) {
+        case Kind::Byte:
+        case Kind::Concat: {
+            std::vector<RegexId> parts;
+            RegexId rest = regex;
+            while (nodes_[rest].is_counted && (nodes_[rest].kind == Kind::Concat || nodes_[rest].kind == Kind::Byte)) {
+                const Node& part = nodes_[rest];
+                parts.push_back(part.kind == Kind::Concat ? part.a
+                                                          : make(Kind::Byte, false, Alive::Yes, part.a, empty));
+                rest = nodes_[rest].b;
+            }
+            rest = of(rest);
+            for (size_t i = parts.size(); i-- > 0;) rest = concat(of(parts[i]), rest);
+            return rest;
+        }
+        case Kind::Either: {
+            std::vector<RegexId> ways;
+            for (uint32_t i = 0; i < node.b; ++i) ways.push_back(of(arguments_[node.a + i]));
+            return either(std::move(ways));
+        }
+        case Kind::Repeat: {
+            auto [min, max] = bounds_[node.b];
+            const uint32_t rounds = num_bytes / std::max(nodes_[node.a].shortest, 1u) + 1;
+            if (max > rounds) max = unbounded;
+            return repeat(of(node.a), std::min(min, rounds), max);
+        }
+        default:
+            return regex;
+    }
+}
+
+// Most states are met once: the whole row is worked out when one is met again.
+RegexId RegexPool::first_step(RegexId regex, uint8_t byte) {
+    if (std::exchange(nodes_[regex].was_stepped, true)) {
+        fill(regex);
+        return step(regex, byte);
+    }
+    ByteSet same = ByteSet::all();
+    const RegexId next = derive(regex, byte, same);
+    return can_match(next) ? next : nothing;
+}
+
 void RegexPool::fill(RegexId regex) {
     Partition partition;
     std::vector<RegexId> successors;
@@ -417,37 +529,40 @@ bool RegexPool::can_match(RegexId regex) {
     return nodes_[regex].alive == Alive::Yes;
 }
 
-// Looks for a way to the end, depth first, among what may be left after each byte.
+// Looks for a way to the end among what may be left after each byte, first where the end seems nearest.
 bool RegexPool::search(RegexId regex) {
     struct Visit {
         RegexId regex;
-        ByteSet tried;
+        uint32_t from;
     };
-    std::vector<Visit> path = {{regex, {}}};
-    std::vector<RegexId> visited = {regex};
-    std::unordered_map<RegexId, bool> seen = {{regex, true}};
-    while (!path.empty()) {
-        Visit& visit = path.back();
-        const RegexId at = visit.regex;
-        bool found = nodes_[at].nullable || nodes_[at].alive == Alive::Yes;
-        if (found) {
-            for (const Visit& on_path : path) nodes_[on_path.regex].alive = Alive::Yes;
-            return true;
+    std::vector<Visit> visits = {{regex, 0}};
+    std::unordered_set<RegexId> seen = {regex};
+    using Open = std::pair<uint32_t, uint32_t>;  // the least distance to the end; the later visit comes first
+    std::priority_queue<Open, std::vector<Open>, std::greater<>> open;
+    open.push({nodes_[regex].shortest, UINT32_MAX});
+    while (!open.empty()) {
+        const uint32_t index = UINT32_MAX - open.top().second;
+        open.pop();
+        const RegexId at = visits[index].regex;
+        ByteSet left = ByteSet::all();
+        for (uint32_t byte = 0; byte < 256; ++byte) {
+            if (!left.has(byte)) continue;
+            ByteSet same = left;
+            const RegexId next = derive(at, static_cast<uint8_t>(byte), same);
+            left &= ~same;
+            if (nodes_[next].alive == Alive::No) continue;
+            if (nodes_[next].alive == Alive::Yes) {
+                for (uint32_t i = index;; i = visits[i].from) {
+                    nodes_[visits[i].regex].alive = Alive::Yes;
+                    if (i == 0) return true;
+                }
+            }
+            if (!seen.insert(next).second) continue;
+            open.push({nodes_[next].shortest, UINT32_MAX - static_cast<uint32_t>(visits.size())});
+            visits.push_back({next, index});
         }
-        int byte = 0;
-        while (byte < 256 && visit.tried.has(byte)) ++byte;
-        if (byte == 256) {
-            path.pop_back();
-            continue;
-        }
-        ByteSet same = ByteSet::all();
-        const RegexId next = derive(at, static_cast<uint8_t>(byte), same);
-        visit.tried |= same;
-        if (next == nothing || nodes_[next].alive == Alive::No || !seen.emplace(next, true).second) continue;
-        visited.push_back(next);
-        path.push_back({next, {}});
     }
-    for (RegexId dead : visited) nodes_[dead].alive = Alive::No;
+    for (const Visit& dead : visits) nodes_[dead.regex].alive = Alive::No;
     return false;
 }
 

@@ -70,9 +70,8 @@ class RegexPool {
     RegexId step(RegexId regex, uint8_t byte) {
         const Node& node = nodes_[regex];
         if (node.kind == Kind::Byte) return node.a == byte ? node.b : nothing;
-        if (node.row == no_row) fill(regex);
-        const Node& filled = nodes_[regex];
-        return successors_[filled.row + partitions_[filled.partition][byte]];
+        if (node.row == no_row) return first_step(regex, byte);
+        return successors_[node.row + partitions_[node.partition][byte]];
     }
     // The only byte that can come next; -1 if there are others or none.
     int only_byte(RegexId regex);
@@ -87,6 +86,19 @@ class RegexPool {
         if (node.kind != Kind::Concat || nodes_[node.a].kind != Kind::Repeat) return {nothing, nothing, 0, 0};
         const Node& repeat = nodes_[node.a];
         return {repeat.a, node.b, bounds_[repeat.b].min, bounds_[repeat.b].max};
+    }
+    // How long a text may have to be, at most, that completes any beginning of a match; unbounded if that is not known.
+    uint32_t longest_completion(RegexId regex) const { return nodes_[regex].longest_completion; }
+    // The byte that all matches end with; -1 if that is not known.
+    int last_byte(RegexId regex) const { return nodes_[regex].last; }
+    // An expression whose matches go on in the same way for that many bytes, with fewer different states: repetitions
+    // that cannot come to their bounds in them have none.
+    RegexId without_far_bounds(RegexId regex, uint32_t num_bytes, int depth = 0);
+    // The parts of an alternation; empty for other expressions.
+    std::span<const RegexId> parts_of_either(RegexId regex) const {
+        const Node& node = nodes_[regex];
+        if (node.kind != Kind::Either) return {};
+        return std::span(arguments_).subspan(node.a, node.b);
     }
     // The parts of an intersection; empty for other expressions.
     std::span<const RegexId> parts_of_both(RegexId regex) const {
@@ -113,6 +125,12 @@ class RegexPool {
         uint32_t a, b;
         uint32_t row = no_row;   // in the successors, one for each class of bytes
         uint32_t partition = 0;  // of the bytes into classes
+        // Found out from the parts.
+        uint32_t shortest = 0;                    // no match has fewer bytes
+        uint32_t longest_completion = unbounded;  // as the function of this name says
+        int16_t last = -1;
+        bool is_counted = false;  // a part is a repetition with a bound above 1
+        bool was_stepped = false;
     };
     using Partition = std::array<uint8_t, 256>;
     struct Bounds {
@@ -130,9 +148,11 @@ class RegexPool {
     RegexId make_list(Kind kind, std::vector<RegexId>& parts);
     template <typename IsSame>
     RegexId find(uint64_t hash, const IsSame& is_same) const;
-    void insert(uint64_t hash, const Node& node);
+    void insert(uint64_t hash, Node node);
+    void describe(Node& node) const;
     RegexId multiple(const Multiple& state);
     RegexId derive(RegexId regex, uint8_t byte, ByteSet& same);
+    RegexId first_step(RegexId regex, uint8_t byte);
     void fill(RegexId regex);
     bool search(RegexId regex);
     void spend(size_t work);

@@ -1,5 +1,6 @@
 #include "text/grammar/regex_syntax.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "base/error.h"
@@ -11,6 +12,7 @@ namespace {
 
 constexpr uint32_t max_depth = 100;      // of groups in each other
 constexpr uint32_t max_count = 100'000;  // of a repetition
+constexpr uint32_t max_assertions = 100;
 
 // An expression before anchors and lookaheads are resolved, which depend on all that stands around them.
 struct Tree {
@@ -19,6 +21,7 @@ struct Tree {
     RegexId regex = RegexPool::empty;
     std::vector<Tree> parts = {};
     bool has_assertion = false;  // in it or its parts
+    bool has_begin = false;      // among them one that asks whether the text begins here
 };
 
 class Parser {
@@ -33,7 +36,7 @@ class Parser {
         if (at_ < text_.size()) invalid("')' without its '('");
         if (anchoring_ == Anchoring::Whole) return resolve({&tree}, 0, true, RegexPool::empty);
         const RegexId later = pool_.concat(any_, resolve({&tree}, 0, false, any_));
-        return tree.has_assertion ? pool_.either({resolve({&tree}, 0, true, any_), later}) : later;
+        return tree.has_begin ? pool_.either({resolve({&tree}, 0, true, any_), later}) : later;
     }
 
   private:
@@ -75,13 +78,37 @@ class Parser {
         do {
             Tree sequence;
             while (at_ < text_.size() && !next_is('|') && !next_is(')')) sequence.parts.push_back(quantified(depth));
-            for (const Tree& part : sequence.parts) sequence.has_assertion |= part.has_assertion;
+            for (const Tree& part : sequence.parts) {
+                sequence.has_assertion |= part.has_assertion;
+                sequence.has_begin |= part.has_begin;
+            }
             tree.has_assertion |= sequence.has_assertion;
+            tree.has_begin |= sequence.has_begin;
+            merge_plain_parts(sequence);
             if (!sequence.has_assertion) sequence = regex(plain(sequence));
             tree.parts.push_back(std::move(sequence));
         } while (take("|"));
         if (!tree.has_assertion) return regex(plain(tree));
         return tree;
+    }
+
+    // Makes one expression of neighbours without assertions: what is resolved later is as short as its assertions are
+    // few.
+    void merge_plain_parts(Tree& sequence) {
+        std::vector<Tree> parts;
+        for (size_t end = sequence.parts.size(); end > 0; --end) {
+            if (sequence.parts[end - 1].has_assertion) {
+                parts.push_back(std::move(sequence.parts[end - 1]));
+                continue;
+            }
+            RegexId run = RegexPool::empty;
+            for (; end > 0 && !sequence.parts[end - 1].has_assertion; --end)
+                run = pool_.concat(plain(sequence.parts[end - 1]), run);
+            ++end;
+            parts.push_back(regex(run));
+        }
+        std::reverse(parts.begin(), parts.end());
+        sequence.parts = std::move(parts);
     }
 
     // A tree without assertions.
@@ -146,11 +173,17 @@ class Parser {
         return false;
     }
 
+    Tree assertion(Tree::Kind kind) {
+        if (++assertions_ > max_assertions)
+            unsupported("more than " + std::to_string(max_assertions) + " anchors and lookaheads");
+        return {kind, RegexPool::empty, {}, true, kind == Tree::Kind::Begin};
+    }
+
     Tree atom(uint32_t depth) {
         if (take("(")) return group(depth);
         if (take("[")) return set(bracket());
-        if (take("^")) return {Tree::Kind::Begin, RegexPool::empty, {}, true};
-        if (take("$")) return {Tree::Kind::End, RegexPool::empty, {}, true};
+        if (take("^")) return assertion(Tree::Kind::Begin);
+        if (take("$")) return assertion(Tree::Kind::End);
         if (take(".")) return set(line_ends().inverted());
         if (next_is('*') || next_is('+') || next_is('?')) invalid("nothing to repeat");
         if (take("\\")) {
@@ -158,8 +191,8 @@ class Parser {
             if (next_is('b') || next_is('B')) unsupported("a word boundary (\\b)");
             if (next_is('k') || (at_ < text_.size() && text_[at_] >= '1' && text_[at_] <= '9'))
                 unsupported("a backreference");
-            if (take("A")) return {Tree::Kind::Begin, RegexPool::empty, {}, true};
-            if (take("Z") || take("z")) return {Tree::Kind::End, RegexPool::empty, {}, true};
+            if (take("A")) return assertion(Tree::Kind::Begin);
+            if (take("Z") || take("z")) return assertion(Tree::Kind::End);
             const uint32_t c = escape();
             return set({{c, c}});
         }
@@ -168,12 +201,12 @@ class Parser {
     }
 
     Tree group(uint32_t depth) {
-        Tree::Kind assertion = Tree::Kind::Regex;
+        Tree::Kind kind = Tree::Kind::Regex;
         if (take("?:")) {
         } else if (take("?=")) {
-            assertion = Tree::Kind::Lookahead;
+            kind = Tree::Kind::Lookahead;
         } else if (take("?!")) {
-            assertion = Tree::Kind::NotLookahead;
+            kind = Tree::Kind::NotLookahead;
         } else if (text_.substr(at_).starts_with("?<=") || text_.substr(at_).starts_with("?<!")) {
             unsupported("a lookbehind");
         } else if (take("?<") || take("?P<")) {
@@ -184,8 +217,9 @@ class Parser {
         }
         Tree inside = alternatives(depth + 1);
         if (!take(")")) invalid("'(' without its ')'");
-        if (assertion == Tree::Kind::Regex) return inside;
-        Tree tree{assertion, RegexPool::empty, {}, true};
+        if (kind == Tree::Kind::Regex) return inside;
+        Tree tree = assertion(kind);
+        tree.has_begin = inside.has_begin;
         tree.parts.push_back(std::move(inside));
         return tree;
     }
@@ -305,7 +339,7 @@ class Parser {
                 // The rest is at the beginning only if this matched nothing.
                 if (tree.regex == RegexPool::empty) return resolve(row, from + 1, at_begin, tail);
                 RegexId rest = resolve(row, from + 1, false, tail);
-                if (at_begin && pool_.is_nullable(tree.regex) && has_assertions(row, from + 1)) {
+                if (at_begin && pool_.is_nullable(tree.regex) && has_begin(row, from + 1)) {
                     const RegexId skipped = resolve(row, from + 1, true, tail);
                     return pool_.either({pool_.concat(not_empty(tree.regex), rest), skipped});
                 }
@@ -342,9 +376,9 @@ class Parser {
         return RegexPool::nothing;
     }
 
-    static bool has_assertions(const std::vector<const Tree*>& row, size_t from) {
+    static bool has_begin(const std::vector<const Tree*>& row, size_t from) {
         for (; from < row.size(); ++from)
-            if (row[from]->has_assertion) return true;
+            if (row[from]->has_begin) return true;
         return false;
     }
     RegexId not_empty(RegexId regex) { return pool_.both(regex, pool_.invert(RegexPool::empty)); }
@@ -356,6 +390,7 @@ class Parser {
     RegexId any_;
     size_t at_ = 0;
     size_t steps_ = 0;
+    uint32_t assertions_ = 0;
 };
 
 }  // namespace

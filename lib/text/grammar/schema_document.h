@@ -13,6 +13,12 @@ namespace gptoss::text {
 
 using Json = nlohmann::ordered_json;
 
+// nullptr where an object has no such member.
+inline const Json* find(const Json& object, const char* name) {
+    const auto member = object.find(name);
+    return member == object.end() ? nullptr : &*member;
+}
+
 class SchemaDocument {
   public:
     // Throws InvalidArgument for text that is no schema.

@@ -91,7 +91,7 @@ class Shapes {
     Shape of_value(const Json& value);
     Shape of_types(const Json& schema);
     Shape of_enumeration(const Json& schema);
-    RegexId shape_of_names(const Json& names);
+    RegexId allowed_names(const Json& names);
     void add_numbers(const Json& schema, Shape& shape);
     void add_strings(const Json& schema, Shape& shape);
     void add_arrays(const Json& schema, Shape& shape);
