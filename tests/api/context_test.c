@@ -347,7 +347,8 @@ TEST(generation_streams_and_stops) {
                 gptoss_context_generate(context, NULL, &options, &n, &reason));
 
     options = generate_options(1, &stream);
-    for (size_t size = 0; size < offsetof(struct gptoss_generate_options, prompt_lookup); size++) { /* version 0.1's */
+    for (size_t size = 0; size < offsetof(struct gptoss_generate_options, output_callback);
+         size++) { /* version 0.1's */
         options.struct_size = size;
         CHECK_FAILS(gptoss_status_invalid_argument, "options.struct_size",
                     gptoss_context_generate(context, NULL, &options, &n, &reason));

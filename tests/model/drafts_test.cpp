@@ -172,10 +172,10 @@ TEST_CASE("drafts: callbacks, several calls, and the end of the context") {
     sequence.append(prompt);
     Tokens heard = prompt;
     int left = 0;
-    request.on_token = [&](uint32_t token) {
-        heard.push_back(token);
+    request.on_token = [&](const model::Drawn& drawn, bool) {
+        heard.push_back(drawn.token);
         CHECK(sequence.tokens().size() == heard.size());
-        return --left == 0;
+        return --left == 0 ? model::StopReason::Callback : model::StopReason::None;
     };
     uint64_t n = 0;
     for (const int stop : {1, 5, 20, 30}) {  // in the middle of drafts
