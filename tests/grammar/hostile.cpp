@@ -27,7 +27,8 @@ void* operator new(size_t size) {
     peak = std::max(peak, allocated);
     return memory;
 }
-static void give_back(void* memory) {
+// Not inlined: where it is, g++ sees free() of what operator new gave, and warns.
+[[gnu::noinline]] static void give_back(void* memory) {
     allocated -= malloc_usable_size(memory);
     std::free(memory);
 }
