@@ -10,7 +10,7 @@ namespace gptoss::text {
 
 namespace {
 
-constexpr size_t max_work = 20'000'000;
+constexpr size_t max_work = 10'000'000;
 constexpr size_t max_threads = 20'000;  // of a state
 
 uint64_t mix(uint64_t a, uint64_t b, uint64_t c) {
