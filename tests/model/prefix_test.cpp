@@ -103,7 +103,9 @@ TEST_CASE("prefixes: 20 turns with tools compute what changes, and no more") {
         sequence.generate(request, &n);
         const uint64_t evaluated = sequence.stats().prompt_tokens_computed - before;
         // all that follows the start of the message that is another now; at first, nothing is there
-        CHECK(evaluated <= prompt.size() - common + Conversation::kStart);
+        CHECK(evaluated <= prompt.size() - common_with(timeline) + Conversation::kStart);
+        // where an older timeline has more of it, perhaps the few tokens again that it ended with
+        CHECK(evaluated <= prompt.size() - common + 64);
         total += evaluated;
         rendered += prompt.size();
         // the model would say that
