@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <functional>
+#include <future>
 #include <gptoss.hpp>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -18,7 +20,7 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 struct Options {
     std::string model, device, weights = "default", kv = "f16";
-    std::vector<size_t> prompts{64, 256, 2048}, generates{16, 128}, depths{0}, sequences, lookups;
+    std::vector<size_t> prompts{64, 256, 2048}, generates{16, 128}, depths{0}, sequences, threads, lookups;
     size_t repeat = 5, batch = 0;
     double memory = 0;  // GB
     gptoss_kernel_tier tier = gptoss_kernel_tier_default;
@@ -73,7 +75,9 @@ class Bench {
                 if (options_.grammar) result["grammar"].push_back(by_grammar(depth, n));
         }
         for (size_t n : options_.lookups) result["prompt_lookup"].push_back(lookup(n));
-        for (size_t n : options_.sequences) result["sequences"].push_back(together(n));
+        if (!options_.sequences.empty()) result["sequences"] = together();
+        for (size_t n : options_.threads)
+            for (size_t call : {size_t{1}, options_.generates.back()}) result["threads"].push_back(threads(n, call));
         const gptoss_context_stats stats = context_.stats();
         result["step"] = {{"dispatches", stats.step_dispatches}, {"barriers", stats.step_barriers}, {"submits", 1}};
         result["memory"] = {
@@ -241,39 +245,106 @@ class Bench {
                 {"forced", forced}};
     }
 
-    // n contexts that generate at once; tokens a second of all of them together.
-    json together(size_t n) {
-        const size_t length = options_.generates.back(), depth = std::max<size_t>(1, options_.depths.back());
-        std::vector<gptoss::Context> contexts;
-        std::vector<gptoss::Generation> all(n);
-        for (size_t i = 0; i < n; i++) contexts.emplace_back(model_, depth + length, options_.batch);
-        std::vector<double> rates;
-        for (size_t run = 0; run <= options_.repeat; run++) {
-            for (size_t i = 0; i < n; i++) {
-                std::vector<uint32_t> prompt(tokens_.begin(), tokens_.begin() + static_cast<std::ptrdiff_t>(depth));
-                prompt.back() = static_cast<uint32_t>((prompt.back() + 31 * i + 1) % info_.vocabulary_size);
-                contexts[i].reset();
-                contexts[i].append(prompt);
-                contexts[i].process();
-                all[i].context = &contexts[i];
-                all[i].options.sampler = &sampler_;
-                all[i].options.max_tokens = length;
-                all[i].options.stop_tokens.emplace();  // none
-            }
-            const auto start = Clock::now();
-            gptoss::generate_together(all);
-            const double seconds = seconds_since(start);
-            size_t made = 0;
-            for (const gptoss::Generation& g : all) {
-                if (g.error) std::rethrow_exception(g.error);
-                made += g.result.num_tokens;
-            }
-            if (run > 0) rates.push_back(made / seconds);
+    // n contexts with room for so many tokens more than their prompts, of the last depth.
+    std::vector<gptoss::Context> contexts(size_t n, size_t room) const {
+        std::vector<gptoss::Context> made;
+        for (size_t i = 0; i < n; i++) made.emplace_back(model_, several_depth() + room, options_.batch);
+        return made;
+    }
+    size_t several_depth() const { return std::max<size_t>(1, options_.depths.back()); }
+
+    // Each has its prompt again, of which only the last token is not processed; no two prompts are the same.
+    void fill(std::vector<gptoss::Context>& contexts) const {
+        const size_t before = several_depth() - 1;
+        for (size_t i = 0; i < contexts.size(); i++) {
+            contexts[i].reset();
+            contexts[i].append(gptoss::span(tokens_.data(), before));
+            if (before > 0) contexts[i].process();
+            contexts[i].append(static_cast<uint32_t>((tokens_[before] + 31 * i + 1) % info_.vocabulary_size));
         }
-        const Spread s = spread(rates);
-        print("x%-7zu %8zu %10.2f %10.2f %10.2f   of all together\n", n, depth, s.median, s.least, s.most);
+    }
+
+    // So many contexts that generate at once, each of the numbers in turn; tokens a second of all of them together.
+    json together() {
+        const std::vector<size_t>& counts = options_.sequences;
+        const size_t length = options_.generates.back();
+        std::vector<gptoss::Context> contexts = this->contexts(*std::max_element(counts.begin(), counts.end()), length);
+        std::vector<std::vector<double>> rates(counts.size());
+        for (size_t run = 0; run <= options_.repeat; run++)
+            for (size_t c = 0; c < counts.size(); c++) {
+                fill(contexts);
+                std::vector<gptoss::Generation> all(counts[c]);
+                for (size_t i = 0; i < all.size(); i++) {
+                    all[i].context = &contexts[i];
+                    all[i].options.sampler = &sampler_;
+                    all[i].options.max_tokens = length;
+                    all[i].options.stop_tokens.emplace();  // none
+                }
+                const auto start = Clock::now();
+                gptoss::generate_together(all);
+                const double seconds = seconds_since(start);
+                size_t made = 0;
+                for (const gptoss::Generation& g : all) {
+                    if (g.error) std::rethrow_exception(g.error);
+                    made += g.result.num_tokens;
+                }
+                if (run > 0) rates[c].push_back(made / seconds);
+            }
+        json result;
+        for (size_t c = 0; c < counts.size(); c++) {
+            const Spread s = spread(rates[c]);
+            print("x%-7zu %8zu %10.2f %10.2f %10.2f   of all together\n", counts[c], several_depth(), s.median, s.least,
+                  s.most);
+            result.push_back({{"sequences", counts[c]},
+                              {"depth", several_depth()},
+                              {"tokens_per_second", s.median},
+                              {"least", s.least},
+                              {"most", s.most}});
+        }
+        return result;
+    }
+
+    // n threads that sample, each from its own context, in calls of so many tokens; tokens a second of all of them, and
+    // how many times those of the same calls one context after the other.
+    json threads(size_t n, size_t call) {
+        const size_t length = options_.generates.back();
+        std::vector<gptoss::Context> contexts = this->contexts(n, length);
+        const auto sample = [&](gptoss::Context& context) {
+            std::vector<uint32_t> out(call);
+            for (size_t made = 0; made < length;)
+                made += context.sample(gptoss::span(out.data(), std::min(call, length - made)),
+                                       static_cast<float>(options_.temperature));
+        };
+        const auto rate = [&](const auto& run) {
+            fill(contexts);
+            const auto start = Clock::now();
+            run();
+            return n * length / seconds_since(start);
+        };
+        std::vector<double> rates, ratios;
+        for (size_t run = 0; run <= options_.repeat; run++) {
+            const double alone = rate([&] {
+                for (gptoss::Context& context : contexts) sample(context);
+            });
+            const double together = rate([&] {
+                std::vector<std::future<void>> all;
+                for (gptoss::Context& context : contexts)
+                    all.push_back(std::async(std::launch::async, sample, std::ref(context)));
+                for (std::future<void>& one : all) one.get();
+            });
+            if (run == 0) continue;
+            rates.push_back(together);
+            ratios.push_back(together / alone);
+        }
+        const Spread s = spread(rates), r = spread(ratios);
+        print(
+            "t%-7zu %8zu %10.2f %10.2f %10.2f   in calls of %zu; %.2f times (%.2f to %.2f) those of one after the "
+            "other\n",
+            n, several_depth(), s.median, s.least, s.most, call, r.median, r.least, r.most);
         return {
-            {"sequences", n}, {"depth", depth}, {"tokens_per_second", s.median}, {"least", s.least}, {"most", s.most}};
+            {"threads", n},        {"tokens_a_call", call}, {"depth", several_depth()}, {"tokens_per_second", s.median},
+            {"least", s.least},    {"most", s.most},        {"ratio", r.median},        {"least_ratio", r.least},
+            {"most_ratio", r.most}};
     }
 
     json profile(size_t n) {
@@ -337,6 +408,8 @@ int main(int argc, char** argv) {
     app.add_option("--depth", options.depths, "tokens already in the context")->delimiter(',')->capture_default_str();
     app.add_option("--sequences", options.sequences, "numbers of contexts that generate at once")->delimiter(',');
     app.add_option("--prompt-lookup", options.lookups, "lengths of answers, tokens, without prompt lookup and with it")
+        ->delimiter(',');
+    app.add_option("--threads", options.threads, "numbers of threads that sample, each from its own context")
         ->delimiter(',');
     app.add_option("--repeat", options.repeat, "timed runs of each test")
         ->check(CLI::PositiveNumber)
