@@ -49,6 +49,7 @@ gptoss_model_t load(const std::string& path, gptoss_status* status, gptoss_progr
     options.progress = progress;
     options.log = log;
     if (self_test) options.cache_directory = "";
+    options.prefix_cache_bytes = 1;  // none: what it keeps would look as if it were left behind
     gptoss_model_t model = nullptr;
     *status = in_library([&] { return gptoss_model_create(path.c_str(), &options, &model); });
     return model;
