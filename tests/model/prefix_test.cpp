@@ -230,8 +230,9 @@ TEST_CASE("prefixes: a fork and a restored state know them too") {
             context.process();
         }
         model::Sequence fork(context);
-        Tokens other(tokens.begin(), tokens.begin() + 200);
-        other.push_back(3);
+        Tokens other = tokens;
+        other.resize(201);
+        other.back() = 3;
         CHECK(computed(fork, other) == 1);
         CHECK(computed(context, tokens) == 0);
         state.resize(context.save({}));
@@ -243,8 +244,9 @@ TEST_CASE("prefixes: a fork and a restored state know them too") {
     CHECK(model->engine->prefixes().bytes() == 0);
     model::Sequence restored(model, 0, 16);
     restored.restore(state);
-    Tokens other(tokens.begin(), tokens.begin() + 100);
-    other.push_back(5);
+    Tokens other = tokens;
+    other.resize(101);
+    other.back() = 5;
     CHECK(computed(restored, other) == 1);
     model::Sequence beside(model, 0, 16);
     CHECK(computed(beside, joined(tokens, {1})) == 1);
