@@ -276,19 +276,24 @@ void check_order(const model::ModelOptions& options, uint32_t n_prompt) {
     const auto model = load(synthetic.path(), options);
     answer(model, n_prompt);  // what is allocated at first is not zeroed again
     reversed.reset();
-    CHECK(answer(model, n_prompt) == expected);
+    CHECK((answer(model, n_prompt) == expected));
     CHECK(reversed.unguarded() == "");
     const std::vector<ReversedCommands::Barrier> barriers = reversed.barriers();
     REQUIRE(barriers.size() > 30);
-    for (const auto& barrier : barriers) {
-        answer(model, n_prompt, 81);  // so that what is read too early is another prompt's
+    // A draw may have the same outcome from other logits, though not with every prompt.
+    std::map<uint64_t, std::vector<float>> whole{{80, expected}};
+    const auto differs = [&](const ReversedCommands::Barrier& barrier, uint64_t seed) {
+        if (!whole.contains(seed)) whole[seed] = answer(model, n_prompt, seed);
+        answer(model, n_prompt, seed + 1);  // so that what is read too early is another prompt's
         reversed.reset();
         reversed.omit(barrier);
-        const std::vector<float> got = answer(model, n_prompt);
+        const std::vector<float> got = answer(model, n_prompt, seed);
         reversed.omit({});
-        CHECK_MESSAGE(got != expected,
+        return got != whole[seed];
+    };
+    for (const auto& barrier : barriers)
+        CHECK_MESSAGE((differs(barrier, 80) || differs(barrier, 82) || differs(barrier, 84) || differs(barrier, 86)),
                       "nothing differs without barrier " << barrier.index << ", before " << barrier.before);
-    }
 }
 
 model::ModelOptions only(model::Tier tier, const model::Tuning& candidate) {
