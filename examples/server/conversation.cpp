@@ -89,7 +89,7 @@ void Conversation::format(const Field& type, const Field& schema) {
     if (type.string() == "json_object")
         format_ = {{"type", "object"}};
     else if (type.string() == "json_schema")
-        format_ = schema.given() ? schema.json() : Json::object();
+        format_ = schema.object().json();
     else
         type.fail("\"text\", \"json_object\" or \"json_schema\"");
     format_path_ = type.string() == "json_schema" ? schema.path() : type.path();

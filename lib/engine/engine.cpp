@@ -128,8 +128,8 @@ void Engine::run(std::span<Job> jobs) {
             leading_ = true;
             const bool worked = lead(lock);
             leading_ = false;
-            // if not, all that is left waits for its callers
-            if (worked) continue;
+            // if not, all that is left waits for its callers, perhaps for this one: forced tokens come without a step
+            if (worked || to_receive()) continue;
         }
         caller.waiting = true;
         caller.woken.wait(lock, [&] { return !caller.waiting; });

@@ -208,6 +208,29 @@ TEST(forced_tokens_take_no_step_and_stop_tokens_may_end_a_text) {
     CHECK_OK(gptoss_sampler_release(sampler));
 }
 
+static int count_token(void* user_data, uint32_t token) {
+    (void)token;
+    ++*(size_t*)user_data;
+    return 0;
+}
+
+/* Nothing is left to compute then, and the callback still gets them. */
+TEST(forced_tokens_may_be_all_that_are_wanted) {
+    gptoss_grammar_t grammar = made(gptoss_grammar_create_from_regex, "x=12345[ab]");
+    gptoss_sampler_t sampler = sampler_of(grammar, 0, 0);
+    for (size_t wanted = 1; wanted <= 3; wanted++) {
+        gptoss_context_t context = tiny_context();
+        size_t heard = 0, n = 0;
+        struct gptoss_generate_options options = {
+            .struct_size = sizeof options, .max_tokens = wanted, .callback = count_token, .user_data = &heard};
+        CHECK_OK(gptoss_context_generate(context, sampler, &options, &n, NULL));
+        CHECK(n == wanted && heard == wanted);
+        CHECK_OK(gptoss_context_release(context));
+    }
+    CHECK_OK(gptoss_sampler_release(sampler));
+    CHECK_OK(gptoss_grammar_release(grammar));
+}
+
 TEST(contexts_generate_together_by_grammars_of_their_own) {
     enum { N = 5 };
     gptoss_grammar_t digits = made(gptoss_grammar_create_from_regex, "[0-9]{30}"),

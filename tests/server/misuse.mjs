@@ -56,7 +56,7 @@ const wrong = [
   [{}, "responses", "input"],
   [{ input: [{ type: "computer_call" }] }, "responses", "input[0].type"],
   [{ input: "a", previous_response_id: "resp_1" }, "responses", "previous_response_id"],
-  [{ input: "a", text: { format: { type: "json_schema" } } }, "responses", "text.format"],
+  [{ input: "a", text: { format: { type: "json_schema" } } }, "responses", "text.format.schema"],
   [{ input: "a", tools: [{ type: "web_search" }] }, "responses", "tools[0].type"],
 ];
 await check(`${wrong.length} wrong bodies get 400 and their parameter's name`, async () => {
