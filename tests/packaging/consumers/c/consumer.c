@@ -39,7 +39,7 @@ static void generate(const char* path, const char* prompts, size_t count, int is
     gptoss_model_t model;
     gptoss_context_t context;
     gptoss_sampler_t sampler;
-    struct gptoss_generate_options options = {sizeof options, 0, NULL, 0, NULL, NULL};
+    struct gptoss_generate_options options = {.struct_size = sizeof options};
     FILE* file = fopen(prompts, "r");
     if (!file) exit(2);
     options.max_tokens = count;
