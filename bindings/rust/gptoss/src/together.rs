@@ -8,7 +8,6 @@ use std::mem::size_of;
 use std::ops::ControlFlow;
 use std::os::raw::{c_int, c_void};
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
-use std::ptr;
 
 type OnToken<'a> = Box<dyn FnMut(u32) -> ControlFlow<()> + 'a>;
 

@@ -48,7 +48,9 @@ fn each_gets_what_it_gets_alone() {
     let outcomes: Vec<_> = generate_together(requests).unwrap().into_iter().map(|outcome| outcome.unwrap()).collect();
     let expected = [(5, StopReason::MaxTokens), (6, StopReason::MaxTokens), (7, StopReason::Callback)];
     for (i, (num_tokens, stop_reason)) in expected.into_iter().enumerate() {
-        assert_eq!(outcomes[i], Generated { num_tokens, stop_reason });
+        let outcome = outcomes[i];
+        assert_eq!((outcome.num_tokens, outcome.stop_reason), (num_tokens, stop_reason));
+        assert_eq!(outcome.usage.generated_tokens, num_tokens);
         assert_eq!(together[i].tokens().unwrap(), alone[i].tokens().unwrap());
     }
     assert_eq!(together[2].tokens().unwrap()[PROMPTS[2].len()..], heard);
