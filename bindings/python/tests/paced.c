@@ -67,7 +67,9 @@ enum gptoss_status gptoss_context_generate(gptoss_context_t context, gptoss_samp
         done.tv_nsec %= 1000000000;
         if (pace) clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &done, NULL);
         num_tokens++;
-        if (options->callback && options->callback(options->user_data, 7)) break;
+        const struct gptoss_output output = {.struct_size = sizeof output, .token = 7, .text = " text", .text_size = 5};
+        if (options->callback && options->callback(options->user_data, output.token)) break;
+        if (options->output_callback && options->output_callback(options->user_data, &output)) break;
     }
     if (stop_reason_out) *stop_reason_out = gptoss_stop_reason_max_tokens;
     return gptoss_status_success;
