@@ -18,7 +18,8 @@ cmake -S . -B "$build" -G Ninja -DGPTOSS_BUILD_TESTS=ON -DGPTOSS_WERROR=ON "$@" 
     cmake --build "$build" --parallel "$(nproc)" || exit 1
 
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+failures=$(mktemp)
+trap 'rm -f "$log" "$failures"' EXIT
 passed=0 failed=0
 
 # Runs one binary and adds up its counts; what ends without any, or fails beside them, is one failure more.
@@ -35,6 +36,10 @@ run() {
                      s/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$log" | tail -n 1)
     ok=${counts% *} bad=${counts#* }
     if [ -z "$counts" ] || { [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; }; then bad=$((${bad:-0} + 1)); fi
+    if [ "$bad" -ne 0 ]; then # a few lines of each failure, and how it ended
+        { printf '\n== %s failed with status %s\n' "$name" "$status" &&
+            grep -B 6 -A 6 'ERROR:\|^FAILED\|^WRONG' "$log" | head -n 40 && tail -n 8 "$log"; } >> "$failures"
+    fi
     passed=$((passed + ${ok:-0})) failed=$((failed + ${bad:-0}))
     echo "== $name: ${ok:-0} passed, ${bad:-0} failed, $(($(date +%s) - started)) s"
 }
@@ -82,5 +87,6 @@ run test_faults $validated "$build/tests/test_faults" "${GPTOSS_TEST_FAULTS:-300
 run test_dlopen "$build/tests/test_dlopen" "$build/libgptoss.so" tests/golden/tiny
 run test_nano "$build/tests/test_nano"
 
+cat "$failures"
 printf '\n%s passed, %s failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ]

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "at_end.h"
 #include "base/error.h"
 #include "support.h"
 
@@ -19,7 +20,10 @@ constexpr uint32_t kVocab = 96;
 // A model that writes 0, 1, 2, … whatever it reads before: the corrected copy of a text that counts.
 const std::shared_ptr<const model::Model>& counting_model() {
     static std::shared_ptr<const model::Model> model;
-    if (!model) model = load(SyntheticCheckpoint({.hidden = 128, .vocab = kVocab, .counts = true}, 80).path());
+    if (!model) {
+        model = load(SyntheticCheckpoint({.hidden = 128, .vocab = kVocab, .counts = true}, 80).path());
+        at_end().push_back([] { model.reset(); });
+    }
     return model;
 }
 

@@ -25,7 +25,7 @@ const pick = (list) => list[below(list.length)];
 
 function filesBelow(folder, extensions, found = []) {
   for (const entry of readdirSync(folder, { withFileTypes: true }).sort((a, b) => (a.name < b.name ? -1 : 1))) {
-    if (entry.name.startsWith(".") || entry.name.startsWith("build")) continue;
+    if (/^(\.|build|node_modules$|target$)/.test(entry.name)) continue;
     const path = join(folder, entry.name);
     if (entry.isDirectory()) filesBelow(path, extensions, found);
     else if (extensions.includes(extname(path)) && statSync(path).size < 400000) found.push(path);
