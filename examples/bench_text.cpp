@@ -78,10 +78,11 @@ static int bench_hostile(const gptoss::Tokenizer& tokenizer) {
             while (text.size() < (i + 1) * (i + 1) * 1000000u) text += unit;
             seconds[i] = time_encode(tokenizer, text);
         }
+        // 4 is linear and 16 is square; caches and a slow moment of the machine take linear past 5
         const double growth = seconds[1] / seconds[0];
-        failed += growth > 5;
+        failed += growth > 8;
         std::printf("%-22s 1 MB %7.1f ms, 4 MB %7.1f ms, growth %.2f%s\n", name, seconds[0] * 1e3, seconds[1] * 1e3,
-                    growth, growth > 5 ? ": not linear" : "");
+                    growth, growth > 8 ? ": not linear" : "");
     }
     return failed;
 }
