@@ -11,6 +11,7 @@ test_packages="doctest-dev vulkan-validationlayers ccache python3-numpy"
 server_packages="libcpp-httplib-dev"
 server_test_packages="chromium"
 chat_test_packages="tmux"
+batch_test_packages="python3-distributed python3-tqdm"
 
 # Installs those of the named packages that are missing, as root or with sudo. Without apt it says what to install.
 install_packages() {
