@@ -1,5 +1,5 @@
-# What `cmake --install` and `cpack` deliver: the shared library (component runtime), and the headers, the pkg-config
-# file and the CMake package (component development).
+# What `cmake --install` delivers: the shared library (component runtime), the headers, the pkg-config file and the CMake
+# package (component development), and programs; `cpack` the first two.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
@@ -18,6 +18,14 @@ if(gptoss_type STREQUAL STATIC_LIBRARY AND NOT CMAKE_BUILD_TYPE STREQUAL Debug) 
   install(CODE "execute_process(COMMAND ${CMAKE_STRIP} --strip-debug
     \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_LIBDIR}/libgptoss.a\")" COMPONENT development)
 endif()
+# Programs, where they were built, find the library beside them. They are in none of the Debian packages.
+foreach(program gptoss-download gptoss-server)
+  if(TARGET ${program})
+    file(RELATIVE_PATH to_library /${CMAKE_INSTALL_BINDIR} /${CMAKE_INSTALL_LIBDIR})
+    set_target_properties(${program} PROPERTIES INSTALL_RPATH "$ORIGIN/${to_library}")
+    install(TARGETS ${program} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT programs OPTIONAL)
+  endif()
+endforeach()
 install(FILES include/gptoss.h include/gptoss.hpp DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development)
 
 install(EXPORT gptoss NAMESPACE gptoss:: FILE gptoss-targets.cmake DESTINATION ${cmake_dir} COMPONENT development)

@@ -2,14 +2,16 @@
 #     . cmake/packages.sh && install_packages $build_packages $run_packages
 
 build_packages="g++ cmake ninja-build pkgconf libvulkan-dev libvulkan-volk-dev glslang-tools spirv-tools
-    nlohmann-json3-dev libpcre2-dev zlib1g-dev libcli11-dev libedit-dev"
-# A Vulkan driver; with Mesa's software device for machines without a GPU.
-run_packages="libvulkan1 mesa-vulkan-drivers"
+    nlohmann-json3-dev libpcre2-dev zlib1g-dev libcli11-dev libedit-dev
+    libcurl4-openssl-dev libssl-dev"
+# A Vulkan driver, with Mesa's software device for machines without a GPU; and whom a download may trust.
+run_packages="libvulkan1 mesa-vulkan-drivers ca-certificates"
 test_packages="doctest-dev vulkan-validationlayers ccache python3-numpy"
 # The server (examples/server) is built where these are installed, and tested with the others and clients from npm.
 server_packages="libcpp-httplib-dev"
 server_test_packages="chromium"
 chat_test_packages="tmux"
+batch_test_packages="python3-distributed python3-tqdm"
 
 # Installs those of the named packages that are missing, as root or with sudo. Without apt it says what to install.
 install_packages() {

@@ -10,6 +10,6 @@ install_packages $build_packages $run_packages
 generator=
 if [ ! -f build/CMakeCache.txt ] && command -v ninja >/dev/null; then generator="-G Ninja"; fi
 cmake -B build $generator -D GPTOSS_BUILD_EXAMPLES=ON >/dev/null
-cmake --build build --parallel "$(nproc)" --target chat generate bench >&2
+cmake --build build --parallel "$(nproc)" --target chat generate bench gptoss-download >&2
 
 exec build/examples/chat --reasoning high --prompt="${1:-What is 15 × 23?}"

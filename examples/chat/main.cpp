@@ -12,6 +12,7 @@
 #include <iterator>
 
 #include "chat.h"
+#include "download.h"
 #include "interrupt.h"
 #include "line_editor.h"
 
@@ -164,7 +165,7 @@ int run(int argc, char** argv) {
     const bool interactive = !options.prompt && isatty(STDIN_FILENO);
     View view(interactive, !options.hide_reasoning);
     try {
-        if (options.model.empty()) options.model = default_model();
+        options.model = options.model.empty() ? default_model() : hub::model_path(options.model, options.yes);
         options.take_model_defaults();
         Tools tools;
         if (!options.tools.empty()) tools = Tools(options.tools);

@@ -91,8 +91,9 @@ std::optional<int> parse_options(int argc, char** argv, Options& options) {
 
     app.add_option(
         "MODEL", options.model,
-        "Directory of a Hugging Face checkpoint, or a .gguf file (default: gptoss-nano, which comes with the "
-        "source)");
+        "Directory of a Hugging Face checkpoint, a .gguf file, or hf:OWNER/NAME on the Hugging Face hub (default: "
+        "gptoss-nano, which comes with the source)");
+    app.add_flag("-y,--yes", options.yes, "Download a model of the hub without asking");
     app.add_option("-p,--prompt", options.prompt,
                    "Answer this and leave. What a pipe or a file on standard input holds follows it; - is that alone");
     app.add_option("-r,--reasoning", options.reasoning, "How long to think: low, medium (default) or high")

@@ -13,6 +13,7 @@ namespace chat {
 
 struct Options {
     std::string model;
+    bool yes = false;                   // download the model without asking
     std::optional<std::string> prompt;  // one shot; "-" for standard input alone
     std::string reasoning = "medium", instructions, tools;
     std::string schema, grammar;  // files: what answers must be

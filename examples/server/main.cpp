@@ -48,6 +48,7 @@ void watch(httplib::Server& http, Service& service, const sigset_t& signals, con
     const timespec pause = {0, 100'000'000};
     while (!finished && !service.device_lost && sigtimedwait(&signals, nullptr, &pause) < 0) {
     }
+    while (!finished && !http.is_running()) nanosleep(&pause, nullptr);  // stop() is of no use before
     http.stop();
     const auto end = Clock::now() + std::chrono::duration<double>(service.options.grace);
     while (!finished && !service.device_lost && Clock::now() < end)

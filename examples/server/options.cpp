@@ -7,6 +7,8 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "download.h"
+
 namespace server {
 
 namespace {
@@ -44,7 +46,10 @@ std::optional<int> parse_options(int argc, char** argv, Options& options) {
                                                              {"coopmat", gptoss_kernel_tier_coopmat},
                                                              {"integer", gptoss_kernel_tier_integer}};
 
-    app.add_option("MODEL", options.model, "Directory of a Hugging Face checkpoint, or a .gguf file")->required();
+    app.add_option("MODEL", options.model,
+                   "Directory of a Hugging Face checkpoint, a .gguf file, or hf:OWNER/NAME on the Hugging Face hub")
+        ->required();
+    app.add_flag("-y,--yes", options.yes, "Download a model of the hub without asking");
     app.add_option("--name", options.name, "Name of the model in answers (default: that of its directory or file)");
     app.add_flag("--strict-model", options.strict_model, "Refuse requests for a model of another name");
 
@@ -102,6 +107,7 @@ std::optional<int> parse_options(int argc, char** argv, Options& options) {
         std::fprintf(stderr, "gptoss-server: %s: its first line is empty, and a key was expected\n", key_file.c_str());
         return 1;
     }
+    options.model = hub::model_path(options.model, options.yes);
     take_model_defaults(options);
     if (options.name.empty())
         options.name = (std::filesystem::path(options.model) / "").lexically_normal().parent_path().filename().string();

@@ -12,6 +12,7 @@ namespace server {
 struct Options {
     std::string model, name;  // name: by which clients know it
     bool strict_model = false;
+    bool yes = false;  // download the model without asking
 
     std::string host = "127.0.0.1", api_key, cors_origin;
     int port = 8080;
