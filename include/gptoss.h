@@ -39,24 +39,25 @@
  * Threads and Process.
  *
  * - Releasing. A running call holds what it uses: a callback, or another thread, may release the context that
- * generates, its model or its sampler, and the handle goes when the call ends. A call must not begin on a handle whose
- * last reference another thread may be dropping: give each thread a reference of its own.
+ *   generates, its model or its sampler, and the handle goes when the call ends. A call must not begin on a handle
+ *   whose last reference another thread may be dropping: give each thread a reference of its own.
  * - Callbacks run on a thread that is within a call and should be quick, since the call waits for them. They may call
  *   any function; one that does not fit what their context does gives invalid_state. They must return: a longjmp, a C++
  *   exception or pthread_exit out of a callback leaves the context busy for good, and its memory is never freed.
  * - Forks. A device does not survive fork(). In a child that was forked while the parent had any device, model or
  *   context, every call that needs a device fails with invalid_state, and releasing a model or a context does nothing,
  *   so that the child's destructors and exit() are safe. Tokenizers, grammars, samplers, parsers and
- * gptoss_harmony_render work there. A child that was forked before the first handle or after the last was released may
- * load models itself. A callback may fork only to exec.
+ *   gptoss_harmony_render work there. A child that was forked before the first handle or after the last was released
+ *   may load models itself. A callback may fork only to exec.
  * - Floating point. Calls compute in the default environment, whatever the caller's: rounding, flush-to-zero as
- * programs built with -ffast-math set it, unmasked exceptions. Callbacks get the caller's, and it is back when the call
- * returns.
- * - Signals. The library installs no handler, changes no signal's action and raises none: no SIGPIPE, no SIGFPE, no
- *   SIGXFSZ at a file size limit. Interrupted system calls go on. None of its functions may be called from a handler:
- *   set a flag there that a callback looks at.
+ *   programs built with -ffast-math set it, unmasked exceptions. Callbacks get the caller's, and it is back when the
+ *   call returns.
+ * - Signals. The library installs no handler, changes no signal's action and raises none: no SIGPIPE, no SIGFPE, and no
+ *   SIGXFSZ at a file size limit, but for what a driver itself writes: those of a CPU may keep memory in a file.
+ *   Interrupted system calls go on. None of its functions may be called from a handler: set a flag there that a
+ *   callback looks at.
  * - Threads of its own. A model's loading uses up to four, which end with the call. The Vulkan driver has its own,
- * which end with the last handle of the process: after the last release none is left. Libraries that were loaded stay
+ *   which end with the last handle of the process: after the last release none is left. Libraries that were loaded stay
  *   loaded, this one too, after dlclose.
  * - Stacks. A calling thread needs 512 KB of stack; the driver's compiler takes the most of it.
  * - The end. At exit() or the return of main handles may still be alive, and may be released in static destructors and
@@ -603,7 +604,8 @@ GPTOSS_ABI enum gptoss_status gptoss_context_get_logprobs(gptoss_context_t conte
 /*
  * Makes the call that is running on this context return cancelled soon, or, if none is, the next one that computes:
  * _process, _get_logits, _sample, _generate or _profile. A cancel stays until a call returns cancelled for it, so that
- * one is never too early. Any thread may call it. What was computed and committed before stays.
+ * one is never too early; all of them that come while that call runs are for it. Any thread may call it. What was
+ * computed and committed before stays.
  */
 GPTOSS_ABI enum gptoss_status gptoss_context_cancel(gptoss_context_t context);
 

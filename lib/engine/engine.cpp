@@ -134,6 +134,9 @@ void Engine::run(std::span<Job> jobs) {
         caller.waiting = true;
         caller.woken.wait(lock, [&] { return !caller.waiting; });
     }
+    // more cancels of a call that returns cancelled are meant for it, not for the next one
+    for (const Job& job : jobs)
+        if (job.sequence && job.error && job.error->status() == Status::Cancelled) job.sequence->cancelled_ = false;
     std::erase(callers_, &caller);
     if (!leading_) wake_another();
 }

@@ -6,6 +6,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static uint32_t start = UINT32_MAX; /* the token that begins a turn */
+
+enum gptoss_status gptoss_model_get_tokenizer(gptoss_model_t model, gptoss_tokenizer_t* tokenizer_out) {
+    enum gptoss_status (*get_tokenizer)(gptoss_model_t, gptoss_tokenizer_t*) =
+        dlsym(RTLD_NEXT, "gptoss_model_get_tokenizer");
+    const enum gptoss_status status = get_tokenizer(model, tokenizer_out);
+    if (status == gptoss_status_success) gptoss_tokenizer_find_special_token(*tokenizer_out, "<|start|>", &start);
+    return status;
+}
+
 enum gptoss_status gptoss_context_generate(gptoss_context_t context, gptoss_sampler_t sampler,
                                            const struct gptoss_generate_options* options, size_t* num_tokens_out,
                                            enum gptoss_stop_reason* stop_reason_out) {
@@ -14,7 +24,7 @@ enum gptoss_status gptoss_context_generate(gptoss_context_t context, gptoss_samp
     uint32_t tokens[4096];
     size_t size, turns = 0;
     gptoss_context_get_tokens(context, tokens, 4096, &size);
-    for (size_t i = 0; i < size; i++) turns += tokens[i] == 200006; /* <|start|> */
+    for (size_t i = 0; i < size; i++) turns += tokens[i] == start;
     fprintf(stderr, "turns=%zu\n", turns);
     return generate(context, sampler, options, num_tokens_out, stop_reason_out);
 }

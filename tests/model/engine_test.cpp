@@ -171,6 +171,29 @@ TEST_CASE("engine: a sequence that fails, stops or is cancelled leaves the other
                    fresh_logits(small_model(), company.sequences[i]->tokens()));
 }
 
+TEST_CASE("engine: whoever cancels a call twice cancels no call after it") {
+    const auto& model = small_model();
+    model::Sequence cancelled(model, 0, 0), other(model, 0, 0);
+    cancelled.append(random_tokens(5, 96, 7));
+    other.append(random_tokens(5, 96, 8));
+    model::GenerateRequest many{.max_tokens = 200}, few{.max_tokens = 30};
+    few.on_token = [&](const model::Drawn&, bool) {
+        // the first takes effect before the second, while the call runs on for the other one
+        if (const size_t n = other.tokens().size(); n == 7 || n == 30) cancelled.cancel();
+        return model::StopReason::None;
+    };
+    model::Generation both[] = {{&cancelled, &many}, {&other, &few}};
+    generate_together(both);
+    REQUIRE(both[0].error);
+    CHECK(both[0].error->status() == Status::Cancelled);
+    CHECK(!both[1].error);
+    uint64_t n = 0;
+    CHECK_NOTHROW(cancelled.generate(few, &n));
+    CHECK(n == 30);
+    cancelled.cancel();  // a later one does
+    CHECK_THROWS_WITH_AS(cancelled.process(), "cancelled", Error);
+}
+
 TEST_CASE("engine: forks of one prompt decode together and share its pages") {
     const auto& model = small_model();
     const auto prompt = random_tokens(600, 96, 9);

@@ -246,3 +246,22 @@ TEST_CASE("another thread cancels a generation and a prefill, and the context go
     context.truncate(100);
     check_same(*model, logits_of(context), fresh_logits(model, std::span(long_prompt).first(100)));
 }
+
+// The self-test compiles kernels too; what it found is in the cache then, so that the other loads make none.
+TEST_CASE("warm-up: the first answer of a model that was warmed compiles no kernel") {
+    const SyntheticCheckpoint synthetic(Shape{}, 1);
+    model::ModelOptions options;
+    options.cache_directory = synthetic.path() + "/cache";
+    load(synthetic.path(), options);
+    const auto compiled_by_first_answer = [&](bool warm) {
+        options.warm_up = warm;
+        const auto model = load(synthetic.path(), options);
+        model::Sequence context(model, 0, 0);
+        context.append(prompt());
+        const Counter counter(*model);
+        CHECK(generate(context, greedy(4)).n == 4);
+        return Counter::pipelines;
+    };
+    CHECK(compiled_by_first_answer(false) > 0);
+    CHECK(compiled_by_first_answer(true) == 0);
+}

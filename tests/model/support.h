@@ -76,13 +76,14 @@ void check_refused(Status status, const std::string& names, F&& f) {
     }
 }
 
-// Counts what a model submits to its device and allocates on it while it lives.
+// Counts what a model submits to its device, allocates on it and compiles for it while it lives.
 class Counter {
   public:
     explicit Counter(const model::Model& model) : model_(model) {
         real = model.device.vk;
         submits = 0;
         bytes = 0;
+        pipelines = 0;
         model.device.vk.vkQueueSubmit = [](VkQueue queue, uint32_t n, const VkSubmitInfo* info, VkFence fence) {
             submits++;
             return real.vkQueueSubmit(queue, n, info, fence);
@@ -92,11 +93,18 @@ class Counter {
             bytes += info->allocationSize;
             return real.vkAllocateMemory(device, info, callbacks, memory);
         };
+        model.device.vk.vkCreateComputePipelines = [](VkDevice device, VkPipelineCache cache, uint32_t n,
+                                                      const VkComputePipelineCreateInfo* infos,
+                                                      const VkAllocationCallbacks* callbacks, VkPipeline* out) {
+            pipelines += n;
+            return real.vkCreateComputePipelines(device, cache, n, infos, callbacks, out);
+        };
     }
     ~Counter() { model_.device.vk = real; }
 
     static inline int submits = 0;
     static inline uint64_t bytes = 0;
+    static inline uint32_t pipelines = 0;
 
   private:
     static inline VolkDeviceTable real{};
