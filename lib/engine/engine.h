@@ -134,6 +134,8 @@ class Engine {
     void start(Job& job);
     void receive_drawn(Job& job, uint32_t row, uint32_t position);
     bool begin_grammar(Job& job);
+    static bool advance(Job& job, uint32_t token);
+    static void keep_grammar(Job& job) noexcept;
     bool take(Job& job, uint32_t token);
     void force(Job& job, uint32_t first, std::vector<uint32_t> tokens);
     void deliver(Job& job, Drawn drawn);

@@ -8,10 +8,12 @@ namespace gptoss::model {
 
 // Takes the grammar to the end of the answer so far; false if nothing can follow there.
 bool Engine::begin_grammar(Job& job) {
-    const Sequence& s = *job.sequence;
-    job.grammar.emplace(job.request->grammar);
-    for (size_t i = s.answer_start_; i < s.tokens_.size(); i++)
-        if (!job.grammar->advance(s.tokens_[i]))
+    Sequence& s = *job.sequence;
+    job.grammar = std::exchange(s.grammar_, std::nullopt);
+    if (!job.grammar || &job.grammar->grammar() != job.request->grammar.get())
+        job.grammar.emplace(job.request->grammar);
+    for (size_t i = s.answer_start_ + job.grammar->num_tokens(); i < s.tokens_.size(); i++)
+        if (!advance(job, s.tokens_[i]))
             throw Error(Status::InvalidArgument, "the answer so far does not follow the grammar: token " +
                                                      std::to_string(s.tokens_[i]) + ", number " +
                                                      std::to_string(i - s.answer_start_) + " of it");
@@ -20,11 +22,24 @@ bool Engine::begin_grammar(Job& job) {
     return false;
 }
 
+bool Engine::advance(Job& job, uint32_t token) {
+    job.sequence->grammar_steps_++;
+    return job.grammar->advance(token);
+}
+
+// For the next call, which may go on with the answer. After an error it begins anew, with fewer states in memory.
+void Engine::keep_grammar(Job& job) noexcept {
+    if (!job.grammar || job.error) return;
+    Sequence& s = *job.sequence;
+    job.grammar->truncate(s.tokens_.size() - s.answer_start_);  // what was drawn but not received
+    s.grammar_ = std::move(job.grammar);
+}
+
 // A token that the answer goes on with; whether another one can follow it.
 bool Engine::take(Job& job, uint32_t token) {
     const std::vector<uint32_t>& stops = job.request->stop_tokens;
     // a stop token need not be the grammar's: it may come where the text may end
-    const bool ends = !job.grammar->advance(token) || job.grammar->is_complete() ||
+    const bool ends = !advance(job, token) || job.grammar->is_complete() ||
                       std::find(stops.begin(), stops.end(), token) != stops.end();
     if (ends) {
         job.limit = job.submitted;
