@@ -72,12 +72,26 @@ void Engine::force(Job& job, uint32_t first, std::vector<uint32_t> tokens) {
     job.phase = Job::Phase::Prompt;
 }
 
-// Sets which tokens a row may draw. An error ends the job alone.
-void Engine::write_mask(uint32_t row, Job& job) {
+// How many tokens of a draft the grammar allows where something can follow them. An error comes back with a draw.
+size_t Engine::allowed(Job& job, std::span<const uint32_t> draft) noexcept {
+    if (!job.grammar) return draft.size();
+    const size_t drawn = job.grammar->num_tokens();
+    size_t n = 0;
+    try {
+        while (n < draft.size() && job.grammar->advance(draft[n]) && !job.grammar->is_complete()) n++;
+    } catch (...) {
+    }
+    job.grammar->truncate(drawn);
+    return n;
+}
+
+// Sets which tokens a row may draw, after the drafted token if it is one's. An error ends the job alone.
+void Engine::write_mask(uint32_t row, Job& job, std::optional<uint32_t> draft) {
     const uint32_t vocab = network_.config.vocab;
     std::vector<uint32_t> mask((vocab + 31) / 32);
     try {
         if (!job.ended) {
+            if (draft) job.grammar->advance(*draft);
             job.grammar->mask(mask);
             if (job.grammar->accepts())
                 for (const uint32_t stop : job.request->stop_tokens)
@@ -92,6 +106,17 @@ void Engine::write_mask(uint32_t row, Job& job) {
     }
     if (job.ended) mask.assign(mask.size(), ~0u);
     std::copy(mask.begin(), mask.end(), workspace_->sampler.mask(row).begin());
+}
+
+// Of the rows of a step.
+void Engine::write_masks() {
+    std::optional<text::GrammarState>& drafted = rows_.back().job->grammar;
+    const size_t drawn = drafted ? drafted->num_tokens() : 0;
+    for (uint32_t r = 0; r < rows_.size(); r++) {
+        const Row& row = rows_[r];
+        if (row.job->grammar) write_mask(r, *row.job, row.draft_position > 0 ? std::optional(row.draft) : std::nullopt);
+    }
+    if (drafted) drafted->truncate(drawn);  // a draft counts once it is drawn
 }
 
 // Of the rows that a batch draws, which come first.

@@ -147,3 +147,35 @@ TEST_CASE("grammar: a saved state brings the answer back, and no state of a gram
     CHECK(steps_of(*sequence, all, 15) == 25 + 15);
     CHECK(sequence->tokens() == whole);
 }
+
+TEST_CASE("grammar: drafts change no token, and save steps") {
+    // it writes token after token in the vocabulary's order, which the prompt does too, again and again
+    const auto counting = load(SyntheticCheckpoint({.hidden = 128, .vocab = 96, .counts = true}, 80).path());
+    Tokens prompt;
+    for (uint32_t i = 0; i < 192; i++) prompt.push_back(i % 96);
+    for (const auto& model : {counting, small_model()})
+        // all that it writes; with text that is forced; with an end before that of a draft
+        for (const char* regex : {"[!-~]*", "([!-~]{5}Q7W3Q7W3)*", "[!-~]{21}", "([!-9]{4}|[:-~]{7})*"})
+            for (const float temperature : {0.0f, 0.7f}) {
+                CAPTURE(regex);
+                CAPTURE(temperature);
+                model::GenerateRequest request = request_of(regex, 60);
+                request.settings.temperature = temperature;
+                Tokens tokens[2];
+                uint64_t steps[2];
+                for (const bool drafts : {false, true}) {
+                    request.lookup = drafts ? model::PromptLookup::Always : model::PromptLookup::Off;
+                    model::Sequence sequence(model, 0, 32);
+                    sequence.append(prompt);
+                    uint64_t n = 0;
+                    const model::StopReason reason = sequence.generate(request, &n);
+                    CHECK((n == 60) == (reason == model::StopReason::MaxTokens));
+                    tokens[drafts] = sequence.tokens();
+                    steps[drafts] = sequence.stats().decode_steps;
+                    check_same(*model, logits_of(sequence), fresh_logits(model, sequence.tokens()));
+                }
+                CHECK(tokens[1] == tokens[0]);
+                CHECK(steps[1] <= steps[0]);
+                if (model == counting && temperature == 0) CHECK(steps[1] < steps[0] / 2 + 4);
+            }
+}
