@@ -86,7 +86,7 @@ for temperature in 0 1.5; do
     check "an answer by a schema, at temperature $temperature" eval '[ $status = 0 ] && PATH=/usr/bin:$PATH python3 -c "
 import json, sys
 answer = json.load(sys.stdin)
-assert list(answer) == [\"sum\", \"sure\"] and type(answer[\"sum\"]) is int and 0 <= answer[\"sum\"] <= 999
+assert list(answer) == [\"sum\", \"sure\"] and answer[\"sum\"] in range(1000)
 assert type(answer[\"sure\"]) is bool" <"$temp/out"'
     run_chat --prompt "What is 12 + 30?" --grammar "$temp/answer.gbnf" --temperature $temperature --seed 1
     check "an answer by a GBNF, at temperature $temperature" eval \
