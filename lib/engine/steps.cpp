@@ -225,7 +225,8 @@ void Engine::receive_step(Lock& lock) {
                 s.drafts_.add(s.computed_, job.token);
             else
                 s.drafts_.forget();
-            if (job.phase == Job::Phase::Prompt) break;  // it goes on with what is forced, whatever was drafted
+            if (alone && job.phase == Job::Phase::Prompt)
+                break;  // it goes on with what is forced, whatever was drafted
         }
         if (rows.back().draft_position > 0) rows_.clear();
         const auto now = Clock::now();

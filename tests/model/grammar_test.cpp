@@ -179,3 +179,20 @@ TEST_CASE("grammar: drafts change no token, and save steps") {
                 if (model == counting && temperature == 0) CHECK(steps[1] < steps[0] / 2 + 4);
             }
 }
+
+TEST_CASE("grammar: sequences with forced tokens take steps together, and get the same as alone") {
+    const model::GenerateRequest request = request_of("([!-~]{5}Q7W3Q7W3)*", 40);
+    std::vector<std::unique_ptr<model::Sequence>> alone, together;
+    std::vector<model::Generation> all;
+    for (uint64_t i = 0; i < 4; i++) {
+        for (auto* sequences : {&alone, &together}) {
+            sequences->push_back(std::make_unique<model::Sequence>(small_model(), 0, 32));
+            sequences->back()->append(random_tokens(kPrompt + static_cast<uint32_t>(i), 96, i));
+        }
+        uint64_t n = 0;
+        alone[i]->generate(request, &n);
+        all.push_back({.sequence = together[i].get(), .request = &request});
+    }
+    model::generate_together(all);
+    for (size_t i = 0; i < 4; i++) CHECK(together[i]->tokens() == alone[i]->tokens());
+}
