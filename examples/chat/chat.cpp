@@ -88,6 +88,16 @@ bool is_answer(const Json& message) {
     return !message.contains("recipient") && (channel == "final" || channel.empty());
 }
 
+// Makes the grammar of a file, whose name an error gets.
+void check_grammar(const std::string& path, gptoss::Grammar make(const gptoss::Tokenizer&, std::string_view),
+                   const gptoss::Tokenizer& tokenizer, const std::string& text) {
+    try {
+        make(tokenizer, text);
+    } catch (const gptoss::Error& error) {
+        throw std::runtime_error(path + ": " + error.what());
+    }
+}
+
 }  // namespace
 
 Chat::Chat(const Options& options, View& view)
@@ -100,8 +110,14 @@ Chat::Chat(const Options& options, View& view)
       name_(std::filesystem::path(options.model).lexically_normal().filename().string()),
       context_length_(context_.max_tokens()) {
     if (!settings.seed) settings.seed = std::random_device()();
-    if (!options.schema.empty()) turn_["response_format"] = parse_file(options.schema);
-    if (!options.grammar.empty()) turn_["response_grammar"] = read_file(options.grammar);
+    if (!options.schema.empty()) {
+        turn_["response_format"] = parse_file(options.schema);
+        check_grammar(options.schema, gptoss::Grammar::json_schema, tokenizer_, turn_["response_format"].dump());
+    }
+    if (!options.grammar.empty()) {
+        turn_["response_grammar"] = read_file(options.grammar);
+        check_grammar(options.grammar, gptoss::Grammar::gbnf, tokenizer_, turn_["response_grammar"]);
+    }
     conversation.reasoning = options.reasoning;
     conversation.instructions = options.instructions;
 }

@@ -1,6 +1,6 @@
 // POST /v1/chat/completions
+#include "choices.h"
 #include "conversation.h"
-#include "http.h"
 #include "requests.h"
 
 namespace server {
@@ -11,23 +11,18 @@ const char* finish_reason(Piece::End end) {
     return end == Piece::End::length ? "length" : end == Piece::End::call ? "tool_calls" : "stop";
 }
 
-Json usage_json(const Usage& usage) {
-    return {{"prompt_tokens", usage.prompt},
-            {"completion_tokens", usage.generated},
-            {"total_tokens", usage.prompt + usage.generated},
-            {"prompt_tokens_details", {{"cached_tokens", usage.cached}}},
-            {"completion_tokens_details", {{"reasoning_tokens", usage.reasoning}}}};
-}
-
-class ChatAnswer : public Answer {
+class ChatAnswer : public ChoicesAnswer {
   public:
-    ChatAnswer(const Service& service, int choices, bool include_usage)
-        : model_(service.options.name), include_usage_(include_usage), choices_(static_cast<size_t>(choices)) {}
+    // with_logprobs: the answer has log-probabilities of its text's tokens.
+    ChatAnswer(const Service& service, int choices, bool with_logprobs, bool include_usage)
+        : ChoicesAnswer(service, "chatcmpl-", "chat.completion.chunk", include_usage),
+          with_logprobs_(with_logprobs),
+          choices_(static_cast<size_t>(choices)) {}
 
     std::string begin() override {
         std::string events;
         for (size_t i = 0; i < choices_.size(); ++i)
-            events += chunk(static_cast<int>(i), {{"role", "assistant"}, {"content", ""}});
+            events += delta(static_cast<int>(i), {{"role", "assistant"}, {"content", ""}});
         return events;
     }
 
@@ -37,36 +32,23 @@ class ChatAnswer : public Answer {
             case Piece::Kind::reasoning:
                 if (piece.begins) return {};
                 choice.reasoning += piece.text;
-                return chunk(piece.choice, {{"reasoning", piece.text}, {"reasoning_content", piece.text}});
+                return delta(piece.choice, {{"reasoning", piece.text}, {"reasoning_content", piece.text}});
             case Piece::Kind::text:
                 if (piece.begins) return {};
                 choice.text += piece.text;
-                return chunk(piece.choice, {{"content", piece.text}});
+                choice.logprobs.insert(choice.logprobs.end(), piece.logprobs.begin(), piece.logprobs.end());
+                return delta(piece.choice, {{"content", piece.text}}, logprobs_json(piece.logprobs));
             case Piece::Kind::call:
                 return add_call(choice, piece);
             case Piece::Kind::end:
                 choice.end = piece.end;
-                return chunk(piece.choice, Json::object(), finish_reason(piece.end));
+                return delta(piece.choice, Json::object(), nullptr, finish_reason(piece.end));
         }
         return {};
     }
 
-    std::string finish(const Usage& usage) override {
-        std::string events;
-        if (include_usage_) {
-            Json last = head("chat.completion.chunk");
-            last["choices"] = Json::array();
-            last["usage"] = usage_json(usage);
-            events = event(last);
-        }
-        return events + "data: [DONE]\n\n";
-    }
-
-    std::string fail(const ApiError& error) override { return event(error.json()); }
-
     Json json(const Usage& usage) override {
-        Json answer = head("chat.completion");
-        answer["choices"] = Json::array();
+        Json choices = Json::array();
         for (const Choice& choice : choices_) {
             const bool called = !choice.calls.empty();
             Json message = {{"role", "assistant"},
@@ -74,55 +56,49 @@ class ChatAnswer : public Answer {
                             {"refusal", nullptr}};
             if (!choice.reasoning.empty()) message["reasoning"] = message["reasoning_content"] = choice.reasoning;
             if (called) message["tool_calls"] = choice.calls;
-            answer["choices"].push_back({{"index", answer["choices"].size()},
-                                         {"message", std::move(message)},
-                                         {"logprobs", nullptr},
-                                         {"finish_reason", finish_reason(choice.end)}});
+            choices.push_back({{"index", choices.size()},
+                               {"message", std::move(message)},
+                               {"logprobs", logprobs_json(choice.logprobs)},
+                               {"finish_reason", finish_reason(choice.end)}});
         }
-        answer["usage"] = usage_json(usage);
-        return answer;
+        return whole("chat.completion", std::move(choices), usage);
     }
 
   private:
     struct Choice {
         std::string text, reasoning;
-        Json calls = Json::array();
+        Json calls = Json::array(), logprobs = Json::array();
         Piece::End end = Piece::End::stop;
     };
 
     std::string add_call(Choice& choice, const Piece& piece) {
-        Json delta;
+        Json shown;
         if (piece.begins) {
             choice.calls.push_back({{"id", new_id("call_")},
                                     {"type", "function"},
                                     {"function", {{"name", piece.text}, {"arguments", ""}}}});
-            delta = choice.calls.back();
+            shown = choice.calls.back();
         } else {
             Json& arguments = choice.calls.back()["function"]["arguments"];
             arguments = arguments.get<std::string>() + piece.text;
-            delta = {{"function", {{"arguments", piece.text}}}};
+            shown = {{"function", {{"arguments", piece.text}}}};
         }
-        delta["index"] = choice.calls.size() - 1;
-        return chunk(piece.choice, {{"tool_calls", Json::array({delta})}});
+        shown["index"] = choice.calls.size() - 1;
+        return delta(piece.choice, {{"tool_calls", Json::array({shown})}});
     }
 
-    Json head(const char* object) const {
-        return {{"id", id_}, {"object", object}, {"created", created_}, {"model", model_}};
+    Json logprobs_json(const Json& logprobs) const {
+        return with_logprobs_ ? Json{{"content", logprobs}, {"refusal", nullptr}} : Json();
     }
 
-    std::string chunk(int choice, Json delta, const char* reason = nullptr) const {
-        Json data = head("chat.completion.chunk");
-        data["choices"] = Json::array({{{"index", choice},
-                                        {"delta", std::move(delta)},
-                                        {"logprobs", nullptr},
-                                        {"finish_reason", reason ? Json(reason) : Json()}}});
-        if (include_usage_) data["usage"] = nullptr;
-        return event(data);
+    std::string delta(int choice, Json delta, Json logprobs = nullptr, const char* reason = nullptr) const {
+        return chunk({{"index", choice},
+                      {"delta", std::move(delta)},
+                      {"logprobs", std::move(logprobs)},
+                      {"finish_reason", reason ? Json(reason) : Json()}});
     }
 
-    const std::string id_ = new_id("chatcmpl-"), model_;
-    const std::time_t created_ = std::time(nullptr);
-    const bool include_usage_;
+    const bool with_logprobs_;
     std::vector<Choice> choices_;
 };
 
@@ -160,9 +136,6 @@ void add_message(Conversation& conversation, const Field& message) {
 }
 
 void check_unsupported(const Field& body) {
-    if (body["logprobs"].boolean_or(false)) body["logprobs"].refuse("this server has no log-probabilities yet.");
-    if (body["top_logprobs"].given() && body["top_logprobs"].integer(0, 20) > 0)
-        body["top_logprobs"].refuse("this server has no log-probabilities yet.");
     for (const char* name : {"functions", "function_call"})
         if (body[name].given()) body[name].refuse("it was replaced by tools and tool_choice.");
 }
@@ -196,6 +169,9 @@ void chat_completions(Service& service, const Exchange& exchange) {
     turn.sampling = read_sampling(service, body);
     turn.stop = read_stop(body["stop"]);
     turn.max_tokens = read_max_tokens({body["max_completion_tokens"], body["max_tokens"]});
+    turn.top_logprobs = read_top_logprobs(body["top_logprobs"], body["logprobs"].boolean_or(false));
+    if (body["top_logprobs"].given() && !turn.top_logprobs)
+        throw invalid("top_logprobs", "top_logprobs needs \"logprobs\": true beside it.");
     turn.choices = body["n"].given() ? static_cast<int>(body["n"].integer(1, 128)) : 1;
     turn.prompt = conversation.render(service, "messages");
     turn.tools = conversation.tools();
@@ -203,7 +179,7 @@ void chat_completions(Service& service, const Exchange& exchange) {
     const bool stream = body["stream"].boolean_or(false);
     const bool include_usage =
         body["stream_options"].given() && body["stream_options"].object()["include_usage"].boolean_or(false);
-    auto chat = std::make_unique<ChatAnswer>(service, turn.choices, include_usage);
+    auto chat = std::make_unique<ChatAnswer>(service, turn.choices, turn.top_logprobs.has_value(), include_usage);
     answer(service, exchange, std::move(turn), std::move(chat), stream);
 }
 

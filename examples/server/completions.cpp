@@ -1,22 +1,21 @@
 // POST /v1/completions: text goes on, without Harmony. Special tokens in a prompt count as such.
-#include "http.h"
+#include "choices.h"
 #include "requests.h"
 
 namespace server {
 
 namespace {
 
-class CompletionAnswer : public Answer {
+class CompletionAnswer : public ChoicesAnswer {
   public:
     CompletionAnswer(const Service& service, std::string echo, int choices, bool include_usage)
-        : model_(service.options.name),
+        : ChoicesAnswer(service, "cmpl-", "text_completion", include_usage),
           echo_(std::move(echo)),
-          include_usage_(include_usage),
           choices_(static_cast<size_t>(choices), {echo_}) {}
 
     std::string begin() override {
         std::string events;
-        for (size_t i = 0; i < choices_.size() && !echo_.empty(); ++i) events += chunk(static_cast<int>(i), echo_);
+        for (size_t i = 0; i < choices_.size() && !echo_.empty(); ++i) events += chunk(choice_json(i, echo_, nullptr));
         return events;
     }
 
@@ -24,34 +23,18 @@ class CompletionAnswer : public Answer {
         Choice& choice = choices_[static_cast<size_t>(piece.choice)];
         if (piece.kind == Piece::Kind::end) {
             choice.reason = piece.end == Piece::End::length ? "length" : "stop";
-            return chunk(piece.choice, "", choice.reason);
+            return chunk(choice_json(static_cast<size_t>(piece.choice), "", choice.reason));
         }
         if (piece.begins) return {};
         choice.text += piece.text;
-        return chunk(piece.choice, piece.text);
+        return chunk(choice_json(static_cast<size_t>(piece.choice), piece.text, nullptr));
     }
-
-    std::string finish(const Usage& usage) override {
-        std::string events;
-        if (include_usage_) {
-            Json last = head();
-            last["choices"] = Json::array();
-            last["usage"] = usage_json(usage);
-            events = event(last);
-        }
-        return events + "data: [DONE]\n\n";
-    }
-
-    std::string fail(const ApiError& error) override { return event(error.json()); }
 
     Json json(const Usage& usage) override {
-        Json answer = head();
-        answer["choices"] = Json::array();
+        Json choices = Json::array();
         for (const Choice& choice : choices_)
-            answer["choices"].push_back(
-                choice_json(static_cast<int>(answer["choices"].size()), choice.text, choice.reason));
-        answer["usage"] = usage_json(usage);
-        return answer;
+            choices.push_back(choice_json(choices.size(), choice.text, choice.reason));
+        return whole("text_completion", std::move(choices), usage);
     }
 
   private:
@@ -60,26 +43,12 @@ class CompletionAnswer : public Answer {
         const char* reason = "stop";
     };
 
-    static Json usage_json(const Usage& usage) {
-        return {{"prompt_tokens", usage.prompt},
-                {"completion_tokens", usage.generated},
-                {"total_tokens", usage.prompt + usage.generated},
-                {"prompt_tokens_details", {{"cached_tokens", usage.cached}}}};
-    }
-    static Json choice_json(int index, const std::string& text, const char* reason) {
+    static Json choice_json(size_t index, const std::string& text, const char* reason) {
         return {
             {"index", index}, {"text", text}, {"logprobs", nullptr}, {"finish_reason", reason ? Json(reason) : Json()}};
     }
-    Json head() const { return {{"id", id_}, {"object", "text_completion"}, {"created", created_}, {"model", model_}}; }
-    std::string chunk(int choice, const std::string& text, const char* reason = nullptr) const {
-        Json data = head();
-        data["choices"] = Json::array({choice_json(choice, text, reason)});
-        return event(data);
-    }
 
-    const std::string id_ = new_id("cmpl-"), model_, echo_;
-    const std::time_t created_ = std::time(nullptr);
-    const bool include_usage_;
+    const std::string echo_;
     std::vector<Choice> choices_;
 };
 
@@ -102,7 +71,8 @@ void completions(Service& service, const Exchange& exchange) {
     const Field body(exchange.body);
     check_common(service, body);
     if (body["suffix"].given() && !body["suffix"].string().empty()) body["suffix"].refuse("the model fills no gaps.");
-    if (body["logprobs"].given()) body["logprobs"].refuse("this server has no log-probabilities yet.");
+    if (body["logprobs"].given())
+        body["logprobs"].refuse("there are log-probabilities in chat completions and responses alone.");
     const Field best_of = body["best_of"], n = body["n"], stream_options = body["stream_options"];
 
     Turn turn;

@@ -78,6 +78,11 @@ size_t read_max_tokens(std::initializer_list<Field> fields) {
     return 0;
 }
 
+std::optional<uint32_t> read_top_logprobs(const Field& top_logprobs, bool wanted) {
+    const auto n = static_cast<uint32_t>(top_logprobs.given() ? top_logprobs.integer(0, 20) : 0);
+    return wanted ? std::optional(n) : std::nullopt;
+}
+
 std::string read_effort(const Field& effort) {
     const std::string name = effort.string_or("medium");
     if (name == "none" || name == "minimal") return "low";

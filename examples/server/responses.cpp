@@ -27,7 +27,8 @@ class ResponseAnswer : public Answer {
             return events += begin_item(piece);
         }
         text_ += piece.text;
-        return send(delta_name(), position({{"delta", piece.text}}, kind_ == Piece::Kind::text));
+        logprobs_.insert(logprobs_.end(), piece.logprobs.begin(), piece.logprobs.end());
+        return send(delta_name(), position({{"delta", piece.text}}, &piece.logprobs));
     }
 
     std::string finish(const Usage& usage) override {
@@ -72,7 +73,7 @@ class ResponseAnswer : public Answer {
 
     Json part() const {
         if (kind_ == Piece::Kind::reasoning) return {{"type", "reasoning_text"}, {"text", text_}};
-        return {{"type", "output_text"}, {"text", text_}, {"annotations", Json::array()}, {"logprobs", Json::array()}};
+        return {{"type", "output_text"}, {"text", text_}, {"annotations", Json::array()}, {"logprobs", logprobs_}};
     }
 
     const char* delta_name() const {
@@ -84,14 +85,14 @@ class ResponseAnswer : public Answer {
     std::string begin_item(const Piece& piece) {
         kind_ = piece.kind;
         text_.clear();
+        logprobs_.clear();
         name_ = piece.text;
         call_id_ = kind_ == Piece::Kind::call ? new_id("call_") : "";
         id_ = new_id(kind_ == Piece::Kind::call ? "fc_" : kind_ == Piece::Kind::reasoning ? "rs_" : "msg_");
         open_ = true;
         std::string events =
             send("response.output_item.added", {{"output_index", output_.size()}, {"item", item("in_progress")}});
-        if (kind_ != Piece::Kind::call)
-            events += send("response.content_part.added", position({{"part", part()}}, false));
+        if (kind_ != Piece::Kind::call) events += send("response.content_part.added", position({{"part", part()}}));
         return events;
     }
 
@@ -100,25 +101,24 @@ class ResponseAnswer : public Answer {
         open_ = false;
         std::string events;
         if (kind_ == Piece::Kind::call) {
-            events =
-                send("response.function_call_arguments.done", position({{"name", name_}, {"arguments", text_}}, false));
+            events = send("response.function_call_arguments.done", position({{"name", name_}, {"arguments", text_}}));
         } else {
             const bool reasons = kind_ == Piece::Kind::reasoning;
             events = send(reasons ? "response.reasoning_text.done" : "response.output_text.done",
-                          position({{"text", text_}}, !reasons));
-            events += send("response.content_part.done", position({{"part", part()}}, false));
+                          position({{"text", text_}}, &logprobs_));
+            events += send("response.content_part.done", position({{"part", part()}}));
         }
         const size_t index = output_.size();
         output_.push_back(item(status));
         return events += send("response.output_item.done", {{"output_index", index}, {"item", output_.back()}});
     }
 
-    // The place of an event in the response, and then its members.
-    Json position(const Json& members, bool logprobs) const {
+    // The place of an event in the response, and then its members, with log-probabilities where it is one of a text.
+    Json position(const Json& members, const Json* logprobs = nullptr) const {
         Json data = {{"item_id", id_}, {"output_index", output_.size()}};
         if (kind_ != Piece::Kind::call) data["content_index"] = 0;
         data.update(members);
-        if (logprobs) data["logprobs"] = Json::array();
+        if (logprobs && kind_ == Piece::Kind::text) data["logprobs"] = *logprobs;
         return data;
     }
 
@@ -154,6 +154,7 @@ class ResponseAnswer : public Answer {
     bool open_ = false;
     Piece::Kind kind_ = Piece::Kind::text;
     std::string id_, call_id_, name_, text_;
+    Json logprobs_ = Json::array();
 };
 
 void add_message(Conversation& conversation, const Field& item) {
@@ -196,8 +197,15 @@ void check_unsupported(const Field& body) {
     for (const char* name : {"previous_response_id", "conversation", "prompt"})
         if (body[name].given()) body[name].refuse("this server stores nothing; send the whole conversation as input.");
     if (body["background"].boolean_or(false)) body["background"].refuse("this server answers at once.");
-    if (body["top_logprobs"].given() && body["top_logprobs"].integer(0, 20) > 0)
-        body["top_logprobs"].refuse("this server has no log-probabilities yet.");
+}
+
+// Which log-probabilities are asked for: a number of likely tokens asks for them too.
+std::optional<uint32_t> read_logprobs(const Field& body) {
+    const Field top = body["top_logprobs"];
+    bool wanted = top.given() && top.integer(0, 20) > 0;
+    if (body["include"].given())
+        for (const Field& part : body["include"].elements()) wanted |= part.string() == "message.output_text.logprobs";
+    return read_top_logprobs(top, wanted);
 }
 
 Json settings_of(const Service& service, const Field& body, const Turn& turn, const std::string& effort) {
@@ -215,6 +223,7 @@ Json settings_of(const Service& service, const Field& body, const Turn& turn, co
             {"text", repeated("text", {{"format", {{"type", "text"}}}})},
             {"tool_choice", repeated("tool_choice", "auto")},
             {"tools", repeated("tools", Json::array())},
+            {"top_logprobs", turn.top_logprobs.value_or(0)},
             {"top_p", turn.sampling.top_p},
             {"truncation", "disabled"},
             {"metadata", repeated("metadata", Json::object())}};
@@ -251,6 +260,7 @@ void responses(Service& service, const Exchange& exchange) {
     Turn turn;
     turn.sampling = read_sampling(service, body);
     turn.max_tokens = read_max_tokens({body["max_output_tokens"]});
+    turn.top_logprobs = read_logprobs(body);
     turn.prompt = conversation.render(service, "input");
     turn.tools = conversation.tools();
     turn.grammar = conversation.grammar(service);

@@ -1,6 +1,7 @@
 #include "turn.h"
 
 #include <cstdio>
+#include <deque>
 
 namespace server {
 
@@ -26,6 +27,39 @@ gptoss::Sampler make_sampler(const Turn& turn, int choice) {
     return sampler;
 }
 
+Json logprob_json(const gptoss::Tokenizer& tokenizer, uint32_t token, float logprob) {
+    const std::string_view bytes = tokenizer.decode(token);
+    Json numbers = Json::array();
+    for (const char byte : bytes) numbers.push_back(static_cast<unsigned char>(byte));
+    // JSON has no infinity: clients know this number for what cannot be
+    return {{"token", bytes}, {"logprob", std::max(logprob, -9999.0f)}, {"bytes", std::move(numbers)}};
+}
+
+// Log-probabilities of tokens whose text waits until it is known whether it is shown.
+class WaitingLogprobs {
+  public:
+    void add(Json logprobs, size_t text_size) {
+        waiting_.push_back({end_, std::move(logprobs)});
+        end_ += text_size;
+    }
+    // Those of the tokens that begin in the next so many bytes of text.
+    Json take(size_t text_size) {
+        shown_ += text_size;
+        Json taken = Json::array();
+        for (; !waiting_.empty() && waiting_.front().begin < shown_; waiting_.pop_front())
+            taken.push_back(std::move(waiting_.front().logprobs));
+        return taken;
+    }
+
+  private:
+    struct Token {
+        size_t begin;
+        Json logprobs;
+    };
+    std::deque<Token> waiting_;
+    size_t end_ = 0, shown_ = 0;  // bytes: of all tokens, and of those that are shown
+};
+
 }  // namespace
 
 // Turns tokens into pieces: what Harmony makes of them, or plain text.
@@ -41,11 +75,11 @@ class Generation::Parser {
     }
 
     // Returns true once a stop string has come.
-    bool add(uint32_t token) {
+    bool add(const gptoss::Output& output) {
         if (harmony_)
-            add_harmony(token);
+            add_harmony(output);
         else
-            add_plain(token);
+            add_plain(output.token);
         return stop_.stopped();
     }
 
@@ -64,11 +98,16 @@ class Generation::Parser {
     }
 
   private:
-    void add_harmony(uint32_t token) {
+    void add_harmony(const gptoss::Output& output) {
+        const uint32_t token = output.token;
         harmony_->process(token);
         const std::string_view delta = harmony_->delta();
         const bool reasons = harmony_->channel() == "analysis" && harmony_->recipient().empty();
         if (reasons) ++generation_.usage_.reasoning;
+        if (is_special(token))
+            in_content_ = false;
+        else if (in_content_ && kind_ == Piece::Kind::text && generation_.turn_.top_logprobs)
+            add_logprobs(output);
         if (token == message_ && delta.empty()) begin(reasons, std::string(harmony_->recipient()));
         if (!delta.empty()) show(kind_, std::string(delta));
     }
@@ -77,6 +116,8 @@ class Generation::Parser {
     void begin(bool reasons, std::string recipient) {
         flush();
         begun_ = false;
+        in_content_ = true;
+        logprobs_ = {};
         if (recipient.starts_with("functions.")) recipient.erase(0, 10);
         const bool calls = !recipient.empty() && recipient != "all" && recipient != "user" &&
                            recipient != "assistant" && !generation_.turn_.tools.empty();
@@ -85,6 +126,19 @@ class Generation::Parser {
             called_ = answered_ = begun_ = true;
             generation_.push({choice_, kind_, true, std::move(recipient)});
         }
+    }
+
+    void add_logprobs(const gptoss::Output& output) {
+        Json logprobs = logprob_json(tokenizer_, output.token, output.logprob);
+        Json& top = logprobs["top_logprobs"] = Json::array();
+        for (const gptoss_logprob& likely : output.top_logprobs)
+            top.push_back(logprob_json(tokenizer_, likely.token, likely.logprob));
+        logprobs_.add(std::move(logprobs), tokenizer_.decode(output.token).size());
+    }
+
+    bool is_special(uint32_t token) const {
+        const char* name = nullptr;
+        return gptoss_tokenizer_get_special_token_name(tokenizer_.get(), token, &name) == gptoss_status_success;
     }
 
     void show(Piece::Kind kind, std::string text) {
@@ -100,7 +154,8 @@ class Generation::Parser {
         if (text.empty()) return;
         if (!begun_) generation_.push({choice_, kind, true, {}});
         begun_ = true;
-        generation_.push({choice_, kind, false, std::move(text)});
+        Json logprobs = kind == Piece::Kind::text ? logprobs_.take(text.size()) : Json::array();
+        generation_.push({choice_, kind, false, std::move(text), Piece::End::none, std::move(logprobs)});
     }
 
     void flush() {
@@ -151,7 +206,8 @@ class Generation::Parser {
     const uint32_t message_;
     std::optional<gptoss::HarmonyParser> harmony_;
     Piece::Kind kind_ = Piece::Kind::text;
-    bool begun_ = false, answered_ = false, called_ = false;
+    WaitingLogprobs logprobs_;
+    bool begun_ = false, in_content_ = false, answered_ = false, called_ = false;
     std::string bytes_, special_;
 };
 
@@ -214,17 +270,21 @@ void Generation::run_choice(gptoss::Context& context, int choice) {
     gptoss::GenerateOptions options;
     options.sampler = &sampler;
     options.max_tokens = turn_.max_tokens;
+    if (turn_.top_logprobs) {
+        options.logprobs = gptoss_logprobs_model;
+        options.num_top_logprobs = *turn_.top_logprobs;
+    }
     const uint64_t computed_before = context.stats().prompt_tokens_computed;
     Clock::time_point first;
     size_t count = 0;
     const gptoss::Generated generated = context.generate(
-        [&](uint32_t token) {
+        [&](const gptoss::Output& output) {
             if (count++ == 0) {
                 first = Clock::now();
                 if (choice == 0) service_.metrics.time_to_first_token(seconds_between(arrival_, first));
             }
             ++usage_.generated;
-            return parser.add(token) || cancelled_;
+            return parser.add(output) || cancelled_;
         },
         options);
     if (choice == 0) usage_.cached = usage_.prompt - (context.stats().prompt_tokens_computed - computed_before);

@@ -31,6 +31,8 @@ struct Turn {
     bool harmony = true;          // else the tokens are plain text
     std::set<std::string> tools;  // the functions that were offered
     std::optional<gptoss::Grammar> grammar;
+    // Log-probabilities of the text's tokens are wanted, and with each so many of the likeliest tokens there.
+    std::optional<uint32_t> top_logprobs;
 };
 
 // A part of an answer. A piece that begins an item comes before the item's text.
@@ -43,6 +45,7 @@ struct Piece {
     bool begins = false;
     std::string text;  // of a call that begins: the function's name
     End end = End::none;
+    Json logprobs = Json::array();  // of the text's tokens, if they are wanted: {token, logprob, bytes, top_logprobs}
 };
 
 struct Usage {

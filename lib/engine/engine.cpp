@@ -55,7 +55,8 @@ Sequence::Stats Engine::stats(const Sequence& s) {
     const std::lock_guard lock(mutex_);
     return {s.pages_.bytes(),          s.pages_.bytes_read(static_cast<uint32_t>(s.tokens_.size())),
             s.step_dispatches_,        s.step_barriers_,
-            s.prompt_tokens_computed_, s.decode_steps_};
+            s.prompt_tokens_computed_, s.decode_steps_,
+            s.grammar_steps_};
 }
 
 void Engine::make_room(uint32_t max_batch) {
@@ -225,6 +226,7 @@ bool Engine::retire() {
     for (Job* job : jobs_)
         if (job->ended) {
             keep_end(*job);
+            keep_grammar(*job);
             job->done = true;
             job->counts.reset();
             job->bias.reset();

@@ -134,6 +134,8 @@ class Engine {
     void start(Job& job);
     void receive_drawn(Job& job, uint32_t row, uint32_t position);
     bool begin_grammar(Job& job);
+    static bool advance(Job& job, uint32_t token);
+    static void keep_grammar(Job& job) noexcept;
     bool take(Job& job, uint32_t token);
     void force(Job& job, uint32_t first, std::vector<uint32_t> tokens);
     void deliver(Job& job, Drawn drawn);
@@ -169,7 +171,9 @@ class Engine {
     Sampler::Row sampler_row(const Job& job) const;
     std::span<const float> logits(uint32_t row) const;
     void read_logits(std::span<Job* const> rows);
-    void write_mask(uint32_t row, Job& job);
+    static size_t allowed(Job& job, std::span<const uint32_t> draft) noexcept;
+    void write_mask(uint32_t row, Job& job, std::optional<uint32_t> draft = std::nullopt);
+    void write_masks();
     void write_masks(std::span<const Piece> pieces);
     void record_expert_counts(vk::Commands& commands, uint32_t index) const;
     void hand_in_expert_counts(uint32_t index) const;

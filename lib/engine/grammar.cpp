@@ -8,10 +8,12 @@ namespace gptoss::model {
 
 // Takes the grammar to the end of the answer so far; false if nothing can follow there.
 bool Engine::begin_grammar(Job& job) {
-    const Sequence& s = *job.sequence;
-    job.grammar.emplace(job.request->grammar);
-    for (size_t i = s.answer_start_; i < s.tokens_.size(); i++)
-        if (!job.grammar->advance(s.tokens_[i]))
+    Sequence& s = *job.sequence;
+    job.grammar = std::exchange(s.grammar_, std::nullopt);
+    if (!job.grammar || &job.grammar->grammar() != job.request->grammar.get())
+        job.grammar.emplace(job.request->grammar);
+    for (size_t i = s.answer_start_ + job.grammar->num_tokens(); i < s.tokens_.size(); i++)
+        if (!advance(job, s.tokens_[i]))
             throw Error(Status::InvalidArgument, "the answer so far does not follow the grammar: token " +
                                                      std::to_string(s.tokens_[i]) + ", number " +
                                                      std::to_string(i - s.answer_start_) + " of it");
@@ -20,11 +22,24 @@ bool Engine::begin_grammar(Job& job) {
     return false;
 }
 
+bool Engine::advance(Job& job, uint32_t token) {
+    job.sequence->grammar_steps_++;
+    return job.grammar->advance(token);
+}
+
+// For the next call, which may go on with the answer. After an error it begins anew, with fewer states in memory.
+void Engine::keep_grammar(Job& job) noexcept {
+    if (!job.grammar || job.error) return;
+    Sequence& s = *job.sequence;
+    job.grammar->truncate(s.tokens_.size() - s.answer_start_);  // what was drawn but not received
+    s.grammar_ = std::move(job.grammar);
+}
+
 // A token that the answer goes on with; whether another one can follow it.
 bool Engine::take(Job& job, uint32_t token) {
     const std::vector<uint32_t>& stops = job.request->stop_tokens;
     // a stop token need not be the grammar's: it may come where the text may end
-    const bool ends = !job.grammar->advance(token) || job.grammar->is_complete() ||
+    const bool ends = !advance(job, token) || job.grammar->is_complete() ||
                       std::find(stops.begin(), stops.end(), token) != stops.end();
     if (ends) {
         job.limit = job.submitted;
@@ -57,12 +72,26 @@ void Engine::force(Job& job, uint32_t first, std::vector<uint32_t> tokens) {
     job.phase = Job::Phase::Prompt;
 }
 
-// Sets which tokens a row may draw. An error ends the job alone.
-void Engine::write_mask(uint32_t row, Job& job) {
+// How many tokens of a draft the grammar allows where something can follow them. An error comes back with a draw.
+size_t Engine::allowed(Job& job, std::span<const uint32_t> draft) noexcept {
+    if (!job.grammar) return draft.size();
+    const size_t drawn = job.grammar->num_tokens();
+    size_t n = 0;
+    try {
+        while (n < draft.size() && job.grammar->advance(draft[n]) && !job.grammar->is_complete()) n++;
+    } catch (...) {
+    }
+    job.grammar->truncate(drawn);
+    return n;
+}
+
+// Sets which tokens a row may draw, after the drafted token if it is one's. An error ends the job alone.
+void Engine::write_mask(uint32_t row, Job& job, std::optional<uint32_t> draft) {
     const uint32_t vocab = network_.config.vocab;
     std::vector<uint32_t> mask((vocab + 31) / 32);
     try {
         if (!job.ended) {
+            if (draft) job.grammar->advance(*draft);
             job.grammar->mask(mask);
             if (job.grammar->accepts())
                 for (const uint32_t stop : job.request->stop_tokens)
@@ -77,6 +106,17 @@ void Engine::write_mask(uint32_t row, Job& job) {
     }
     if (job.ended) mask.assign(mask.size(), ~0u);
     std::copy(mask.begin(), mask.end(), workspace_->sampler.mask(row).begin());
+}
+
+// Of the rows of a step.
+void Engine::write_masks() {
+    std::optional<text::GrammarState>& drafted = rows_.back().job->grammar;
+    const size_t drawn = drafted ? drafted->num_tokens() : 0;
+    for (uint32_t r = 0; r < rows_.size(); r++) {
+        const Row& row = rows_[r];
+        if (row.job->grammar) write_mask(r, *row.job, row.draft_position > 0 ? std::optional(row.draft) : std::nullopt);
+    }
+    if (drafted) drafted->truncate(drawn);  // a draft counts once it is drawn
 }
 
 // Of the rows that a batch draws, which come first.

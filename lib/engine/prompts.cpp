@@ -71,8 +71,12 @@ void Engine::compute_prompts(Lock& lock, std::vector<Piece> pieces) {
             keep_prompt(p);
             if (!p.last || job.ended) continue;
             if (job.request) {
+                const bool forced = !job.forced.empty();
                 job.submitted++;
                 receive_drawn(job, row, job.end);
+                if (!forced) continue;
+                s.drafts_.forget();  // the forced tokens were no steps
+                s.drafts_.add(s.computed_, job.token);
             } else {
                 const std::span<const float> all = logits(row);
                 s.logits_ = std::make_shared<std::vector<float>>(all.begin(), all.end());

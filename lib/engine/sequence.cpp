@@ -47,6 +47,7 @@ Sequence::Sequence(Sequence& other)
       logits_(other.logits_),
       logits_of_(other.logits_of_),
       answer_start_(other.answer_start_),
+      grammar_(other.grammar_),
       pages_(model_->engine->layout(), model_->engine->pool(), max_tokens_, max_batch_),
       kept_(other.kept_) {
     pages_.share(other.pages_, static_cast<uint32_t>(computed_.size()));
@@ -69,6 +70,7 @@ void Sequence::append(std::span<const uint32_t> tokens) {
                                                      std::to_string(model_->config.vocab));
     tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
     answer_start_ = tokens_.size();
+    grammar_.reset();
 }
 
 void Sequence::truncate(size_t n) {
@@ -77,6 +79,10 @@ void Sequence::truncate(size_t n) {
                                                  std::to_string(tokens_.size()));
     tokens_.resize(n);
     answer_start_ = std::min(answer_start_, n);
+    if (answer_start_ == n)
+        grammar_.reset();
+    else if (grammar_)
+        grammar_->truncate(n - answer_start_);
 }
 
 void Sequence::check_cancelled() {
@@ -247,6 +253,7 @@ void Sequence::restore(std::span<const std::byte> bytes) {
     logits_ = logits;
     logits_of_ = header.logits_of;
     answer_start_ = header.answer_start;
+    grammar_.reset();
     kept_ = 0;
     PrefixCache& prefixes = model_->engine->prefixes();
     for (const Window& window : windows) {

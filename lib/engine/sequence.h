@@ -107,6 +107,7 @@ class Sequence {
         uint32_t step_barriers;
         uint64_t prompt_tokens_computed;  // since the sequence was created
         uint64_t decode_steps;            // likewise; fewer than tokens where drafts were right
+        uint64_t grammar_steps;           // likewise: tokens that grammars were advanced by
     };
     // From any thread that may read tokens().
     Stats stats() const;
@@ -133,11 +134,13 @@ class Sequence {
     Logits logits_;            // (vocab) of what follows logits_of_ tokens of computed_
     size_t logits_of_ = 0;     // all of them; or 0 if the logits are not known
     size_t answer_start_ = 0;  // where in tokens_ the answer begins: after what was appended last
+    // Of the last generation that had one: after the answer, or a beginning of it.
+    std::optional<text::GrammarState> grammar_;
     std::atomic<bool> cancelled_{false};
     KvPages pages_;
     uint32_t kept_ = 0;  // where the cache of prefixes has last got something of computed_
     uint32_t step_dispatches_ = 0, step_barriers_ = 0;
-    uint64_t prompt_tokens_computed_ = 0, decode_steps_ = 0;
+    uint64_t prompt_tokens_computed_ = 0, decode_steps_ = 0, grammar_steps_ = 0;
     Drafts drafts_;
 };
 

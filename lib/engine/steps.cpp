@@ -51,8 +51,8 @@ std::vector<Engine::Row> Engine::choose_rows() {
 uint32_t Engine::draft_size(const Job& job) {
     const Drafts& drafts = job.sequence->drafts_;
     const GenerateRequest& request = *job.request;
-    if (request.lookup == PromptLookup::Off || request.settings.penalizes() || draws_apart(job) || !drafts.any() ||
-        !room_for_drafts_)
+    if (request.lookup == PromptLookup::Off || request.settings.penalizes() || request.logprobs != Logprobs::None ||
+        !drafts.any() || !room_for_drafts_)
         return 0;
     const auto most =
         static_cast<uint32_t>(std::min<uint64_t>(Drafts::kMost, job.limit - std::min(job.limit, job.submitted + 1)));
@@ -81,7 +81,8 @@ void Engine::add_draft(std::vector<Row>& rows) {
     }
     rows[0].pages = s.pages_.version();
     uint32_t position = job.position;
-    for (const uint32_t token : s.drafts_.next(s.computed_, job.token, n))
+    const std::vector<uint32_t> draft = s.drafts_.next(s.computed_, job.token, n);
+    for (const uint32_t token : std::span(draft).first(allowed(job, draft)))
         rows.push_back({&job, rows[0].pages, ++position, token});
 }
 
@@ -182,9 +183,7 @@ void Engine::submit_step() {
         s.logits_of_ = 0;
     }
     for (vk::Commands* commands : step) {
-        if (commands != step.front())  // while the forward pass runs
-            for (uint32_t r = 0; r < rows_.size(); r++)
-                if (rows_[r].job->grammar) write_mask(r, *rows_[r].job);
+        if (commands != step.front()) write_masks();  // while the forward pass runs
         commands->submit();
     }
     for (const Row& row : rows_)
@@ -226,6 +225,8 @@ void Engine::receive_step(Lock& lock) {
                 s.drafts_.add(s.computed_, job.token);
             else
                 s.drafts_.forget();
+            if (alone && job.phase == Job::Phase::Prompt)
+                break;  // it goes on with what is forced, whatever was drafted
         }
         if (rows.back().draft_position > 0) rows_.clear();
         const auto now = Clock::now();

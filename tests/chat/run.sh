@@ -76,6 +76,42 @@ run_chat "$source/tests/golden/tiny" --prompt hello
 check "a vocabulary without Harmony" fails_with "vocabulary has no <|start|>"
 run_chat --tools no/such.json --prompt hello
 check "a wrong tools file" fails_with "no/such.json"
+cat >"$temp/sum.json" <<'END'
+{"type": "object", "properties": {"sum": {"type": "integer", "minimum": 0, "maximum": 999}, "sure": {"type": "boolean"}},
+ "required": ["sum", "sure"], "additionalProperties": false}
+END
+echo 'root ::= "It is " [1-9] [0-9]? " or " ("more" | "less") "."' >"$temp/answer.gbnf"
+for temperature in 0 1.5; do
+    run_chat --prompt "What is 12 + 30?" --schema "$temp/sum.json" --temperature $temperature --seed 1
+    check "an answer by a schema, at temperature $temperature" eval '[ $status = 0 ] && PATH=/usr/bin:$PATH python3 -c "
+import json, sys
+answer = json.load(sys.stdin)
+assert list(answer) == [\"sum\", \"sure\"] and answer[\"sum\"] in range(1000)
+assert type(answer[\"sure\"]) is bool" <"$temp/out"'
+    run_chat --prompt "What is 12 + 30?" --grammar "$temp/answer.gbnf" --temperature $temperature --seed 1
+    check "an answer by a GBNF, at temperature $temperature" eval \
+        '[ $status = 0 ] && grep -qxE "It is [1-9][0-9]? or (more|less)\." "$temp/out" && [ "$(wc -l <"$temp/out")" = 1 ]'
+done
+echo '{"type": "array", "uniqueItems": true}' >"$temp/unique.json"
+echo '{"type": "strin"}' >"$temp/wrong.json"
+echo '{"type": ' >"$temp/broken.json"
+echo 'root ::= other' >"$temp/wrong.gbnf"
+run_chat --prompt hello --schema "$temp/unique.json"
+check "a schema that cannot be enforced" fails_with "unique.json: .*uniqueItems"
+run_chat --prompt hello --schema "$temp/wrong.json"
+check "a wrong schema" fails_with "wrong.json: .*strin"
+run_chat --prompt hello --schema "$temp/broken.json"
+check "a schema that is no JSON" fails_with "broken.json: "
+run_chat --prompt hello --grammar "$temp/wrong.gbnf"
+check "a wrong GBNF" fails_with "wrong.gbnf: .*line 1.*other"
+run_chat --prompt hello --schema no/such.json
+check "no schema file" fails_with "no/such.json: No such file"
+run_chat --prompt hello --grammar no/such.gbnf
+check "no GBNF file" fails_with "no/such.gbnf: No such file"
+# A tool that takes cities of a list: without a grammar the model names the one that it is asked about.
+sed 's|"city": {"type": "string"}|"city": {"enum": ["Oslo", "Rome"]}|' "$tools" >"$temp/cities.json"
+run_chat --prompt "What is the weather in Paris?" --tools "$temp/cities.json" --temperature 0
+check "calls have arguments by the tools' schemas" err_has 'call of functions.get_weather: {"city": *"\(Oslo\|Rome\)"}'
 run_chat --prompt hello --device no-such-device
 check "a wrong device" fails_with "no-such-device"
 run_chat --prompt "What is 15 × 23?" --context 64

@@ -183,6 +183,58 @@ await check("openai: an answer by a JSON schema, and arguments by a strict one",
   assert.deepEqual(Object.keys(JSON.parse(choices[0].message.tool_calls[0].function.arguments)), ["sum", "sure"]);
 });
 
+// Log-probabilities of the text's tokens: their bytes are the text's, and the likeliest is the one that is drawn.
+function checkLogprobs(logprobs, text, top) {
+  assert.equal(Buffer.from(logprobs.flatMap((entry) => entry.bytes)).toString(), text);
+  for (const { token, logprob, bytes, top_logprobs } of logprobs) {
+    assert.ok(logprob <= 0 && logprob > -20);
+    assert.equal(top_logprobs.length, top);
+    assert.deepEqual(top_logprobs.map((t) => t.logprob), top_logprobs.map((t) => t.logprob).sort((a, b) => b - a));
+    if (top) assert.deepEqual(top_logprobs[0], { token, logprob, bytes });
+  }
+}
+
+await check("openai: log-probabilities in chat, streamed and not", async () => {
+  const request = { model, messages: ask("What is 15 × 23?"), reasoning_effort: "high", temperature: 0 };
+  const { choices } = await client.chat.completions.create({ ...request, logprobs: true, top_logprobs: 3 });
+  assert.equal(choices[0].logprobs.refusal, null);
+  checkLogprobs(choices[0].logprobs.content, "15 × 23 = 345.", 3);
+  const stream = client.chat.completions.stream({ ...request, logprobs: true, top_logprobs: 3 });
+  for await (const chunk of stream) {
+    const { delta, logprobs } = chunk.choices[0];
+    assert.equal(logprobs === null, !delta.content);
+  }
+  assert.deepEqual((await stream.finalChatCompletion()).choices[0].logprobs.content, choices[0].logprobs.content);
+  const several = await client.chat.completions.create({ ...request, logprobs: true, n: 2 });
+  for (const choice of several.choices) checkLogprobs(choice.logprobs.content, "15 × 23 = 345.", 0);
+  assert.equal((await client.chat.completions.create(request)).choices[0].logprobs, null);
+  const nobody = client.chat.completions.create({ ...request, top_logprobs: 3 });
+  await assert.rejects(nobody, { status: 400, param: "top_logprobs" });
+});
+
+await check("openai: log-probabilities end at a stop string", async () => {
+  const request = { model, messages: ask("What is 12 + 30?"), temperature: 0, logprobs: true, stop: "= 4" };
+  const { message, logprobs } = (await client.chat.completions.create(request)).choices[0];
+  const said = logprobs.content.map((entry) => entry.token);
+  assert.ok(said.join("").startsWith(message.content) && said.slice(0, -1).join("").length < message.content.length);
+});
+
+await check("openai: log-probabilities in Responses, streamed and not", async () => {
+  const request = { model, input: "What is 15 × 23?", reasoning: { effort: "high" }, temperature: 0 };
+  const asked = { ...request, include: ["message.output_text.logprobs"], top_logprobs: 2 };
+  const answer = await client.responses.create(asked);
+  assert.equal(answer.top_logprobs, 2);
+  const { logprobs } = answer.output.at(-1).content[0];
+  checkLogprobs(logprobs, "15 × 23 = 345.", 2);
+  const events = { delta: [], done: [] };
+  for await (const event of client.responses.stream(asked))
+    if (event.type.startsWith("response.output_text.")) events[event.type.slice(21)].push(...event.logprobs);
+  assert.deepEqual(events, { delta: logprobs, done: logprobs });
+  const alone = await client.responses.create({ ...request, include: ["message.output_text.logprobs"] });
+  checkLogprobs(alone.output.at(-1).content[0].logprobs, "15 × 23 = 345.", 0);
+  assert.deepEqual((await client.responses.create(request)).output.at(-1).content[0].logprobs, []);
+});
+
 await check("openai: a bias of a token", async () => {
   const prompt = "<|start|>user<|message|>What is 2 + 3?<|end|><|start|>assistant<|channel|>final<|message|>";
   const answer = await client.completions.create({ model, prompt, max_tokens: 8, temperature: 0, logit_bias: { 33: 100 } });

@@ -69,7 +69,6 @@ GrammarState::GrammarState(std::shared_ptr<const Grammar> grammar)
     : grammar_(std::move(grammar)), shared_(grammar_->shared()), states_{shared_->automaton.start()} {}
 
 bool GrammarState::advance(Token token) {
-    states_.reserve(states_.size() + 1);
     const std::lock_guard lock(shared_->mutex);
     Automaton& automaton = shared_->automaton;
     automaton.restart_budget();
