@@ -71,6 +71,7 @@ void Engine::make_room(uint32_t max_batch) {
 
 // Room for as many, or for more; while nothing runs. What was there goes first: there may not be memory for both.
 void Engine::set_room(uint32_t max_batch, uint32_t max_rows) {
+    max_batch = std::max(max_batch, max_rows);  // a step's rows are a batch too
     if (workspace_) {
         max_batch = std::max(max_batch, workspace_->activations.max_batch);
         max_rows = std::max(max_rows, workspace_->activations.max_rows);

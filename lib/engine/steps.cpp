@@ -38,7 +38,7 @@ std::vector<Engine::Row> Engine::choose_rows() {
     if (rows.size() <= 1 || rows.back().draft_position > 0) return rows;
     try {
         const auto n = static_cast<uint32_t>(rows.size());
-        if (!workspace_ || n > workspace_->activations.max_rows) set_room(n, std::min(kMaxRows, std::bit_ceil(n)));
+        if (!workspace_ || n > workspace_->activations.max_rows) set_room(0, std::min(kMaxRows, std::bit_ceil(n)));
     } catch (const Error& e) {
         if (e.status() != Status::InsufficientMemory || !workspace_) throw;
         rows.resize(workspace_->activations.max_rows);

@@ -80,6 +80,28 @@ TEST_CASE("engine: any number of sequences at once, each as alone") {
     }
 }
 
+// The engine's room for 9 rows is one for 16, which are a batch of 16 tokens too, whatever the sequences' batches are.
+TEST_CASE("engine: more rows than any sequence's batch has tokens") {
+    const auto model = load(SyntheticCheckpoint(Shape{}, 1).path());  // as small_model(), whose room others make
+    for (const uint32_t n : {9, 16}) {
+        std::vector<std::unique_ptr<model::Sequence>> sequences;
+        std::vector<model::Generation> all;
+        const model::GenerateRequest request{.max_tokens = 4};
+        for (uint32_t i = 0; i < n; i++) {
+            sequences.push_back(std::make_unique<model::Sequence>(model, 8, 1));
+            sequences.back()->append(Tokens{i});
+            all.push_back({sequences[i].get(), &request});
+        }
+        generate_together(all);
+        CHECK(model->engine->working_bytes() >=
+              model::Engine::footprint(model->config, model->tuning, model->kv_f16, 16, 16));
+        for (uint32_t i = 0; i < n; i++) {
+            REQUIRE(!all[i].error);
+            CHECK(logits_of(*sequences[i]) == fresh_logits(small_model(), sequences[i]->tokens()));
+        }
+    }
+}
+
 TEST_CASE("engine: one thread a sequence, some with callbacks") {
     Company company(12);
     std::vector<std::thread> threads;
