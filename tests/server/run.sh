@@ -10,6 +10,7 @@ nano=$root/nano/gptoss-nano
 command -v npm >/dev/null || install_packages nodejs npm
 cd "$here"
 npm install --no-audit --no-fund --no-package-lock --loglevel=error
+sh "$root/tests/manual.sh" "$build" gptoss-server
 counts=$(mktemp)
 trap 'rm -f "$counts"' EXIT
 for test in clients misuse page; do
