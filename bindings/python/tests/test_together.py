@@ -166,7 +166,8 @@ class Together(unittest.TestCase):
 
 
 INTERRUPTED = """
-import os, gptoss
+import os, signal, gptoss
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the test runs in the background
 model = gptoss.Model(os.environ['TINY'])
 contexts = [gptoss.Context(model) for _ in range(3)]
 for context in contexts:
