@@ -208,7 +208,7 @@ enter() { t send-keys -l "$1" && t send-keys Enter; }
 terminal "XDG_CACHE_HOME='$temp/cold' script -qfc '$chat' '$temp/typescript'"
 sees 1 "/help"
 # what stood on the last line of the screen, one after the other
-tr '\r' '\n' <"$temp/typescript" | grep -o "testing device.*, once\|passed its self-test\|loading .*gptoss-nano" >"$temp/out"
+tr '\r' '\n' <"$temp/typescript" | grep -o "testing device.*, once\|passed its self-test\|loading " >"$temp/out"
 check "the screen is not blank while a device is tested: its first test is said, and stands until it is over" eval \
     '[ "$(cut -d " " -f 1 "$temp/out" | uniq | tr "\n" " ")" = "loading testing passed loading " ]'
 start
