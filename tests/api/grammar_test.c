@@ -314,7 +314,7 @@ static int on_output(void* user_data, const struct gptoss_output* output) {
     if (told->tokens < 256) {
         told->ids[told->tokens] = output->token;
         told->logprobs[told->tokens] = output->logprob;
-        if (output->num_top_logprobs <= 4)
+        if (output->num_top_logprobs > 0 && output->num_top_logprobs <= 4)
             memcpy(told->top[told->tokens], output->top_logprobs,
                    output->num_top_logprobs * sizeof *output->top_logprobs);
     }
