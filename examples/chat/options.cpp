@@ -8,6 +8,8 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "../version.h"
+
 namespace chat {
 
 namespace {
@@ -76,11 +78,7 @@ std::optional<int> parse_options(int argc, char** argv, Options& options) {
         "A chat with a gpt-oss model on any Vulkan device.\n"
         "Without a terminal, standard input is the one question, and the answer alone goes to standard output.");
     app.name("chat");
-    app.set_version_flag("--version", [] {
-        const uint32_t version = gptoss_version();
-        return "libgptoss " + std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + "." +
-               std::to_string(version % 100);
-    });
+    app.set_version_flag("--version", version_line);
     bool list = false;
     const std::map<std::string, gptoss_weight_type> weights = {
         {"file", gptoss_weight_type_default}, {"bf16", gptoss_weight_type_bf16}, {"q8", gptoss_weight_type_q8}};

@@ -167,7 +167,7 @@ class Download {
         return folder_ / (file.path + "." + listed_hash(file).substr(0, 12) + ".part");
     }
 
-    // Of the .safetensors files the index names those that are the model.
+    // Keeps the .safetensors files that the index names: a repository may hold others.
     void keep_indexed(std::vector<File>& weights) const {
         std::ifstream file(folder_ / "model.safetensors.index.json");
         const bool listed = std::any_of(listing_.files.begin(), listing_.files.end(),

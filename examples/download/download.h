@@ -12,7 +12,7 @@ namespace hub {
 std::filesystem::path download(const Settings& settings, const Name& name, const Listing& listing,
                                const std::filesystem::path& folder, bool quiet);
 
-// What to load, if a download to the folder has ended well; needs no network.
+// Returns what to load, if a download to the folder has ended well; needs no network.
 std::optional<std::filesystem::path> downloaded(const Name& name, const std::filesystem::path& folder);
 
 // For a program's MODEL: what does not begin with hf: as it is; else the model in the user's cache. One that is not

@@ -1,9 +1,8 @@
 // gptoss-download: a model from the Hugging Face hub.
-#include <gptoss.h>
-
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "../version.h"
 #include "download.h"
 
 int main(int argc, char** argv) {
@@ -12,11 +11,7 @@ int main(int argc, char** argv) {
         "there already is checked and kept, what was interrupted goes on. The last line says where it is.\n"
         "Environment: GPTOSS_MODELS, HF_ENDPOINT, HF_TOKEN, HTTPS_PROXY and the others that curl knows.");
     app.name("gptoss-download");
-    app.set_version_flag("--version", [] {
-        const uint32_t version = gptoss_version();
-        return "libgptoss " + std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + "." +
-               std::to_string(version % 100);
-    });
+    app.set_version_flag("--version", version_line);
     std::string repository, folder, revision;
     bool quiet = false, only_list = false;
     try {

@@ -69,7 +69,7 @@ Settings Settings::from_environment() {
     return settings;
 }
 
-// What the callbacks of one request share. They may not throw through libcurl: what they would throw is kept.
+// The callbacks of one request share this. They may not throw through libcurl, so an exception of theirs is kept here.
 struct Connection::Transfer {
     CURL* curl = nullptr;
     std::atomic<bool>* stop = nullptr;

@@ -21,7 +21,7 @@ struct Settings {
     static Settings from_environment();
 };
 
-// What another attempt may mend.
+// An attempt failed, and another one may succeed.
 struct Transient : std::runtime_error {
     explicit Transient(const std::string& message, double wait = 0) : std::runtime_error(message), wait(wait) {}
     double wait;  // seconds that the server asks for
@@ -44,7 +44,7 @@ class Connection {
     // A document of the hub's interface. Throws std::runtime_error and Stopped.
     Response get(const std::string& url);
 
-    // What a file's bytes are written to. begin() may be called again, with 0, where the server does not resume.
+    // A sink takes a file's bytes. begin() may be called again, with 0, where the server does not resume.
     struct Sink {
         std::function<void(uint64_t offset)> begin;
         std::function<void(const char* data, size_t size)> write;

@@ -1,4 +1,5 @@
-// What the answers of /v1/chat/completions and /v1/completions have in common: choices, each with an end of its own.
+// The answers of /v1/chat/completions and /v1/completions both have choices, each with an end of its own; this is what
+// they share.
 #pragma once
 
 #include "http.h"

@@ -7,6 +7,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "../version.h"
 #include "download.h"
 
 namespace server {
@@ -33,11 +34,7 @@ void take_model_defaults(Options& options) {
 std::optional<int> parse_options(int argc, char** argv, Options& options) {
     CLI::App app("Serves a gpt-oss model to clients of OpenAI's API, and a page to chat with it at /.");
     app.name("gptoss-server");
-    app.set_version_flag("--version", [] {
-        const uint32_t version = gptoss_version();
-        return "libgptoss " + std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + "." +
-               std::to_string(version % 100);
-    });
+    app.set_version_flag("--version", version_line);
     std::string key_file;
     const std::map<std::string, gptoss_weight_type> weights = {
         {"file", gptoss_weight_type_default}, {"bf16", gptoss_weight_type_bf16}, {"q8", gptoss_weight_type_q8}};

@@ -17,7 +17,7 @@ std::vector<std::string> read_stop(const Field& stop);
 // The first of these fields that is given; 0 for no limit.
 size_t read_max_tokens(std::initializer_list<Field> fields);
 
-// How many of the likeliest tokens are wanted with each one's log-probability, if those are.
+// Reads how many of the likeliest tokens are wanted with each one's log-probability, if those are wanted.
 std::optional<uint32_t> read_top_logprobs(const Field& top_logprobs, bool wanted);
 
 // "low", "medium" or "high", which the model knows; what clients say beyond it becomes the nearest one.

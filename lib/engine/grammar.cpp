@@ -72,7 +72,7 @@ void Engine::force(Job& job, uint32_t first, std::vector<uint32_t> tokens) {
     job.phase = Job::Phase::Prompt;
 }
 
-// How many tokens of a draft the grammar allows where something can follow them. An error comes back with a draw.
+// Counts the tokens of a draft that the grammar allows and that something can follow. An error comes back with a draw.
 size_t Engine::allowed(Job& job, std::span<const uint32_t> draft) noexcept {
     if (!job.grammar) return draft.size();
     const size_t drawn = job.grammar->num_tokens();
@@ -108,7 +108,7 @@ void Engine::write_mask(uint32_t row, Job& job, std::optional<uint32_t> draft) {
     std::copy(mask.begin(), mask.end(), workspace_->sampler.mask(row).begin());
 }
 
-// Of the rows of a step.
+// Sets which tokens each row of a step may draw.
 void Engine::write_masks() {
     std::optional<text::GrammarState>& drafted = rows_.back().job->grammar;
     const size_t drawn = drafted ? drafted->num_tokens() : 0;
@@ -119,7 +119,7 @@ void Engine::write_masks() {
     if (drafted) drafted->truncate(drawn);  // a draft counts once it is drawn
 }
 
-// Of the rows that a batch draws, which come first.
+// Sets which tokens the rows that a batch draws may draw; they come first.
 void Engine::write_masks(std::span<const Piece> pieces) {
     for (uint32_t row = 0; row < pieces.size() && pieces[row].last && pieces[row].job->request; row++)
         if (pieces[row].job->grammar) write_mask(row, *pieces[row].job);

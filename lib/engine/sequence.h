@@ -134,7 +134,7 @@ class Sequence {
     Logits logits_;            // (vocab) of what follows logits_of_ tokens of computed_
     size_t logits_of_ = 0;     // all of them; or 0 if the logits are not known
     size_t answer_start_ = 0;  // where in tokens_ the answer begins: after what was appended last
-    // Of the last generation that had one: after the answer, or a beginning of it.
+    // The last generation's grammar, if it had one; it has read the answer, or a beginning of it.
     std::optional<text::GrammarState> grammar_;
     std::atomic<bool> cancelled_{false};
     KvPages pages_;
