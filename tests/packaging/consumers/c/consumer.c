@@ -62,6 +62,11 @@ static void generate(const char* path, const char* prompts, size_t count, int is
     fclose(file);
 }
 
+static long allocated_kb(void) {
+    const struct mallinfo2 heap = mallinfo2();
+    return (long)((heap.uordblks + heap.hblkhd) / 1024);
+}
+
 static long resident_kb(void) {
     long size, resident;
     malloc_trim(0);
@@ -72,20 +77,22 @@ static long resident_kb(void) {
 }
 
 static void cycles(const char* path, int count) {
-    long least[5] = {LONG_MAX, LONG_MAX, LONG_MAX, LONG_MAX, LONG_MAX};
+    long allocated[5], resident[5];
+    for (int i = 0; i < 5; i++) allocated[i] = resident[i] = LONG_MAX;
     for (int i = 0; i < count; i++) {
         gptoss_model_t model;
         gptoss_context_t context;
         const uint32_t prompt = 1;
-        long* const fifth = &least[i * 5 / count];
+        const int fifth = i * 5 / count;
         check(gptoss_model_create_from_file(path, &model));
         check(gptoss_context_create(model, 512, 0, &context));
         gptoss_model_release(model);
         check(gptoss_context_append_tokens(context, 1, &prompt));
         gptoss_context_release(context);
-        if (resident_kb() < *fifth) *fifth = resident_kb();
+        if (allocated_kb() < allocated[fifth]) allocated[fifth] = allocated_kb();
+        if (resident_kb() < resident[fifth]) resident[fifth] = resident_kb();
     }
-    printf("%ld\n", least[4] - least[1]);
+    printf("%ld %ld\n", allocated[4] - allocated[1], resident[4] - resident[1]);
 }
 
 int main(int argc, char** argv) {

@@ -34,6 +34,11 @@ static void generate(const char* path, const char* prompts, std::size_t count, b
     }
 }
 
+static long allocated_kb() {
+    const auto heap = mallinfo2();
+    return static_cast<long>((heap.uordblks + heap.hblkhd) / 1024);
+}
+
 static long resident_kb() {
     long size = 0, resident = 0;
     malloc_trim(0);
@@ -42,17 +47,19 @@ static long resident_kb() {
 }
 
 static void cycles(const char* path, int count) {
-    std::array<long, 5> least;
-    least.fill(std::numeric_limits<long>::max());
+    std::array<long, 5> allocated, resident;
+    allocated.fill(std::numeric_limits<long>::max());
+    resident = allocated;
     for (int i = 0; i < count; i++) {
         {
             gptoss::Context context(gptoss::Model(path), 512);
             context.append(1u);
         }
-        long& fifth = least[i * 5 / count];
-        fifth = std::min(fifth, resident_kb());
+        const int fifth = i * 5 / count;
+        allocated[fifth] = std::min(allocated[fifth], allocated_kb());
+        resident[fifth] = std::min(resident[fifth], resident_kb());
     }
-    std::cout << least[4] - least[1] << '\n';
+    std::cout << allocated[4] - allocated[1] << ' ' << resident[4] - resident[1] << '\n';
 }
 
 int main(int argc, char** argv) {

@@ -6,7 +6,18 @@ import sys
 
 from gptoss import Context, Model, Sampler
 
+
+class Heap(ctypes.Structure):
+    """struct mallinfo2 of <malloc.h>"""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+    ]
+
+
 libc = ctypes.CDLL(None)
+libc.mallinfo2.restype = Heap
 
 
 def generate(path: str, prompts: str, count: int, is_text: bool) -> None:
@@ -18,6 +29,11 @@ def generate(path: str, prompts: str, count: int, is_text: bool) -> None:
             print("".join(f"{token} " for token in context.generate(sampler, max_tokens=count)))
 
 
+def allocated_kb() -> int:
+    heap = libc.mallinfo2()
+    return (heap.uordblks + heap.hblkhd) // 1024
+
+
 def resident_kb() -> int:
     libc.malloc_trim(0)
     with open("/proc/self/statm") as file:
@@ -25,13 +41,14 @@ def resident_kb() -> int:
 
 
 def cycles(path: str, count: int) -> None:
-    resident = []
-    for _ in range(count):
+    allocated, resident = [sys.maxsize] * 5, [sys.maxsize] * 5
+    for i in range(count):
         with Model(path) as model, Context(model, context_length=512) as context:
             context.append(1)
-        resident.append(resident_kb())
-    fifth = count // 5
-    print(min(resident[-fifth:]) - min(resident[fifth : 2 * fifth]))
+        fifth = i * 5 // count
+        allocated[fifth] = min(allocated[fifth], allocated_kb())
+        resident[fifth] = min(resident[fifth], resident_kb())
+    print(allocated[4] - allocated[1], resident[4] - resident[1])
 
 
 if sys.argv[1] == "cycles":

@@ -22,8 +22,24 @@ fn generate(path: &str, prompts: &str, count: usize, is_text: bool) -> Result<()
     Ok(())
 }
 
+/// struct mallinfo2 of <malloc.h>
+#[repr(C)]
+struct Heap {
+    arena_to_hblks: [usize; 4],
+    hblkhd: usize,
+    usmblks_and_fsmblks: [usize; 2],
+    uordblks: usize,
+    fordblks_and_keepcost: [usize; 2],
+}
+
 extern "C" {
     fn malloc_trim(keep: usize) -> i32;
+    fn mallinfo2() -> Heap;
+}
+
+fn allocated_kb() -> i64 {
+    let heap = unsafe { mallinfo2() };
+    ((heap.uordblks + heap.hblkhd) / 1024) as i64
 }
 
 fn resident_kb() -> i64 {
@@ -33,15 +49,16 @@ fn resident_kb() -> i64 {
 }
 
 fn cycles(path: &str, count: usize) -> Result<()> {
-    let mut least = [i64::MAX; 5];
+    let (mut allocated, mut resident) = ([i64::MAX; 5], [i64::MAX; 5]);
     for i in 0..count {
         let mut context = Context::with_limits(&Model::open(path)?, 512, 0)?;
         context.append(&[1])?;
         drop(context);
-        let fifth = &mut least[i * 5 / count];
-        *fifth = resident_kb().min(*fifth);
+        let fifth = i * 5 / count;
+        allocated[fifth] = allocated_kb().min(allocated[fifth]);
+        resident[fifth] = resident_kb().min(resident[fifth]);
     }
-    println!("{}", least[4] - least[1]);
+    println!("{} {}", allocated[4] - allocated[1], resident[4] - resident[1]);
     Ok(())
 }
 
