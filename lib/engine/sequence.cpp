@@ -124,6 +124,7 @@ void generate_together(std::span<Generation> generations) {
     std::vector<Job> jobs;
     std::vector<size_t> index;  // of each job's generation
     jobs.reserve(generations.size());
+    index.reserve(generations.size());
     for (size_t i = 0; i < generations.size(); i++) {
         Generation& g = generations[i];
         try {
@@ -137,8 +138,8 @@ void generate_together(std::span<Generation> generations) {
             job.reason = bounded ? StopReason::MaxTokens : StopReason::ContextFull;
             if (job.limit > 0) job.request = g.request;
             if (job.request || !g.sequence->processed()) {
+                jobs.push_back(std::move(job));  // may throw, since the move of a deque allocates
                 index.push_back(i);
-                jobs.push_back(std::move(job));
             } else {
                 g.reason = job.reason;
                 g.n_cached = g.n_prompt;

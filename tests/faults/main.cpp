@@ -21,6 +21,7 @@
 #include <fstream>
 #include <functional>
 #include <map>
+#include <numeric>
 #include <random>
 #include <string>
 #include <tuple>
@@ -240,7 +241,12 @@ class Faults {
             const std::string name = std::string("together: ") + named.name;
             each(name, n, [&](Row& r, uint64_t seed, uint64_t most) {
                 const Batch batch(model_, seed, named.kind);
-                for (const uint64_t at : choose(batch.opportunities(), most)) {
+                std::vector<uint64_t> chosen = choose(batch.opportunities(), most);
+                if (named.kind == Kind::Allocation && r.injected == 0) {  // each while the call sets its members up
+                    chosen.resize(std::min<uint64_t>(batch.opportunities(), 64));
+                    std::iota(chosen.begin(), chosen.end(), 1);
+                }
+                for (const uint64_t at : chosen) {
                     describe(name, seed, at);
                     inject::arm(named.kind, at);
                     batch.run(r, inject::fired, [&](gptoss_status s) { return allowed(s, named.kind); });
