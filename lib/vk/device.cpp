@@ -134,11 +134,15 @@ void leave_instance(const void*) {
 // where there is no loader or no driver. Throws InvalidState in a process that was forked while there was one.
 std::shared_ptr<const void> use_instance() {
     if (lost_to_fork) refuse_after_fork();
-    const Locked locked;
-    if (!made) made = make_instance();
-    if (!made) return nullptr;
-    users++;
-    return {made, leave_instance};
+    VkInstance instance = VK_NULL_HANDLE;
+    {
+        const Locked locked;
+        if (!made) made = make_instance();
+        if (!made) return nullptr;
+        instance = made;
+        users++;
+    }
+    return {instance, leave_instance};  // which is called here, and takes the lock, where there is no memory for it
 }
 
 // A driver that has run stays loaded: not all of them survive being unloaded, and most take long to load.

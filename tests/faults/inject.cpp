@@ -169,7 +169,8 @@ struct Wrapper<Tag, R(VKAPI_PTR*)(A...)> {
     };
 FUNCTIONS_OF_A_DEVICE(TAG)
 FUNCTIONS_OF_THE_INSTANCE(TAG)
-#define FUNCTIONS_OF_THE_LOADER(X) X(vkCreateInstance) X(vkEnumerateInstanceVersion)
+#define FUNCTIONS_OF_THE_LOADER(X) \
+    X(vkCreateInstance) X(vkEnumerateInstanceExtensionProperties) X(vkEnumerateInstanceVersion)
 FUNCTIONS_OF_THE_LOADER(TAG)
 #ifdef VK_KHR_cooperative_matrix
 TAG(vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR)
@@ -310,7 +311,8 @@ void free(void* memory) {
 
 extern "C" {
 
-void* dlopen(const char* file, int mode) {
+// Visible, for the Vulkan loader to call it: a driver that crashes in its own constructors is nothing to find here.
+__attribute__((visibility("default"))) void* dlopen(const char* file, int mode) {
     using Open = void* (*)(const char*, int);
     static const auto real = reinterpret_cast<Open>(dlsym(RTLD_NEXT, "dlopen"));
     if (loader_hidden && file && std::strstr(file, "libvulkan.so")) return nullptr;

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <functional>
 #include <optional>
+#include <set>
 #include <sstream>
 #include <vector>
 
@@ -248,6 +249,9 @@ void results_faults(uint64_t each, const std::string& checkpoint) {
     }
 }
 
+// The first of these are the instance's and the devices': each fails in turn. Most of the others read the checkpoint.
+constexpr uint64_t kFirst = 64;
+
 void allocation_faults(Kind kind, const char* name, uint64_t each, const std::string& checkpoint) {
     const View view(checkpoint, false);
     Row& r = row(name);
@@ -256,8 +260,11 @@ void allocation_faults(Kind kind, const char* name, uint64_t each, const std::st
         inject::install();
         inject::arm(kind, 0);
     });
-    for (uint64_t i = 0; i < std::min(each, plain.opportunities); i++) {
-        const uint64_t at = 1 + i * plain.opportunities / std::min(each, plain.opportunities);
+    std::set<uint64_t> chosen;
+    for (uint64_t i = 0; i < std::min(kFirst, plain.opportunities); i++) chosen.insert(1 + i);
+    for (uint64_t i = 0; i < std::min(each, plain.opportunities); i++)
+        chosen.insert(1 + i * plain.opportunities / std::min(each, plain.opportunities));
+    for (const uint64_t at : chosen) {
         describe(name, 0, at);
         one_fault(
             r, view, plain.seen,
