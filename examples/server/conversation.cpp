@@ -19,8 +19,7 @@ std::string today() {
 }
 
 // A name stands in a message's header, among marks that are no text: so it has to be plain.
-void check_name(const Field& name) {
-    const std::string& text = name.string();
+void check_name(const Field& name, const std::string& text) {
     const auto plain = [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-' || c == '.'; };
     if (text.empty() || text.size() > 128 || !std::all_of(text.begin(), text.end(), plain))
         name.fail("up to 128 letters, digits, _, - and .");
@@ -69,13 +68,14 @@ void Conversation::result(const Field& id, const std::string& text) {
                          {"content", text}});
 }
 
-void Conversation::tool(const Field& function) {
+void Conversation::tool(const Field& function, const std::string& space) {
     const Field name = function.object()["name"], parameters = function["parameters"];
-    check_name(name);
-    if (!tool_names_.insert(name.string()).second) name.fail("a name that no other function has");
-    Json tool = {{"name", name.string()}, {"description", function["description"].string_or("")}};
+    const std::string known_as = name_in(space, name.string());
+    check_name(name, known_as);
+    if (!tool_names_.insert(known_as).second) name.fail("a name that no other function has");
+    Json tool = {{"name", known_as}, {"description", function["description"].string_or("")}};
     if (parameters.given()) tool["parameters"] = parameters.object().json();
-    Json callable = {{"name", name.string()}};
+    Json callable = {{"name", known_as}};
     if (function["strict"].boolean_or(false) && parameters.given()) {
         callable["parameters"] = parameters.json();
         strict_paths_.push_back(parameters.path());
@@ -156,6 +156,10 @@ std::vector<uint32_t> Conversation::render(const Service& service, const std::st
         const bool in_tools = std::string_view(e.what()).find(".tools") != std::string_view::npos;
         throw invalid(in_tools ? "tools" : param, e.what());
     }
+}
+
+std::string name_in(const std::string& space, const std::string& name) {
+    return space.empty() ? name : space + "__" + name;
 }
 
 std::string read_text(const Field& content, std::initializer_list<const char*> types) {

@@ -25,8 +25,8 @@ class Conversation {
     // id: names the call, which must have come before.
     void result(const Field& id, const std::string& text);
 
-    // A function that the model may call: its name, description, parameters, strict.
-    void tool(const Field& function);
+    // A function that the model may call: its name, description, parameters, strict. space: the namespace that it is of.
+    void tool(const Field& function, const std::string& space = {});
     const std::set<std::string>& tools() const { return tool_names_; }
     // What the answer has to be: the type text, json_object or json_schema; schema holds the last one's, and strict.
     void format(const Field& type, const Field& schema);
@@ -53,6 +53,9 @@ class Conversation {
     std::map<std::string, std::string> calls_;  // names of functions by the call's id
     size_t last_user_ = 0;                      // messages before it are of finished turns
 };
+
+// The name by which the model knows a function of a namespace; without one it is the function's own.
+std::string name_in(const std::string& space, const std::string& name);
 
 // A string, or an array of parts that have one of these types; their texts follow each other.
 std::string read_text(const Field& content, std::initializer_list<const char*> types);

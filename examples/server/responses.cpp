@@ -1,4 +1,6 @@
 // POST /v1/responses. Nothing is stored: a client sends the whole conversation each time.
+#include <map>
+
 #include "conversation.h"
 #include "http.h"
 #include "requests.h"
@@ -7,10 +9,16 @@ namespace server {
 
 namespace {
 
+// A function of a namespace: the parts of the name by which the model knows it.
+struct SpacedName {
+    std::string space, name;
+};
+using SpacedNames = std::map<std::string, SpacedName>;
+
 class ResponseAnswer : public Answer {
   public:
     // settings: the members of the response that repeat what the request asked for.
-    explicit ResponseAnswer(Json settings) : settings_(std::move(settings)) {}
+    ResponseAnswer(Json settings, SpacedNames spaced) : settings_(std::move(settings)), spaced_(std::move(spaced)) {}
 
     std::string begin() override {
         std::string events = send("response.created", {{"response", response("in_progress", nullptr)}});
@@ -53,9 +61,12 @@ class ResponseAnswer : public Answer {
     Json item(const char* status) const {
         const bool begins = std::string_view(status) == "in_progress";
         switch (kind_) {
-            case Piece::Kind::call:
-                return {{"id", id_},           {"type", "function_call"}, {"status", status},
-                        {"call_id", call_id_}, {"name", name_},           {"arguments", text_}};
+            case Piece::Kind::call: {
+                Json call = {{"id", id_},           {"type", "function_call"}, {"status", status},
+                             {"call_id", call_id_}, {"name", name_},           {"arguments", text_}};
+                if (!space_.empty()) call["namespace"] = space_;
+                return call;
+            }
             case Piece::Kind::reasoning:
                 return {{"id", id_},
                         {"type", "reasoning"},
@@ -86,7 +97,9 @@ class ResponseAnswer : public Answer {
         kind_ = piece.kind;
         text_.clear();
         logprobs_.clear();
-        name_ = piece.text;
+        const auto spaced = spaced_.find(piece.text);
+        name_ = spaced == spaced_.end() ? piece.text : spaced->second.name;
+        space_ = spaced == spaced_.end() ? "" : spaced->second.space;
         call_id_ = kind_ == Piece::Kind::call ? new_id("call_") : "";
         id_ = new_id(kind_ == Piece::Kind::call ? "fc_" : kind_ == Piece::Kind::reasoning ? "rs_" : "msg_");
         open_ = true;
@@ -145,6 +158,7 @@ class ResponseAnswer : public Answer {
     }
 
     const Json settings_;
+    const SpacedNames spaced_;
     const std::string response_id_ = new_id("resp_");
     const std::time_t created_ = std::time(nullptr);
     size_t sequence_ = 0;
@@ -153,7 +167,7 @@ class ResponseAnswer : public Answer {
     // the item that is being generated
     bool open_ = false;
     Piece::Kind kind_ = Piece::Kind::text;
-    std::string id_, call_id_, name_, text_;
+    std::string id_, call_id_, name_, space_, text_;
     Json logprobs_ = Json::array();
 };
 
@@ -186,11 +200,42 @@ void add_item(Conversation& conversation, const Field& item) {
     else if (name == "reasoning")
         add_reasoning(conversation, item);
     else if (name == "function_call")
-        conversation.call(item["call_id"].string(), item["name"].string(), item["arguments"].string());
+        conversation.call(item["call_id"].string(), name_in(item["namespace"].string_or(""), item["name"].string()),
+                          item["arguments"].string());
     else if (name == "function_call_output")
         conversation.result(item["call_id"], read_text(item["output"], {"input_text", "output_text", "text"}));
     else
         type.refuse("this server knows message, reasoning, function_call and function_call_output.");
+}
+
+// Tools that OpenAI's own servers run: the model is told of none, since nobody here would answer its call.
+bool is_hosted(const std::string& type) {
+    return type.starts_with("web_search") || type == "file_search" || type == "code_interpreter" ||
+           type == "image_generation";
+}
+
+// Offers the model functions, those of a namespace by names that begin with the namespace's, which are returned.
+SpacedNames add_tools(Conversation& conversation, const Field& tools, bool may_call) {
+    SpacedNames spaced;
+    if (!tools.given()) return spaced;
+    const auto add = [&](const Field& function, const std::string& space = {}) {
+        if (function.object()["type"].string() != "function") function["type"].refuse("there are functions only.");
+        if (may_call) conversation.tool(function, space);
+    };
+    for (const Field& tool : tools.elements()) {
+        const std::string& type = tool.object()["type"].string();
+        if (is_hosted(type)) continue;
+        if (type != "namespace") {
+            add(tool);
+            continue;
+        }
+        const std::string& space = tool["name"].string();
+        for (const Field& function : tool["tools"].elements()) {
+            add(function, space);
+            spaced[name_in(space, function["name"].string())] = {space, function["name"].string()};
+        }
+    }
+    return spaced;
 }
 
 void check_unsupported(const Field& body) {
@@ -243,12 +288,7 @@ void responses(Service& service, const Exchange& exchange) {
     if (may_call) conversation.choose(choice);
     const Field format = body["text"].given() ? body["text"].object()["format"] : body["text"];
     if (format.given()) conversation.format(format.object()["type"], format["schema"]);
-    if (body["tools"].given()) {
-        for (const Field& tool : body["tools"].elements()) {
-            if (tool.object()["type"].string() != "function") tool["type"].refuse("there are functions only.");
-            if (may_call) conversation.tool(tool);
-        }
-    }
+    SpacedNames spaced = add_tools(conversation, body["tools"], may_call);
     if (body["instructions"].given()) conversation.developer(body["instructions"].string());
     if (input.is_string()) {
         conversation.user(input.string());
@@ -264,7 +304,7 @@ void responses(Service& service, const Exchange& exchange) {
     turn.prompt = conversation.render(service, "input");
     turn.tools = conversation.tools();
     turn.grammar = conversation.grammar(service);
-    auto response = std::make_unique<ResponseAnswer>(settings_of(service, body, turn, effort));
+    auto response = std::make_unique<ResponseAnswer>(settings_of(service, body, turn, effort), std::move(spaced));
     answer(service, exchange, std::move(turn), std::move(response), body["stream"].boolean_or(false));
 }
 

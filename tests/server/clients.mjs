@@ -316,6 +316,30 @@ await check("openai: Responses with a tool and its result", async () => {
   assert.match(answer.output_text, /21/);
 });
 
+await check("openai: Responses with a tool of a namespace, beside one that OpenAI would run", async () => {
+  const tools = [
+    { type: "web_search" },
+    {
+      type: "namespace",
+      name: "sky",
+      description: "What is above",
+      tools: [{ type: "function", ...weather, strict: true }],
+    },
+  ];
+  const input = ask("What is the weather in Paris?");
+  const asked = { model, input, tools, tool_choice: "required" };
+  const [streamed, whole] = [await client.responses.stream(asked).finalResponse(), await client.responses.create(asked)];
+  for (const { output } of [streamed, whole]) {
+    const { type, namespace, name, arguments: json } = output.at(-1);
+    assert.deepEqual([type, namespace, name], ["function_call", "sky", weather.name]);
+    assert.deepEqual(Object.keys(JSON.parse(json)), ["city"]);
+  }
+  const call = whole.output.at(-1);
+  input.push(...whole.output, { type: "function_call_output", call_id: call.call_id, output: forecast });
+  assert.equal((await client.responses.create({ model, input, tools })).status, "completed");
+  await assert.rejects(client.responses.create({ model, input, tools: [{ type: "mcp" }] }), { param: "tools[0].type" });
+});
+
 await check("openai: a wrong key", async () => {
   for (const apiKey of ["sesam", "sesame2", "Sesame"])
     await assert.rejects(new OpenAI({ baseURL, apiKey, maxRetries: 0 }).models.list(), { status: 401 });

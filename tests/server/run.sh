@@ -13,7 +13,7 @@ npm install --no-audit --no-fund --no-package-lock --loglevel=error
 sh "$root/tests/manual.sh" "$build" gptoss-server
 counts=$(mktemp)
 trap 'rm -f "$counts"' EXIT
-for test in clients misuse page; do
+for test in clients misuse codex page; do
     echo "== $test"
     { node $test.mjs "$server" "$nano" || echo "0 passed, 1 failed"; } | tee -a "$counts"
 done
