@@ -73,8 +73,9 @@ MemoryEstimate estimate_memory(const io::Checkpoint& checkpoint, const ModelOpti
     return estimate;
 }
 
-void require_room_for_batches(const Network& network, uint32_t max_batch, uint32_t max_rows) {
-    const uint64_t needs = Engine::footprint(network.config, network.tuning, network.kv_f16, max_batch, max_rows);
+void require_room_for_batches(const Network& network, uint32_t max_batch, uint32_t max_rows, const LoraUse& adapters) {
+    const uint64_t needs =
+        Engine::footprint(network.config, network.tuning, network.kv_f16, max_batch, max_rows, adapters);
     const uint64_t available = network.device.available();
     if (needs <= available) return;
     throw Error(

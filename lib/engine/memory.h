@@ -2,6 +2,7 @@
 #pragma once
 
 #include "engine/open.h"
+#include "weights/lora.h"
 
 namespace gptoss::model {
 
@@ -34,6 +35,6 @@ MemoryEstimate estimate_memory(const io::Checkpoint& checkpoint, const ModelOpti
 
 // Throws InsufficientMemory, with the sizes, where the device has no room to process so many tokens at once, and to
 // decode so many sequences at once.
-void require_room_for_batches(const Network& network, uint32_t max_batch, uint32_t max_rows);
+void require_room_for_batches(const Network& network, uint32_t max_batch, uint32_t max_rows, const LoraUse& adapters);
 
 }  // namespace gptoss::model
