@@ -1,7 +1,11 @@
 // LoRA adapters: against golden logits of a model that they were merged into, and against the model in float64.
 #include "engine/adapter.h"
 
+#include <cstdlib>
+#include <random>
+
 #include "engine/engine.h"
+#include "random_adapter.h"
 #include "support.h"
 
 using namespace gptoss;
@@ -54,4 +58,115 @@ TEST_CASE("adapter: golden logits of the three forms") {
             }
         }
     }
+}
+
+// GPTOSS_TEST_SEED repeats a run.
+static uint64_t fresh_seed() {
+    const char* given = std::getenv("GPTOSS_TEST_SEED");
+    return given ? std::strtoull(given, nullptr, 10) : std::random_device()();
+}
+
+TEST_CASE("adapter: random ones against the model in float64, alone and in company") {
+    const Shape shapes[] = {
+        {.hidden = 96, .intermediate = 96, .heads = 4, .kv_heads = 1, .experts = 5, .active = 3},
+        {.hidden = 64, .intermediate = 32, .experts = 3, .active = 1, .sliding = {true, false, false}}};
+    uint64_t seed = fresh_seed();
+    for (const Shape& shape : shapes) {
+        CAPTURE(shape.text());
+        for (;; seed++) {
+            CAPTURE(seed);
+            const SyntheticCheckpoint synthetic(shape, seed);
+            const io::Checkpoint checkpoint(synthetic.path());
+            const auto tokens = random_tokens(40, shape.vocab, seed);
+            const std::vector<uint32_t> positions = {0, 7, 8, 24, 39};
+            std::vector<std::unique_ptr<RandomAdapter>> adapters;
+            std::vector<Expected> expected;
+            for (const AdapterForm form : {AdapterForm::Fused, AdapterForm::PerExpert, AdapterForm::Gguf}) {
+                adapters.push_back(std::make_unique<RandomAdapter>(checkpoint.config, form, seed));
+                expected.push_back(reference_logits(checkpoint, tokens, positions, {}, adapters.back()->deltas()));
+            }
+            expected.push_back(reference_logits(checkpoint, tokens, positions));
+            if (std::any_of(expected.begin(), expected.end(), [](const Expected& e) { return e.router_gap < 1e-5; }))
+                continue;
+
+            const auto model = load(synthetic.path(), options_of(false, model::Tier::Exact));
+            std::vector<model::Attachment> attachments;
+            for (const auto& adapter : adapters) attachments.push_back({model::open_adapter(model, adapter->path())});
+            attachments.emplace_back();  // none
+            for (size_t i = 0; i < attachments.size(); i++) {
+                CAPTURE(i);
+                model::Sequence context(model, 0, 16);
+                context.set_adapter(attachments[i]);
+                const double error = relative_l2(logits_at(context, tokens, positions), expected[i].logits);
+                MESSAGE(shape.text() << " adapter " << i << " seed " << seed << ": relative L2 error " << error);
+                CHECK(error <= kF32);
+            }
+
+            // the same in one batch, each from its own thread's point of view alone
+            std::vector<std::unique_ptr<model::Sequence>> company;
+            std::vector<model::Generation> all;
+            const model::GenerateRequest request{.settings = {.temperature = 0}, .max_tokens = 5};
+            for (const model::Attachment& attachment : attachments) {
+                company.push_back(std::make_unique<model::Sequence>(model, 0, 16));
+                company.back()->set_adapter(attachment);
+                company.back()->append(tokens);
+                all.push_back({company.back().get(), &request});
+            }
+            generate_together(all);
+            for (size_t i = 0; i < company.size(); i++) {
+                CAPTURE(i);
+                REQUIRE(!all[i].error);
+                model::Sequence alone(model, 0, 16);
+                alone.set_adapter(attachments[i]);
+                alone.append(tokens);
+                uint64_t n = 0;
+                alone.generate(request, &n);
+                if (exact(*model)) CHECK(company[i]->tokens() == alone.tokens());
+                check_same(*model, logits_of(*company[i]), logits_of(alone));
+            }
+            break;
+        }
+    }
+}
+
+TEST_CASE("adapter: a step without any is recorded as before, and prefixes are kept apart") {
+    const auto& model = caching_model();
+    const RandomAdapter random(model->config, AdapterForm::Fused, 7);
+    const model::Attachment attachment{model::open_adapter(model, random.path()), 0.5f};
+    const auto tokens = random_tokens(200, model->config.vocab, 90);
+    const auto steps_of = [&](model::Sequence& s) {
+        const model::GenerateRequest request{.max_tokens = 3};
+        uint64_t n = 0;
+        s.generate(request, &n);
+        s.truncate(tokens.size());
+        return s.stats();
+    };
+    model::Sequence plain(model, 0, 64), adapted(model, 0, 64);
+    plain.append(tokens);
+    const model::Sequence::Stats before = steps_of(plain);
+    const std::vector<float> plain_logits = logits_of(plain);
+    adapted.set_adapter(attachment);
+    adapted.append(tokens);
+    const model::Sequence::Stats with = steps_of(adapted);
+    CHECK(with.prompt_tokens_computed == tokens.size());  // none of the other's prefixes
+    CHECK(with.step_dispatches > before.step_dispatches);
+    const std::vector<float> adapted_logits = logits_of(adapted);
+    CHECK(relative_l2(adapted_logits, plain_logits) > 0.01);
+    CHECK(steps_of(plain).step_dispatches == before.step_dispatches);
+
+    model::Sequence again(model, 0, 64);
+    again.set_adapter(attachment);
+    again.append(tokens);
+    check_same(*model, logits_of(again), adapted_logits);
+    CHECK(again.stats().prompt_tokens_computed < 70);  // its own prefix is found
+    // and back: the tokens stay
+    again.set_adapter({});
+    CHECK(again.tokens() == tokens);
+    check_same(*model, logits_of(again), plain_logits);
+    // another scale is another model
+    model::Sequence other(model, 0, 64);
+    other.set_adapter({attachment.adapter, 0.25f});
+    other.append(tokens);
+    CHECK(relative_l2(logits_of(other), adapted_logits) > 1e-3);
+    CHECK(other.stats().prompt_tokens_computed == tokens.size());
 }
