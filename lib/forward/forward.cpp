@@ -256,10 +256,12 @@ class Recorder {
 
     void experts_of_token(uint32_t i, const LayerWeights& layer, uint64_t next_norm) {
         const uint32_t k = c_.n_active_experts;
-        if (lora_experts()) {
+        if (lora_ && (lora_->use().gate_up || lora_->use().down))
             commands_.dispatch(kernels_.topk({k}), route_args(layer, 1), 1);
+        if (own_bias()) {
             commands_.barrier();
             lora_gate_up(i, layer);
+            commands_.barrier();
         }
         // swiglu(norm(x)·W1 + b1) of the experts with the k largest router logits; (n_active, intermediate)
         commands_.dispatch(kernels_.gate_up({product(WEIGHT_MXFP4), k, false}), gate_up_args(layer), gate_tiles(), k);
@@ -288,7 +290,7 @@ class Recorder {
         else
             commands_.barrier();
         commands_.dispatch(kernels_.group(), route, 1);
-        if (lora_experts()) lora_gate_up(i, layer);
+        if (own_bias()) lora_gate_up(i, layer);
         commands_.barrier();
         if (tier_ == Tier::Coopmat)
             experts_coopmat(layer, tile_slots, route.n_tiles);
@@ -303,15 +305,11 @@ class Recorder {
         commands_.dispatch(kernels_.merge(), merge, hidden_tiles_, T_);
     }
 
-    bool lora_experts() const { return lora_ && (lora_->use().gate_up || lora_->use().down); }
-    // The biases that gate_up takes in the place of its own, by its adapters; begins after a barrier that follows topk,
-    // and ends so that another one makes them visible.
+    // The biases that gate_up takes in the place of its own, between two barriers: after topk's, and before gate_up's.
     void lora_gate_up(uint32_t i, const LayerWeights& layer) {
-        if (!lora_->use().gate_up) return;
         lora_->shrink_gate_up(i, normed_input(T_), a_.expert_choice.address());
         commands_.barrier();
         lora_->gate_up(i, layer.gate_up_bias, a_.expert_choice.address());
-        if (T_ == 1) commands_.barrier();
     }
     // Beside down's own product.
     void lora_shrink_down(uint32_t i) {

@@ -288,17 +288,20 @@ std::vector<LoraTensors> map_peft_adapter(const std::vector<TensorInfo>& tensors
         if (half) fail(source, "tensors " + quote(half->name) + " and " + quote(t.name) + " are of the same matrix");
         half = &t;
     }
-    std::vector<LoraTensors> pairs;
     for (auto& [module, pair] : halves) {
         const TensorInfo& any = pair.a ? *pair.a : *pair.b;
         const std::optional<Place> place = peft_place(module, pair.a, pair.b, config);
         if (!place) refuse(any, source, "cannot be applied: " + peft_reason(any.name));
         pair.place = *place;
+    }
+    std::vector<LoraTensors> pairs;
+    for (const auto& [module, pair] : halves) {
+        const std::string& name = pair.place.module;
         pairs.push_back(checked(pair, config, source, [&](uint32_t rank) {
-            if (const uint32_t said = peft.rank_of(place->module); said != rank)
-                refuse(any, source,
+            if (const uint32_t said = peft.rank_of(name); said != rank)
+                refuse(*pair.a, source,
                        "has rank " + std::to_string(rank) + ": adapter_config.json says " + std::to_string(said));
-            return peft.scale_of(place->module);
+            return peft.scale_of(name);
         }));
     }
     return sorted(std::move(pairs), source);
@@ -314,17 +317,20 @@ std::vector<LoraTensors> map_gguf_adapter(const std::vector<TensorInfo>& tensors
         Pair& pair = halves[std::string(name)];
         (is_a ? pair.a : pair.b) = &t;  // names in a file are all different
     }
-    std::vector<LoraTensors> pairs;
     for (auto& [matrix, pair] : halves) {
         const TensorInfo& any = pair.a ? *pair.a : *pair.b;
         const std::optional<Place> place = gguf_place(matrix);
         if (!place) refuse(any, source, "cannot be applied: " + gguf_reason(matrix));
         pair.place = *place;
+    }
+    std::vector<LoraTensors> pairs;
+    for (const auto& [matrix, pair] : halves) {
         // llama.cpp takes an alpha of 0 as none
         pairs.push_back(checked(pair, config, source,
                                 [&](uint32_t rank) { return alpha == 0 ? 1.0f : alpha / static_cast<float>(rank); }));
-        if (place->all_experts && pairs.back().fused)
-            refuse(any, source, "of shape " + shape_of(any) + " is not of this model: expected three dimensions");
+        if (pairs.back().fused)
+            refuse(*pair.a, source,
+                   "of shape " + shape_of(*pair.a) + " is not of this model: expected three dimensions");
     }
     return sorted(std::move(pairs), source);
 }

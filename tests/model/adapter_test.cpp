@@ -53,7 +53,7 @@ TEST_CASE("adapter: golden logits of the three forms") {
             const model::Attachment attachment{model::open_adapter(model, g.path)};
             for (const uint64_t max_batch : {64, 7, 1}) {  // of one token: decode's kernels
                 const double error = relative_l2(adapted_logits(model, attachment, g, max_batch), g.logits);
-                MESSAGE(form << ": relative L2 error " << error << " in batches of " << max_batch);
+                MESSAGE(std::string(form) << ": relative L2 error " << error << " in batches of " << max_batch);
                 CHECK(error <= (kv_f16 ? kDefault : kF32));
             }
         }
@@ -169,4 +169,41 @@ TEST_CASE("adapter: a step without any is recorded as before, and prefixes are k
     other.append(tokens);
     CHECK(relative_l2(logits_of(other), adapted_logits) > 1e-3);
     CHECK(other.stats().prompt_tokens_computed == tokens.size());
+}
+
+TEST_CASE("adapter: a weight that is no number is refused, and nothing of the adapter stays") {
+    const auto& model = small_model();
+    const RandomAdapter random(model->config, AdapterForm::PerExpert, 11);
+    const std::string file = random.path() + "/adapter_model.safetensors";
+    const uint64_t before = model->device.available();
+    {
+        std::fstream bytes(file, std::ios::binary | std::ios::in | std::ios::out);
+        bytes.seekp(-4, std::ios::end);
+        bytes.write("\xff\xff\xff\xff", 4);  // NaN in every type
+    }
+    check_refused(Status::IoError, "no finite number", [&] { model::open_adapter(model, random.path()); });
+    if (model->device.budget()) CHECK(model->device.available() == before);
+}
+
+// The kernels of batches in the other tiers, where the device has them.
+TEST_CASE("adapter: golden logits in the tiers of cooperative matrices and of integers") {
+    const vk::DeviceInfo device = vk::choose_device(std::getenv("GPTOSS_TEST_DEVICE"));
+    for (const model::Tier tier : {model::Tier::Coopmat, model::Tier::Integer}) {
+        model::Tuning tuning = model::tuning_for_device(device);
+        if (tier == model::Tier::Coopmat)
+            model::use_coopmat(tuning, device);
+        else
+            model::use_integer(tuning, device);
+        if (tuning.tier() != tier) continue;
+        model::ModelOptions options = options_of(true, tier);
+        const auto model = load(golden("tiny"), options);
+        for (const char* form : kForms) {
+            CAPTURE(form);
+            const Golden g(form);
+            const model::Attachment attachment{model::open_adapter(model, g.path)};
+            const double error = relative_l2(adapted_logits(model, attachment, g, 128), g.logits);
+            MESSAGE(std::string(form) << ": relative L2 error " << error << " in the tier");
+            CHECK(error <= 2e-2);
+        }
+    }
 }

@@ -50,12 +50,12 @@ float rounded(float value, const std::string& type) {
 
 class Maker {
   public:
-    Maker(const io::Config& config, AdapterForm form, uint64_t seed, Deltas& deltas)
-        : c_(config), form_(form), random_(seed), deltas_(deltas) {
+    Maker(const io::Config& config, AdapterForm form, uint64_t seed, bool whole, Deltas& deltas)
+        : c_(config), form_(form), whole_(whole), random_(seed), deltas_(deltas) {
         rslora_ = form != AdapterForm::Gguf && coin();
         alpha_ = 1 + static_cast<float>(below(32));
         for (uint32_t layer = 0; layer < c_.n_layers; layer++)
-            if (layer == 0 || below(3) > 0) add_layer(layer);
+            if (layer == 0 || whole || below(3) > 0) add_layer(layer);
     }
 
     std::vector<Tensor> tensors{};
@@ -73,14 +73,14 @@ class Maker {
         const std::string gguf = "blk." + std::to_string(layer) + ".";
         const auto dense = [&](LoraTarget target, const char* name, const char* gguf_name, uint32_t rows,
                                uint32_t cols) {
-            if (below(5) == 0) return;
+            if (!whole_ && below(5) == 0) return;
             add(layer, target, 0, 1, rows, cols, peft + "self_attn." + name, gguf + gguf_name, 0, 1);
         };
         dense(LoraTarget::Q, "q_proj", "attn_q", q, h);
         dense(LoraTarget::K, "k_proj", "attn_k", kv, h);
         dense(LoraTarget::V, "v_proj", "attn_v", kv, h);
         dense(LoraTarget::Out, "o_proj", "attn_output", h, q);
-        const bool both = coin() || layer == 0;
+        const bool both = coin() || layer == 0 || whole_;
         const std::string experts = peft + "mlp.experts";
         if (form_ == AdapterForm::Gguf) {
             add(layer, LoraTarget::GateUp, 0, c_.n_experts, inner, h, "", gguf + "ffn_gate_exps", 0, 2);
@@ -155,6 +155,7 @@ class Maker {
 
     const io::Config& c_;
     const AdapterForm form_;
+    const bool whole_;
     std::mt19937_64 random_;
     Deltas& deltas_;
 };
@@ -222,10 +223,10 @@ void write_gguf(const std::string& path, const Maker& made) {
 
 }  // namespace
 
-RandomAdapter::RandomAdapter(const io::Config& config, AdapterForm form, uint64_t seed) {
+RandomAdapter::RandomAdapter(const io::Config& config, AdapterForm form, uint64_t seed, bool whole) {
     directory_ = (std::filesystem::temp_directory_path() / "gptoss-test-XXXXXX").string();
     if (!mkdtemp(directory_.data())) throw std::runtime_error("cannot make a directory " + directory_);
-    const Maker made(config, form, seed, deltas_);
+    const Maker made(config, form, seed, whole, deltas_);
     path_ = form == AdapterForm::Gguf ? directory_ + "/adapter.gguf" : directory_;
     if (form == AdapterForm::Gguf)
         write_gguf(path_, made);

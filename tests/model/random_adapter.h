@@ -12,8 +12,8 @@ enum class AdapterForm { Fused, PerExpert, Gguf };
 class RandomAdapter {
   public:
     // Of some of the layers and some of their matrices, each of a rank and an alpha of its own; follows from the seed
-    // alone. Experts as the form says.
-    RandomAdapter(const io::Config& config, AdapterForm form, uint64_t seed);
+    // alone. Experts as the form says. whole: of all layers and matrices.
+    RandomAdapter(const io::Config& config, AdapterForm form, uint64_t seed, bool whole = false);
     ~RandomAdapter();
     RandomAdapter(const RandomAdapter&) = delete;
     RandomAdapter& operator=(const RandomAdapter&) = delete;

@@ -93,7 +93,7 @@ TEST_CASE("adapter: ranks and scales by pattern") {
     peft.check_refused({"q_proj.lora_A", "rank 4", "adapter_config.json says 8"});
     peft.config["rank_pattern"] = {{"(q_proj", 4}};
     peft.check_refused({"adapter_config.json", "'(q_proj'", "no regular expression"});
-    peft.config["rank_pattern"] = {{"(([a-z.0-9_]+)+)+x", 4}};
+    peft.config["rank_pattern"] = {{"(([a-z.0-9_]+)+)+[XY]", 4}};
     peft.check_refused({"adapter_config.json", "takes too many steps"});
 }
 
@@ -275,7 +275,7 @@ TEST_CASE("adapter: GGUF") {
     refused([](GgufFile& f) { f.set("general.architecture", 8, gguf_string("llama")); }, {"'llama'"});
     refused([](GgufFile& f) { f.set("adapter.type", 8, gguf_string("control")); }, {"adapter.type"});
     refused([](GgufFile& f) { f.set("adapter.alora.invocation_tokens", 4, raw(3u)); }, {"adapter.alora"});
-    refused([](GgufFile& f) { f.set("adapter.lora.alpha", 6, raw(NAN)); }, {"scale"});
+    refused([](GgufFile& f) { f.set("adapter.lora.alpha", 6, raw(NAN)); }, {"adapter.lora.alpha"});
     refused([](GgufFile& f) { f.tensors.pop_back(); }, {"ffn_up_exps", "no other half"});
     refused([](GgufFile& f) { f.tensors.clear(); }, {"no low-rank tensors"});
     refused([](GgufFile& f) { f.tensors[0].name = "blk.1.attn_output.weight.lora_c"; },
