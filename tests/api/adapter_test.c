@@ -141,9 +141,9 @@ TEST(adapter_errors) {
     struct gptoss_adapter_info info = {.struct_size = sizeof info};
     CHECK_OK(gptoss_adapter_get_info(adapter, &info));
     CHECK(info.rank == 4 && info.device_bytes > 100000);
+    CHECK_FAILS(gptoss_status_invalid_argument, "adapter", gptoss_adapter_get_info(NULL, &info));
     info.struct_size = 8;
     CHECK_FAILS(gptoss_status_invalid_argument, "struct_size", gptoss_adapter_get_info(adapter, &info));
-    CHECK_FAILS(gptoss_status_invalid_argument, "adapter", gptoss_adapter_get_info(NULL, &info));
     CHECK_FAILS(gptoss_status_invalid_argument, "retain", gptoss_adapter_retain(NULL));
     CHECK_OK(gptoss_adapter_release(NULL));
 
@@ -166,7 +166,8 @@ TEST(adapter_errors) {
 TEST(adapter_in_the_estimate) {
     struct gptoss_model_options options = model_options();
     struct gptoss_memory_estimate without = {.struct_size = sizeof without}, with = {.struct_size = sizeof with};
-    const char* paths[] = {golden("adapters/attention"), golden("adapters/experts")};
+    const char* paths[] = {GPTOSS_SOURCE_DIR "/tests/golden/adapters/attention",
+                           GPTOSS_SOURCE_DIR "/tests/golden/adapters/experts"};
     CHECK_OK(gptoss_model_estimate_memory(golden("tiny"), &options, 0, 64, &without));
     CHECK(without.adapter_bytes == 0);
     options.adapters = paths;

@@ -276,7 +276,8 @@ void check_order(const model::ModelOptions& options, uint32_t n_prompt, bool ada
     const SyntheticCheckpoint synthetic(kShape, 81);
     const RandomAdapter random(io::Checkpoint(synthetic.path()).config, AdapterForm::Fused, 82, true);
     const auto attach = [&](const std::shared_ptr<const model::Model>& model) {
-        return adapted ? model::Attachment{model::open_adapter(model, random.path())} : model::Attachment{};
+        // scaled, so that what goes wrong in it changes what is drawn
+        return adapted ? model::Attachment{model::open_adapter(model, random.path()), 6} : model::Attachment{};
     };
     std::vector<float> expected;
     {
