@@ -1,5 +1,6 @@
 use crate::error::{check, Result};
-use crate::model::{c_path, Model};
+use crate::model::Model;
+use crate::tokenizer::c_path;
 use gptoss_sys as sys;
 use std::mem::{size_of, zeroed};
 use std::path::Path;
