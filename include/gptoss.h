@@ -21,7 +21,7 @@
  * Ownership. Handles are reference counted: _create gives one reference, _retain adds one, _release drops one (NULL is
  * allowed). A context keeps its model alive, a model its tokenizer.
  *
- * Threads. Models, tokenizers, grammars and devices may be used from any number of threads at once; contexts, samplers
+ * Threads. Models, tokenizers, grammars, adapters and devices may be used from any number of threads at once; contexts, samplers
  * and parsers by one thread at a time, except gptoss_context_cancel and _clear_cancel, which any thread may call.
  * Different contexts of one model may run on different threads, forks too. A call on a context or a parser that another
  * thread's call is using fails with invalid_state. More below, under Threads and Process.
@@ -195,6 +195,7 @@ typedef struct gptoss_context* gptoss_context_t;
 typedef struct gptoss_sampler* gptoss_sampler_t;
 typedef struct gptoss_harmony_parser* gptoss_harmony_parser_t;
 typedef struct gptoss_grammar* gptoss_grammar_t;
+typedef struct gptoss_adapter* gptoss_adapter_t;
 
 /* How the dense weights (attention, router, embedding, lm_head) are held in device memory. Experts are always MXFP4. */
 enum gptoss_weight_type {
@@ -240,6 +241,13 @@ struct gptoss_model_options {
      * weights leave; 1: none is kept. Since 0.2.
      */
     uint64_t prefix_cache_bytes;
+    /*
+     * Paths of adapters that the model will get (see gptoss_adapter_create), which this loads none of: the memory that
+     * they take is in the estimate, and where experts must be left in host memory, device memory is kept free of them
+     * for it. Errors of a path are those of gptoss_adapter_create. Since 0.2.
+     */
+    const char* const* adapters;
+    size_t num_adapters;
 };
 
 struct gptoss_model_info {
@@ -278,6 +286,8 @@ struct gptoss_memory_estimate {
     uint64_t available_bytes;  /* device memory: the budget, or what is free now */
     uint32_t fits;             /* 1 if there is room for all that; if not, the weights are those of a model that fits */
     uint64_t prefix_cache_bytes; /* the most that options.prefix_cache_bytes then is, given up as needed. Since 0.2 */
+    uint64_t adapter_bytes; /* device memory of options.adapters; what computing with them takes is in
+                               activation_bytes. Since 0.2 */
 };
 
 /*
@@ -401,6 +411,36 @@ GPTOSS_ABI enum gptoss_status gptoss_tokenizer_get_num_tokens(gptoss_tokenizer_t
 /* Adds a reference; drops one. */
 GPTOSS_ABI enum gptoss_status gptoss_tokenizer_retain(gptoss_tokenizer_t tokenizer);
 GPTOSS_ABI enum gptoss_status gptoss_tokenizer_release(gptoss_tokenizer_t tokenizer);
+
+/* --------------------------------------------------------------------------------------------------------- adapters */
+
+/*
+ * Loads a LoRA adapter of a model: low-rank matrices whose products are added to those of the model's own weights, for
+ * the contexts that gptoss_context_set_adapter gives it to. The model stays as it is; any number of adapters share it.
+ *
+ * path: a directory of PEFT's (adapter_config.json and adapter_model.safetensors), one of these files, or a GGUF file
+ * as llama.cpp's convert_lora_to_gguf.py makes it; a NUL-terminated string. It may change attention (q, k, v, o) and
+ * experts, in any layers; docs/models.md lists the forms. What cannot be applied is refused, never left out: DoRA,
+ * modules_to_save, biases, the router, the embedding, lm_head, and any tensor without a place in this model.
+ * An adapter keeps its model alive. Errors: io_error (names the file and the tensor), insufficient_memory,
+ * insufficient_resources. Since 0.2.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_adapter_create(gptoss_model_t model, const char* path,
+                                                    gptoss_adapter_t* adapter_out);
+
+/* Since 0.2. */
+struct gptoss_adapter_info {
+    size_t struct_size;
+    uint32_t rank;         /* the largest of a matrix */
+    uint64_t device_bytes; /* device memory that it holds */
+};
+
+/* Describes the adapter; the caller sets info_out->struct_size. Since 0.2. */
+GPTOSS_ABI enum gptoss_status gptoss_adapter_get_info(gptoss_adapter_t adapter, struct gptoss_adapter_info* info_out);
+
+/* Adds a reference; drops one. Since 0.2. */
+GPTOSS_ABI enum gptoss_status gptoss_adapter_retain(gptoss_adapter_t adapter);
+GPTOSS_ABI enum gptoss_status gptoss_adapter_release(gptoss_adapter_t adapter);
 
 /* ---------------------------------------------------------------------------------------------------------- context */
 
@@ -634,11 +674,23 @@ GPTOSS_ABI enum gptoss_status gptoss_context_save(gptoss_context_t context, void
 
 /*
  * Makes the context what the saved one was, so that it goes on without computing anything again. The state must come
- * from a model of the same files, weight type and KV type; its context's sizes may differ. On a failure the context
+ * from a model of the same files, weight type and KV type, and from a context with the same adapter and scale, if any;
+ * its context's sizes may differ. On a failure the context
  * stays as it was. Both must fit in device memory at once. Errors: invalid_argument for a state that is damaged, cut
  * off or of another model, unsupported_argument for one of another version of the format, context_overflow. Since 0.1.
  */
 GPTOSS_ABI enum gptoss_status gptoss_context_restore(gptoss_context_t context, const void* state, size_t size);
+
+/*
+ * From now on the context computes with the adapter, whose products are multiplied by scale, a finite number: 1 applies
+ * it as it was trained. NULL takes the adapter away. The context holds a reference. It keeps its tokens; what it had
+ * computed of them with another adapter or scale is forgotten and computed again when it is needed. Forks begin with
+ * the same adapter. Contexts with different adapters, and with none, share the steps of gptoss_generate_together and of
+ * threads as others do. A saved state can be restored only in a context with the same adapter and scale. Errors:
+ * invalid_argument for an adapter of another model and for a scale that is not finite. Since 0.2.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_context_set_adapter(gptoss_context_t context, gptoss_adapter_t adapter,
+                                                         float scale);
 
 /* Adds a reference; drops one. */
 GPTOSS_ABI enum gptoss_status gptoss_context_retain(gptoss_context_t context);

@@ -5,9 +5,9 @@
 //     context.append("The capital of France is");
 //     context.generate([&](uint32_t token) { std::cout << model.tokenizer().decode(token); });
 //
-// Model, Tokenizer and Grammar may be copied, which shares them, and used from any number of threads. Context, Sampler
-// and HarmonyParser move only, and belong to one thread at a time; Context::cancel may come from any. A handle that was
-// moved from throws Error, invalid_argument, when it is used.
+// Model, Tokenizer, Grammar and Adapter may be copied, which shares them, and used from any number of threads. Context,
+// Sampler and HarmonyParser move only, and belong to one thread at a time; Context::cancel may come from any. A handle
+// that was moved from throws Error, invalid_argument, when it is used.
 //
 // Nothing here allocates between the tokens of a generation.
 //
@@ -251,6 +251,29 @@ class Model {
     }
 
     Handle<gptoss_model_t, gptoss_model_retain, gptoss_model_release> handle_;
+};
+
+// A LoRA adapter of a model, for Context::adapter.
+class Adapter {
+  public:
+    // path: a directory of PEFT's, or a GGUF file.
+    Adapter(const Model& model, const std::string& path) {
+        gptoss_adapter_t handle = nullptr;
+        check(gptoss_adapter_create(model.get(), path.c_str(), &handle));
+        handle_ = decltype(handle_)(handle);
+    }
+
+    gptoss_adapter_info info() const {
+        gptoss_adapter_info info{};
+        info.struct_size = sizeof(info);
+        check(gptoss_adapter_get_info(get(), &info));
+        return info;
+    }
+
+    gptoss_adapter_t get() const noexcept { return handle_.get(); }
+
+  private:
+    Handle<gptoss_adapter_t, gptoss_adapter_retain, gptoss_adapter_release> handle_;
 };
 
 // Which texts an answer may be; made with the model's own tokenizer. gptoss.h says more of each kind.
@@ -517,6 +540,12 @@ class Context {
         check(gptoss_context_fork(get(), &handle));
         return Context(handle);
     }
+    // What is computed from now on is by the adapter, multiplied by scale; the tokens stay.
+    void adapter(const Adapter& adapter, float scale = 1) {
+        check(gptoss_context_set_adapter(get(), adapter.get(), scale));
+    }
+    void no_adapter() { check(gptoss_context_set_adapter(get(), nullptr, 1)); }
+
     // The context as bytes, with all that is computed.
     std::vector<unsigned char> save() const {
         std::size_t size = 0;

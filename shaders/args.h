@@ -22,6 +22,8 @@ using Caches = uint64_t;
 using Experts = uint64_t;
 using SampleBlocks = uint64_t;
 using SampleRows = uint64_t;
+using LoraPairs = uint64_t;
+using LoraRows = uint64_t;
 #else
 #extension GL_EXT_buffer_reference : require
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer F32 { float v[]; };
@@ -49,7 +51,7 @@ struct Token {
     uint id;
     uint position;  // in its sequence
     uint sequence;  // which of the caches
-    uint unused;
+    uint adapter;   // which of the rows in Lora, plus 1; 0 for none
 };
 
 // One layer's keys and values of one sequence, in segments of `slots` positions: position p is slot p % slots of segment
@@ -214,6 +216,7 @@ struct GateUpArgs {
     uint n_experts;
     float limit;
     float alpha;
+    uint own_bias;  // 1: bias is (T * K, 2 I), by (token, choice); see LoraGateUpArgs
 };
 
 // x += the weighted sum of the token's experts' outputs
@@ -303,6 +306,7 @@ struct GateUpCoopmatArgs {
     float limit;
     float alpha;
     uint n_active;
+    uint own_bias;  // see GateUpArgs
 };
 
 // As DownSlotsArgs
@@ -342,6 +346,7 @@ struct GateUpIntegerArgs {
     uint n_active;
     float limit;
     float alpha;
+    uint own_bias;  // see GateUpArgs
 };
 
 // As DownSlotsArgs
@@ -353,6 +358,81 @@ struct DownIntegerArgs {
     U32 tiles;
     F32 y;
     uint hidden;
+};
+
+// A low-rank pair of an adapter, whose product is added to that of a weight matrix: y += scale · B·(A·x).
+struct LoraPair {
+    U32 a;        // (rank, cols), two 16-bit weights a word
+    U32 b;        // (tiles of 64 rows, rank, 32): rows i and i + 32 of a tile side by side
+    float scale;  // alpha over the rank or its root
+    uint rank;    // 0 where the adapter has no such pair
+    uint weight;  // WEIGHT_F32, WEIGHT_F16 or WEIGHT_BF16, of both
+    uint unused;
+};
+
+#ifndef __cplusplus
+layout(buffer_reference, std430, buffer_reference_align = 8) readonly buffer LoraPairs { LoraPair v[]; };
+#endif
+
+// A sequence's adapter.
+struct LoraRow {
+    LoraPairs pairs;  // (n_layers, 4 + 2 E): of q, k, v and out, of gate_up of each expert, of down of each expert
+    float scale;      // the sequence's own
+    uint unused;
+};
+
+#ifndef __cplusplus
+layout(buffer_reference, std430, buffer_reference_align = 8) readonly buffer LoraRows { LoraRow v[]; };
+#endif
+
+// What the kernels of adapters share. Tokens without an adapter, or whose adapter lacks the pair, are left as they are.
+struct Lora {
+    Tokens tokens;  // (T)
+    LoraRows rows;
+    F32 shrunk;     // (T, pairs of one input or K, max_rank): scale · A·x, and the norm's scale with it
+    uint pair;      // the first that is meant, of a row's
+    uint max_rank;
+};
+
+// shrunk = scale · A·norm(x)
+struct LoraShrinkArgs {
+    Lora l;
+    Input src;      // (T, cols); or of down's input (T * K, cols) by slot
+    U32 experts;    // (T * K): the expert of (token, choice); read unless n_active is 0
+    U32 slots;      // see RouteArgs; read if grouped
+    uint n_active;  // K; 0: a row is a token, and its pair no expert's
+    uint by_slot;   // x has a row for each slot, not for each token
+    uint grouped;   // slots are sorted by expert
+    uint halves;    // x is float16
+    float x_scale;  // that x is to be multiplied by
+};
+
+// q, k, v += B·shrunk, rotated: beside what QkvArgs left in the queries and the cache
+struct LoraQkvArgs {
+    Lora l;
+    F32 rope;
+    Caches caches;
+    F32 q;
+    uint n_heads;
+    uint n_kv_heads;
+    uint rope_coarse;
+};
+
+// x += Σ weight · B·shrunk: beside what out or the experts left in the residual
+struct LoraResidualArgs {
+    Lora l;
+    Residual r;
+    U32 experts;    // see LoraShrinkArgs
+    F32 weights;    // (T * K): the weight of (token, choice); read unless n_active is 0
+    uint n_active;
+};
+
+// own bias = bias of the expert + B·shrunk: what gate_up adds before its activation
+struct LoraGateUpArgs {
+    Lora l;
+    F32 bias;     // (E, 2 I), see GateUpArgs
+    U32 experts;  // (T * K): the expert of (token, choice)
+    F32 y;        // (T * K, 2 I), by (token, choice), of all tokens
 };
 
 #define IN_CONTEXT 0x80000000u

@@ -23,6 +23,6 @@ void main() {
     [[unroll]] for (uint t = 0; t < TOKENS; t++) {
         uint index = first_token() + t;
         if (index < a.src.n_tokens)
-            finish_head(head, i, index, tile_pair(t) * shared_norm_scale(t) + bias);
+            finish_head(head, i, index, a.tokens.v[index], tile_pair(t) * shared_norm_scale(t) + bias);
     }
 }

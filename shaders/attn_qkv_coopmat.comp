@@ -13,7 +13,7 @@ uint input_row(uint column) { return first_token() + column; }
 float finish(uint row, uint column, vec2 sums) {
     uint head = gl_WorkGroupID.x, token = first_token() + column;
     vec2 bias = vec2(a.bias.v[head * HEAD_DIM + row], a.bias.v[head * HEAD_DIM + row + 32]);
-    finish_head(head, row, token, sums * a.src.scales.v[token] + bias);
+    finish_head(head, row, token, a.tokens.v[token], sums * a.src.scales.v[token] + bias);
     return 0;
 }
 

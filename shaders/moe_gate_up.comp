@@ -19,6 +19,13 @@ uint input_token(uint t) {
     return (GROUPED ? a.slots.v[slot] : slot) / ACTIVE;
 }
 
+uint own_row(uint t) { return GROUPED ? a.slots.v[first_slot + t] : first_slot; }
+
+vec2 bias_pair(uint row, uint i) {
+    uint at = (row * gl_NumWorkGroups.x + gl_WorkGroupID.x) * TILE_ROWS + i;
+    return vec2(a.bias.v[at], a.bias.v[at + 32]);
+}
+
 void main() {
     uint tile = gl_WorkGroupID.x, i = gl_LocalInvocationID.x;
     if (GROUPED) {
@@ -39,10 +46,10 @@ void main() {
     share_sums();
     if (i >= 32) return;
     uint tiles = gl_NumWorkGroups.x;
-    uint row = (expert * tiles + tile) * TILE_ROWS + i;
-    vec2 bias = vec2(a.bias.v[row], a.bias.v[row + 32]);
+    vec2 bias = bias_pair(a.own_bias != 0 ? own_row(0) : expert, i);
     [[unroll]] for (uint t = 0; t < TOKENS; t++) {
         if (t < n_slots) {
+            if (a.own_bias != 0) bias = bias_pair(own_row(t), i);
             vec2 y = tile_pair(t) * shared_norm_scale(t) + bias;
             a.y.v[((first_slot + t) * tiles + tile) * 32 + i] = swiglu(y, a.limit, a.alpha);
         }

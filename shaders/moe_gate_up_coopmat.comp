@@ -11,7 +11,8 @@ uint slot_tile(uint field) { return a.tiles.v[gl_WorkGroupID.y * 3 + field]; }
 uint input_row(uint column) { return a.slots.v[slot_tile(1) + column] / a.n_active; }
 
 float finish(uint row, uint column, vec2 sums) {
-    uint bias = (slot_tile(0) * gl_NumWorkGroups.x + gl_WorkGroupID.x) * TILE_ROWS + row;
+    uint owner = a.own_bias != 0 ? a.slots.v[slot_tile(1) + column] : slot_tile(0);
+    uint bias = (owner * gl_NumWorkGroups.x + gl_WorkGroupID.x) * TILE_ROWS + row;
     vec2 y = sums * a.src.scales.v[input_row(column)] + vec2(a.bias.v[bias], a.bias.v[bias + 32]);
     return swiglu(y, a.limit, a.alpha) * a.y_scale;
 }

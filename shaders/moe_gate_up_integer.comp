@@ -6,6 +6,11 @@
 
 layout(push_constant) uniform Push { GateUpIntegerArgs a; };
 
+vec2 bias_pair(uint row, uint i) {
+    uint at = (row * gl_NumWorkGroups.x + gl_WorkGroupID.x) * TILE_ROWS + i;
+    return vec2(a.bias.v[at], a.bias.v[at + 32]);
+}
+
 void main() {
     uint tile = gl_WorkGroupID.x, tiles = gl_NumWorkGroups.x, i = gl_LocalInvocationID.x;
     uint expert = a.tiles.v[gl_WorkGroupID.y * 3];
@@ -19,10 +24,11 @@ void main() {
     multiply_tile_integer(a.experts.v[expert].gate_up, tile, a.src, n_slots);
     share_sums();
     if (i >= 32) return;
-    uint row = (expert * tiles + tile) * TILE_ROWS + i;
-    vec2 bias = vec2(a.bias.v[row], a.bias.v[row + 32]);
+    vec2 bias = bias_pair(a.own_bias != 0 ? a.slots.v[first_slot] : expert, i);
     [[unroll]] for (uint t = 0; t < TOKENS; t++) {
-        if (t < n_slots)
+        if (t < n_slots) {
+            if (a.own_bias != 0) bias = bias_pair(a.slots.v[first_slot + t], i);
             a.y.v[((first_slot + t) * tiles + tile) * 32 + i] = swiglu(tile_pair(t) + bias, a.limit, a.alpha);
+        }
     }
 }

@@ -142,6 +142,7 @@ FIRST_SIZE(gptoss_device_info, max_allocation_size);
 FIRST_SIZE(gptoss_model_options, cache_directory);
 FIRST_SIZE(gptoss_model_info, num_variants_left_out);
 FIRST_SIZE(gptoss_memory_estimate, fits);
+FIRST_SIZE(gptoss_adapter_info, device_bytes);
 FIRST_SIZE(gptoss_generate_options, user_data);
 FIRST_SIZE(gptoss_generation, status);
 FIRST_SIZE(gptoss_usage, forced_tokens);

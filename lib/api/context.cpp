@@ -5,6 +5,7 @@
 #include <deque>
 #include <vector>
 
+#include "api/adapter.h"
 #include "api/common.h"
 #include "api/model.h"
 #include "api/sampler.h"
@@ -399,6 +400,15 @@ gptoss_status gptoss_context_fork(gptoss_context_t context, gptoss_context_t* co
         const Use use(context);
         require(context_out, "context_out");
         *context_out = new gptoss_context(*context);
+    });
+}
+
+gptoss_status gptoss_context_set_adapter(gptoss_context_t context, gptoss_adapter_t adapter, float scale) {
+    return guard([&] {
+        const Use use(context);
+        model::Attachment attachment{nullptr, scale};
+        if (adapter) attachment.adapter = Held(adapter, "adapter")->adapter;
+        use->set_adapter(std::move(attachment));
     });
 }
 

@@ -66,6 +66,11 @@ model::ModelOptions read_options(const gptoss_model_options* given) {
     out.warm_up = in.warm_up != 0;
     out.prefix_bytes = in.prefix_cache_bytes;
     if (in.cache_directory) out.cache_directory = in.cache_directory;
+    if (in.num_adapters) require(in.adapters, "options.adapters");
+    for (size_t i = 0; i < in.num_adapters; i++) {
+        require(in.adapters[i], ("options.adapters[" + std::to_string(i) + "]").c_str());
+        out.adapters.emplace_back(in.adapters[i]);
+    }
     return out;
 }
 
@@ -116,6 +121,7 @@ gptoss_status gptoss_model_estimate_memory(const char* path, const gptoss_model_
         estimate.available_bytes = e.available;
         estimate.fits = e.fits;
         estimate.prefix_cache_bytes = e.prefixes;
+        estimate.adapter_bytes = e.adapters;
         write_struct(estimate, estimate_out, "estimate_out");
     });
 }

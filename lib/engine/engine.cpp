@@ -16,11 +16,14 @@ struct Caller {
     size_t left = 0;  // of its jobs
 };
 
-Engine::Workspace::Workspace(const Network& network, const KvLayout& layout, uint32_t max_batch, uint32_t max_rows)
+Engine::Workspace::Workspace(const Network& network, const KvLayout& layout, uint32_t max_batch, uint32_t max_rows,
+                             const LoraUse& adapters)
     : activations(network, max_batch, max_rows),
       tables(network.device, layout, kMaxRows),
       sampler(network, max_rows),
-      logits(network.device, max_rows * Sampler::counts_bytes(network.config), vk::Memory::Readback, "logits") {}
+      logits(network.device, max_rows * Sampler::counts_bytes(network.config), vk::Memory::Readback, "logits") {
+    if (adapters.any()) lora.emplace(network, max_batch, adapters);
+}
 
 Engine::Engine(const Network& network, uint64_t prefix_bytes, std::optional<uint32_t> message_start)
     : network_(network),
@@ -39,8 +42,9 @@ Engine::Engine(const Network& network, uint64_t prefix_bytes, std::optional<uint
 Engine::~Engine() = default;
 
 uint64_t Engine::footprint(const io::Config& config, const Tuning& tuning, bool kv_f16, uint32_t max_batch,
-                           uint32_t max_rows) {
-    return Activations::footprint(config, tuning, max_batch, max_rows) + Sampler::footprint(config, max_rows) +
+                           uint32_t max_rows, const LoraUse& adapters) {
+    return LoraBuffers::footprint(config, max_batch, adapters) +
+           Activations::footprint(config, tuning, max_batch, max_rows) + Sampler::footprint(config, max_rows) +
            KvTables::footprint(KvLayout(config, kv_f16), kMaxRows);
 }
 
@@ -48,7 +52,8 @@ uint64_t Engine::working_bytes() {
     const std::lock_guard lock(mutex_);
     if (!workspace_) return 0;
     const Activations& a = workspace_->activations;
-    return footprint(network_.config, network_.tuning, network_.kv_f16, a.max_batch, a.max_rows);
+    return footprint(network_.config, network_.tuning, network_.kv_f16, a.max_batch, a.max_rows,
+                     workspace_->lora ? workspace_->lora->use : LoraUse{});
 }
 
 Sequence::Stats Engine::stats(const Sequence& s) {
@@ -70,12 +75,16 @@ void Engine::make_room(uint32_t max_batch) {
 }
 
 // Room for as many, or for more; while nothing runs. What was there goes first: there may not be memory for both.
-void Engine::set_room(uint32_t max_batch, uint32_t max_rows) {
+void Engine::set_room(uint32_t max_batch, uint32_t max_rows, const LoraUse& adapters) {
+    const LoraUse had_adapters = workspace_ && workspace_->lora ? workspace_->lora->use : LoraUse{};
+    const LoraUse all_adapters = had_adapters | adapters;
     max_batch = std::max(max_batch, max_rows);  // a step's rows are a batch too
     if (workspace_) {
         max_batch = std::max(max_batch, workspace_->activations.max_batch);
         max_rows = std::max(max_rows, workspace_->activations.max_rows);
-        if (max_batch == workspace_->activations.max_batch && max_rows == workspace_->activations.max_rows) return;
+        if (max_batch == workspace_->activations.max_batch && max_rows == workspace_->activations.max_rows &&
+            all_adapters == had_adapters)
+            return;
     }
     const uint32_t had_batch = workspace_ ? workspace_->activations.max_batch : 0;
     const uint32_t had_rows = workspace_ ? workspace_->activations.max_rows : 0;
@@ -83,9 +92,9 @@ void Engine::set_room(uint32_t max_batch, uint32_t max_rows) {
     steps_.clear();
     halves_.clear();
     workspace_.reset();
-    const auto make = [&](uint32_t batch, uint32_t rows) {
-        require_room_for_batches(network_, batch, rows);
-        workspace_.emplace(network_, layout_, batch, rows);
+    const auto make = [&](uint32_t batch, uint32_t rows, const LoraUse& use) {
+        require_room_for_batches(network_, batch, rows, use);
+        workspace_.emplace(network_, layout_, batch, rows, use);
         table_pages_.fill(0);
         // kernels sum whole vectors of this table, also where no tile writes
         commands_.begin();
@@ -93,11 +102,11 @@ void Engine::set_room(uint32_t max_batch, uint32_t max_rows) {
         commands_.finish();
     };
     for (;;) try {
-            return make(max_batch, max_rows);
+            return make(max_batch, max_rows, all_adapters);
         } catch (...) {
             workspace_.reset();
             if (Error::current().status() == Status::InsufficientMemory && prefixes_.evict()) continue;
-            if (had_batch > 0) make(had_batch, had_rows);
+            if (had_batch > 0) make(had_batch, had_rows, had_adapters);
             throw;
         }
 }
@@ -291,7 +300,7 @@ void Engine::start(Job& job) {
         Sequence& s = *job.sequence;
         s.drafts_.forget();
         step_received_.reset();
-        set_room(s.max_batch_, 1);
+        set_room(s.max_batch_, 1, s.adapter_.use());
         const auto end_of_prompt = static_cast<uint32_t>(s.tokens_.size());
         if (job.request) {
             job.counts = counts_of(s, job.request->settings);
@@ -350,6 +359,33 @@ uint32_t Engine::table_of(vk::Commands& commands, const KvPages& pages) {
     }
     table_turns_[static_cast<size_t>(at)] = turn_;
     return static_cast<uint32_t>(at);
+}
+
+// Tells the kernels of the adapters that the next rows or tokens have, in the order of adapters_.
+void Engine::record_adapters(vk::Commands& commands, std::span<const Sequence* const> sequences) {
+    adapters_.clear();
+    std::vector<args::LoraRow> rows;
+    for (const Sequence* s : sequences) {
+        if (!s->adapter_.adapter || adapter_of(*s) > 0) continue;
+        rows.push_back({s->adapter_.adapter->weights.pairs, s->adapter_.scale, 0});
+        adapters_.emplace_back(s->adapter_.key(), s->adapter_.use());
+    }
+    if (!rows.empty()) commands.update(workspace_->lora->rows, 0, rows.data(), rows.size() * sizeof rows[0]);
+}
+
+// As a token names it: 0 for none.
+uint32_t Engine::adapter_of(const Sequence& sequence) const {
+    const uint64_t key = sequence.adapter_.key();
+    for (uint32_t i = 0; key != 0 && i < adapters_.size(); i++)
+        if (adapters_[i].first == key) return i + 1;
+    return 0;
+}
+
+std::optional<LoraBatch> Engine::lora_batch() const {
+    if (adapters_.empty()) return std::nullopt;
+    LoraUse use;
+    for (const auto& [key, its] : adapters_) use = use | its;
+    return LoraBatch{*workspace_->lora, use};
 }
 
 // How often the sequence has each token, if the settings ask for it; else NULL.

@@ -89,7 +89,7 @@ class Engine {
     // have so many rows.
     uint64_t working_bytes();
     static uint64_t footprint(const io::Config& config, const Tuning& tuning, bool kv_f16, uint32_t max_batch,
-                              uint32_t max_rows = 1);
+                              uint32_t max_rows = 1, const LoraUse& adapters = {});
 
     static constexpr uint32_t kMaxRows = 32;  // of a decode step
 
@@ -98,8 +98,10 @@ class Engine {
 
     // The buffers of a batch of any sequences.
     struct Workspace {
-        Workspace(const Network& network, const KvLayout& layout, uint32_t max_batch, uint32_t max_rows);
+        Workspace(const Network& network, const KvLayout& layout, uint32_t max_batch, uint32_t max_rows,
+                  const LoraUse& adapters);
         Activations activations;
+        std::optional<LoraBuffers> lora;  // none before the first adapter
         KvTables tables;
         Sampler sampler;
         vk::Buffer logits;  // (max_rows, stride) float32 for the host to read and write
@@ -122,6 +124,8 @@ class Engine {
     };
     using Lock = std::unique_lock<std::mutex>;
     using Clock = std::chrono::steady_clock;
+    // What tells recordings of a step apart: the number of its rows, and what their adapters need.
+    using StepKind = std::pair<uint32_t, LoraUse>;
     using Steps = std::array<std::unique_ptr<vk::Commands>, kAhead>;
 
     bool lead(Lock& lock) noexcept;
@@ -145,6 +149,9 @@ class Engine {
     void compute_prompts(Lock& lock, std::vector<Piece> pieces);
     void run_batch(std::span<const Piece> pieces);
     uint32_t record_tokens(vk::Commands& commands, std::span<const Piece> pieces);
+    void record_adapters(vk::Commands& commands, std::span<const Sequence* const> sequences);
+    uint32_t adapter_of(const Sequence& sequence) const;
+    std::optional<LoraBatch> lora_batch() const;
     void draw(Job& job);
 
     std::vector<Row> choose_rows();
@@ -163,7 +170,7 @@ class Engine {
     void keep_end(const Job& job) noexcept;
     void keep_prompt(const Piece& piece);
     void keep_start(Sequence& sequence, uint32_t position);
-    void set_room(uint32_t max_batch, uint32_t max_rows);
+    void set_room(uint32_t max_batch, uint32_t max_rows, const LoraUse& adapters = {});
     uint32_t table_of(vk::Commands& commands, const KvPages& pages);
     Page counts_of(const Sequence& sequence, const SamplerSettings& settings);
     Page bias_of(const GenerateRequest& request);
@@ -196,11 +203,12 @@ class Engine {
     std::array<uint64_t, kMaxRows> table_turns_{};  // when each was last used
     uint64_t turn_ = 0;
     bool rows_had_turn_ = false;
-    std::vector<Row> rows_;            // as they are loaded
-    uint32_t steps_of_rows_ = 0;       // since then
-    std::map<uint32_t, Steps> steps_;  // by the number of rows
+    std::vector<std::pair<uint64_t, LoraUse>> adapters_;  // of what is loaded, by their keys; see args::LoraRow
+    std::vector<Row> rows_;                               // as they are loaded
+    uint32_t steps_of_rows_ = 0;                          // since then
+    std::map<StepKind, Steps> steps_;
     // The same in two halves, for rows with a mask, which the host makes while the first one runs.
-    std::map<uint32_t, std::array<std::unique_ptr<vk::Commands>, 2>> halves_;
+    std::map<StepKind, std::array<std::unique_ptr<vk::Commands>, 2>> halves_;
     std::deque<uint32_t> in_flight_;  // indices of steps
     uint32_t next_step_ = 0;
     StepTimes step_times_;                            // while one sequence is alone

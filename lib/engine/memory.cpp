@@ -21,9 +21,20 @@ Tuning first_tuning(const io::Config& config, const ModelOptions& options, const
 }  // namespace
 
 ContextFootprint context_footprint(const io::Config& config, const Tuning& tuning, bool kv_f16, uint32_t max_tokens,
-                                   uint32_t max_batch) {
+                                   uint32_t max_batch, const LoraUse& adapters) {
     return {KvPages::footprint(KvLayout(config, kv_f16), max_tokens, max_batch),
-            Engine::footprint(config, tuning, kv_f16, max_batch), vk::Buffer::footprint(config.vocab * 4ull)};
+            Engine::footprint(config, tuning, kv_f16, max_batch, 1, adapters),
+            vk::Buffer::footprint(config.vocab * 4ull)};
+}
+
+LoraFootprint adapters_footprint(const io::Config& config, const ModelOptions& options) {
+    LoraFootprint sum;
+    for (const std::string& path : options.adapters) {
+        const LoraFootprint one = lora_footprint(config, io::AdapterFiles(path, config));
+        sum.device += one.device;
+        sum.use = sum.use | one.use;
+    }
+    return sum;
 }
 
 Room room_for_weights(const io::Config& config, const ModelOptions& options, const vk::DeviceInfo& device) {
@@ -34,9 +45,10 @@ Room room_for_weights(const io::Config& config, const ModelOptions& options, con
     const auto tokens = static_cast<uint32_t>(
         std::min<uint64_t>(options.context_length ? options.context_length : kReservedTokens, config.max_context));
     const Tuning tuning = first_tuning(config, options, device);
-    const ContextFootprint context =
-        context_footprint(config, tuning, options.kv_f16, tokens, std::min(tokens, tuning.default_batch()));
-    room.reserved = context.cache + context.activations;
+    const LoraFootprint adapters = adapters_footprint(config, options);
+    const ContextFootprint context = context_footprint(config, tuning, options.kv_f16, tokens,
+                                                       std::min(tokens, tuning.default_batch()), adapters.use);
+    room.reserved = context.cache + context.activations + adapters.device;
     if (options.host_memory) {
         room.host = options.host_memory;
     } else if (device.type != VK_PHYSICAL_DEVICE_TYPE_CPU) {
@@ -57,13 +69,16 @@ MemoryEstimate estimate_memory(const io::Checkpoint& checkpoint, const ModelOpti
     const Tuning tuning = first_tuning(checkpoint.config, options, device);
     const uint32_t tokens = checked_max_tokens(checkpoint.config, max_tokens);
     MemoryEstimate estimate;
-    estimate.context = context_footprint(checkpoint.config, tuning, options.kv_f16, tokens,
-                                         checked_max_batch(checkpoint.config, tuning, device, tokens, max_batch));
+    const LoraFootprint adapters = adapters_footprint(checkpoint.config, options);
+    estimate.adapters = adapters.device;
+    estimate.context =
+        context_footprint(checkpoint.config, tuning, options.kv_f16, tokens,
+                          checked_max_batch(checkpoint.config, tuning, device, tokens, max_batch), adapters.use);
     estimate.available = options.memory_budget ? options.memory_budget : device.memory_available;
     const Room room = room_for_weights(checkpoint.config, options, device);
     try {
         estimate.weights = estimate_weights(checkpoint, options.load, device, room);
-        const uint64_t context = estimate.context.cache + estimate.context.activations;
+        const uint64_t context = estimate.context.cache + estimate.context.activations + estimate.adapters;
         estimate.fits = estimate.weights.device + context <= room.device;
         estimate.prefixes = prefix_limit(options, room.device - std::min(room.device, estimate.weights.device));
     } catch (const Error& e) {
@@ -73,8 +88,9 @@ MemoryEstimate estimate_memory(const io::Checkpoint& checkpoint, const ModelOpti
     return estimate;
 }
 
-void require_room_for_batches(const Network& network, uint32_t max_batch, uint32_t max_rows) {
-    const uint64_t needs = Engine::footprint(network.config, network.tuning, network.kv_f16, max_batch, max_rows);
+void require_room_for_batches(const Network& network, uint32_t max_batch, uint32_t max_rows, const LoraUse& adapters) {
+    const uint64_t needs =
+        Engine::footprint(network.config, network.tuning, network.kv_f16, max_batch, max_rows, adapters);
     const uint64_t available = network.device.available();
     if (needs <= available) return;
     throw Error(

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "engine/open.h"
+#include "weights/lora.h"
 
 namespace gptoss::model {
 
@@ -12,7 +13,10 @@ struct ContextFootprint {
     uint64_t staging = 0;      // host memory
 };
 ContextFootprint context_footprint(const io::Config& config, const Tuning& tuning, bool kv_f16, uint32_t max_tokens,
-                                   uint32_t max_batch);
+                                   uint32_t max_batch, const LoraUse& adapters = {});
+
+// Of the adapters that there will be, together. Throws what io::AdapterFiles throws.
+LoraFootprint adapters_footprint(const io::Config& config, const ModelOptions& options);
 
 // The memory for the weights of a model that is about to be loaded.
 Room room_for_weights(const io::Config& config, const ModelOptions& options, const vk::DeviceInfo& device);
@@ -24,6 +28,7 @@ struct MemoryEstimate {
     WeightsFootprint weights;
     ContextFootprint context;
     uint64_t prefixes = 0;   // the most that the cache of prefixes takes of what is left
+    uint64_t adapters = 0;   // device memory
     uint64_t available = 0;  // device memory: the budget, or what is free
     bool fits = false;       // if not, `weights` is that of all weights in device memory
 };
@@ -34,6 +39,6 @@ MemoryEstimate estimate_memory(const io::Checkpoint& checkpoint, const ModelOpti
 
 // Throws InsufficientMemory, with the sizes, where the device has no room to process so many tokens at once, and to
 // decode so many sequences at once.
-void require_room_for_batches(const Network& network, uint32_t max_batch, uint32_t max_rows);
+void require_room_for_batches(const Network& network, uint32_t max_batch, uint32_t max_rows, const LoraUse& adapters);
 
 }  // namespace gptoss::model

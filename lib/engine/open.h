@@ -27,6 +27,7 @@ struct ModelOptions {
     Tier tier = Tier::Default;
     uint64_t prefix_bytes = 0;  // device memory of the cache of prefixes, bytes; 0: a share of what the weights leave
     std::optional<uint32_t> message_start;  // the token that begins a message
+    std::vector<std::string> adapters;      // paths of those that there will be room for
     std::vector<Tuning> candidates;         // empty: what the device may run in the tier
 };
 

@@ -8,9 +8,9 @@ namespace {
 
 constexpr size_t kMaxEntries = 1024;  // their tokens take host memory too
 
-// Of the first 0, 1, … tokens.
-std::vector<uint64_t> hashes_of(std::span<const uint32_t> tokens) {
-    std::vector<uint64_t> hashes{0};
+// Of the first 0, 1, … tokens, beside the adapter.
+std::vector<uint64_t> hashes_of(std::span<const uint32_t> tokens, uint64_t adapter) {
+    std::vector<uint64_t> hashes{adapter};
     hashes.reserve(tokens.size() + 1);
     for (const uint32_t token : tokens) {
         uint64_t hash = (hashes.back() ^ token) * 0x9e3779b97f4a7c15;
@@ -27,13 +27,14 @@ void for_pages(const Prefix& prefix, const F& f) {
 
 }  // namespace
 
-PrefixCache::Found PrefixCache::find(std::span<const uint32_t> tokens, const KvPages& pages) {
-    const std::vector<uint64_t> hashes = hashes_of(tokens);
+PrefixCache::Found PrefixCache::find(std::span<const uint32_t> tokens, uint64_t adapter, const KvPages& pages) {
+    const std::vector<uint64_t> hashes = hashes_of(tokens, adapter);
     const std::lock_guard lock(mutex_);
     Found best;
     auto at = entries_.end();
     for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
         const std::vector<uint32_t>& have = entry->prefix->tokens;
+        if (entry->prefix->adapter != adapter) continue;
         if (have.size() - 1 > tokens.size() || entry->hash != hashes[have.size() - 1]) continue;
         const auto same = std::mismatch(have.begin(), have.end(), tokens.begin(), tokens.end()).first - have.begin();
         const auto position = static_cast<uint32_t>(same);
@@ -45,11 +46,11 @@ PrefixCache::Found PrefixCache::find(std::span<const uint32_t> tokens, const KvP
     return best;
 }
 
-bool PrefixCache::has(std::span<const uint32_t> tokens) {
-    const uint64_t hash = hashes_of(tokens.first(tokens.size() - 1)).back();
+bool PrefixCache::has(std::span<const uint32_t> tokens, uint64_t adapter) {
+    const uint64_t hash = hashes_of(tokens.first(tokens.size() - 1), adapter).back();
     const std::lock_guard lock(mutex_);
     const auto at = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) {
-        return e.hash == hash && std::ranges::equal(e.prefix->tokens, tokens);
+        return e.hash == hash && e.prefix->adapter == adapter && std::ranges::equal(e.prefix->tokens, tokens);
     });
     if (at == entries_.end()) return false;
     entries_.splice(entries_.begin(), entries_, at);
@@ -57,7 +58,7 @@ bool PrefixCache::has(std::span<const uint32_t> tokens) {
 }
 
 void PrefixCache::add(Prefix prefix) {
-    const uint64_t hash = hashes_of(std::span(prefix.tokens).first(prefix.tokens.size() - 1)).back();
+    const uint64_t hash = hashes_of(std::span(prefix.tokens).first(prefix.tokens.size() - 1), prefix.adapter).back();
     const std::lock_guard lock(mutex_);
     try {
         for_pages(prefix, [&](const Page& page) { uses_.try_emplace(page.get(), Use{page}); });
@@ -70,14 +71,14 @@ void PrefixCache::add(Prefix prefix) {
     trim_locked();
 }
 
-std::vector<PrefixCache::Ref> PrefixCache::beginnings(std::span<const uint32_t> tokens) {
-    const std::vector<uint64_t> hashes = hashes_of(tokens);
+std::vector<PrefixCache::Ref> PrefixCache::beginnings(std::span<const uint32_t> tokens, uint64_t adapter) {
+    const std::vector<uint64_t> hashes = hashes_of(tokens, adapter);
     std::vector<Ref> found;
     {
         const std::lock_guard lock(mutex_);
         for (const auto& [hash, prefix] : entries_) {
             const std::vector<uint32_t>& have = prefix->tokens;
-            if (have.size() <= tokens.size() && hash == hashes[have.size() - 1] &&
+            if (prefix->adapter == adapter && have.size() <= tokens.size() && hash == hashes[have.size() - 1] &&
                 std::ranges::equal(have, tokens.first(have.size())))
                 found.push_back(prefix);
         }

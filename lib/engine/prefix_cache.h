@@ -15,6 +15,7 @@
 namespace gptoss::model {
 
 struct Prefix {
+    uint64_t adapter = 0;  // whose it is; see Attachment::key
     std::vector<uint32_t> tokens;
     std::vector<Page> segments;
     Window window;  // of all the tokens
@@ -28,18 +29,18 @@ class PrefixCache {
     // limit: device memory of pages that nobody else holds, bytes.
     explicit PrefixCache(uint64_t limit) : limit_(limit) {}
 
-    // The one that saves the most of computing `tokens`, and how many of these; NULL and 0 if there is none. A sequence
-    // can go to that many with the prefix's window.
+    // The one that saves the most of computing `tokens` with that adapter, and how many of these; NULL and 0 if there
+    // is none. A sequence can go to that many with the prefix's window.
     struct Found {
         Ref prefix;
         uint32_t position = 0;
     };
-    Found find(std::span<const uint32_t> tokens, const KvPages& pages);
+    Found find(std::span<const uint32_t> tokens, uint64_t adapter, const KvPages& pages);
     // Whether such a prefix is there; it then counts as used.
-    bool has(std::span<const uint32_t> tokens);
+    bool has(std::span<const uint32_t> tokens, uint64_t adapter);
     void add(Prefix prefix);
     // Those of which the tokens are a continuation, the shortest first.
-    std::vector<Ref> beginnings(std::span<const uint32_t> tokens);
+    std::vector<Ref> beginnings(std::span<const uint32_t> tokens, uint64_t adapter);
 
     uint64_t limit() const { return limit_; }
     // Device memory of pages that nobody else holds, bytes.

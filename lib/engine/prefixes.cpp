@@ -27,7 +27,7 @@ uint32_t Engine::go_to(Sequence& s, uint32_t most) {
     const bool in_ring = s.pages_.has_window(same);
     uint32_t position = in_ring ? same : 0;
     if (position < most) {
-        const PrefixCache::Found found = prefixes_.find(tokens, s.pages_);
+        const PrefixCache::Found found = prefixes_.find(tokens, s.adapter_.key(), s.pages_);
         if (found.position > position) {
             position = found.position;
             std::vector<uint32_t> computed(tokens.begin(), tokens.begin() + position);
@@ -49,11 +49,11 @@ void Engine::keep(Sequence& s, uint32_t position) {
     s.kept_ = position;
     const std::span tokens = std::span(s.computed_).first(position);
     if (!s.pages_.has_window(position) || prefixes_.limit() < layout_.ring_bytes(layout_.window) ||
-        prefixes_.has(tokens))
+        prefixes_.has(tokens, s.adapter_.key()))
         return;
     try {
         Window window = s.pages_.copy_window(position);
-        prefixes_.add({{tokens.begin(), tokens.end()}, s.pages_.lend(position), std::move(window)});
+        prefixes_.add({s.adapter_.key(), {tokens.begin(), tokens.end()}, s.pages_.lend(position), std::move(window)});
     } catch (...) {
         if (Error::current().status() != Status::InsufficientMemory) throw;
     }

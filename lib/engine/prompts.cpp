@@ -118,7 +118,9 @@ void Engine::run_batch(std::span<const Piece> pieces) {
             if (n_drawn > 0) sampler.record_rows(commands, drawn);
         }
         const uint32_t end = std::min(layer + layers, n_layers);
-        record_forward(commands, network_, a, workspace_->tables, n, layer, end, end == n_layers ? n_logits : 0);
+        const std::optional<LoraBatch> lora = lora_batch();
+        record_forward(commands, network_, a, workspace_->tables, n, layer, end, end == n_layers ? n_logits : 0,
+                       lora ? &*lora : nullptr);
         if (end == n_layers) {
             if (n_logits > 0) commands.barrier();
             if (n_drawn > 0) sampler.record(commands, n_drawn, a.logits.address(), a.tokens.address());
@@ -144,11 +146,15 @@ void Engine::run_batch(std::span<const Piece> pieces) {
 uint32_t Engine::record_tokens(vk::Commands& commands, std::span<const Piece> pieces) {
     std::vector<args::Token> last, others;
     commands.barrier();
+    std::vector<const Sequence*> sequences;
+    for (const Piece& p : pieces) sequences.push_back(p.sequence);
+    record_adapters(commands, sequences);
     for (const Piece& p : pieces) {
         const uint32_t sequence = workspace_->tables.sequence(table_of(commands, p.sequence->pages_));
+        const uint32_t adapter = adapter_of(*p.sequence);
         for (uint32_t i = p.first; i < p.first + p.n; i++) {
             const bool is_last = p.last && i + 1 == p.first + p.n;
-            (is_last ? last : others).push_back({p.tokens[i - p.first], i, sequence, 0});
+            (is_last ? last : others).push_back({p.tokens[i - p.first], i, sequence, adapter});
         }
     }
     last.insert(last.end(), others.begin(), others.end());
@@ -188,7 +194,7 @@ void Engine::draw(Job& job) {
 std::vector<TokenLogprobs> Engine::logprobs(Sequence& s, uint32_t first, uint32_t end, uint32_t n_top) {
     std::vector<TokenLogprobs> out;
     const auto compute = [&] {
-        set_room(s.max_batch_, std::min(kMaxRows, end - first));
+        set_room(s.max_batch_, std::min(kMaxRows, end - first), s.adapter_.use());
         uint32_t done = go_to(s, first - 1);
         s.pages_.reserve(done, end - 1);
         while (done < end - 1) {
@@ -245,7 +251,9 @@ std::vector<vk::KernelTime> Engine::profile(Sequence& s, uint32_t n, const Sampl
         commands.begin();
         record_tokens(commands, {&piece, 1});
         workspace_->sampler.record_rows(commands, {&row, 1});
-        record_forward(commands, network_, a, workspace_->tables, n, 0, network_.config.n_layers, 1);
+        const std::optional<LoraBatch> lora = lora_batch();
+        record_forward(commands, network_, a, workspace_->tables, n, 0, network_.config.n_layers, 1,
+                       lora ? &*lora : nullptr);
         commands.finish();
         s.computed_ = s.tokens_;
         times = commands.profile();

@@ -1,6 +1,7 @@
 #include "engine/sequence.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "base/error.h"
@@ -42,6 +43,7 @@ Sequence::Sequence(Sequence& other)
     : model_(other.model_),
       max_tokens_(other.max_tokens_),
       max_batch_(other.max_batch_),
+      adapter_(other.adapter_),
       tokens_(other.tokens_),
       computed_(other.computed_),
       logits_(other.logits_),
@@ -83,6 +85,21 @@ void Sequence::truncate(size_t n) {
         grammar_.reset();
     else if (grammar_)
         grammar_->truncate(n - answer_start_);
+}
+
+void Sequence::set_adapter(Attachment attachment) {
+    if (attachment.adapter && attachment.adapter->model != model_)
+        throw Error(Status::InvalidArgument, "the adapter is of another model than the context");
+    if (!std::isfinite(attachment.scale))
+        throw Error(Status::InvalidArgument,
+                    "the adapter's scale must be finite, not " + std::to_string(attachment.scale));
+    const bool same = attachment.key() == adapter_.key();
+    adapter_ = std::move(attachment);
+    if (same) return;
+    computed_.clear();
+    logits_of_ = 0;
+    kept_ = 0;
+    drafts_.forget();
 }
 
 void Sequence::check_cancelled() {
@@ -185,8 +202,15 @@ Sequence::Stats Sequence::stats() const { return model_->engine->stats(*this); }
 StateShape Sequence::state_shape() const {
     const io::Config& c = model_->config;
     const KvLayout& layout = model_->engine->layout();
-    return {model_->fingerprint,   model_->kv_f16 ? 2u : 4u, c.vocab,       c.window,
-            c.max_context,         layout.n_sliding,         layout.n_full, layout.slot_bytes,
+    // with an adapter the keys and values are those of another model
+    return {model_->fingerprint ^ adapter_.key(),
+            model_->kv_f16 ? 2u : 4u,
+            c.vocab,
+            c.window,
+            c.max_context,
+            layout.n_sliding,
+            layout.n_full,
+            layout.slot_bytes,
             layout.ring_slot_bytes};
 }
 
@@ -205,7 +229,7 @@ StateHeader Sequence::state_header(const StateShape& shape, std::span<const Wind
 
 uint64_t Sequence::save(std::span<std::byte> state) const {
     // the longest ones: who goes on with it will not go back far
-    std::vector<PrefixCache::Ref> beginnings = model_->engine->prefixes().beginnings(computed_);
+    std::vector<PrefixCache::Ref> beginnings = model_->engine->prefixes().beginnings(computed_, adapter_.key());
     if (beginnings.size() > kMaxSnapshots)
         beginnings.erase(beginnings.begin(), beginnings.end() - static_cast<ptrdiff_t>(kMaxSnapshots));
     std::vector<Window> windows;
@@ -260,7 +284,8 @@ void Sequence::restore(std::span<const std::byte> bytes) {
     for (const Window& window : windows) {
         const std::span tokens = std::span(computed_).first(window.position);
         kept_ = window.position;
-        if (!prefixes.has(tokens)) prefixes.add({{tokens.begin(), tokens.end()}, pages_.lend(window.position), window});
+        if (!prefixes.has(tokens, adapter_.key()))
+            prefixes.add({adapter_.key(), {tokens.begin(), tokens.end()}, pages_.lend(window.position), window});
     }
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "engine/adapter.h"
 #include "engine/drafts.h"
 #include "engine/kv_pages.h"
 #include "engine/model.h"
@@ -81,6 +82,10 @@ class Sequence {
     // them.
     StopReason generate(const GenerateRequest& request, uint64_t* n_tokens);
 
+    // What it computes from now on is by that adapter, of the same model; what it computed by another one is forgotten,
+    // and its tokens stay. Throws InvalidArgument.
+    void set_adapter(Attachment attachment);
+
     // Writes the whole timeline as bytes (see state.h) if there is room for them: returns how many they are. Computes
     // nothing.
     uint64_t save(std::span<std::byte> state) const;
@@ -127,6 +132,7 @@ class Sequence {
     const std::shared_ptr<const Model> model_;
     const uint32_t max_tokens_;
     const uint32_t max_batch_;
+    Attachment adapter_;
     std::vector<uint32_t> tokens_;
     // The tokens whose keys and values the pages hold. After a reset they outlive tokens_: what is appended next and
     // equals them is not computed again.

@@ -105,7 +105,8 @@ State parse_state(std::span<const std::byte> bytes, const StateShape& shape) {
     if (h.kv_bytes != shape.kv_bytes)
         refuse("has a cache of " + std::to_string(8 * h.kv_bytes) + "-bit numbers, this model one of " +
                std::to_string(8 * shape.kv_bytes) + "-bit numbers");
-    if (h.model != shape.model) refuse("is of another model, or of one loaded with other weights");
+    if (h.model != shape.model)
+        refuse("is of another model, of one loaded with other weights, or of another adapter or scale");
     check_counts(h, shape);
     const StateLayout layout(shape, h);
     if (layout.size != h.size)

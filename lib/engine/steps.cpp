@@ -92,14 +92,17 @@ void Engine::load_rows(std::vector<Row> rows) {
     std::vector<Sampler::Row> settings;
     commands_.begin();
     commands_.barrier();
+    std::vector<const Sequence*> sequences;
+    for (const Row& row : rows) sequences.push_back(row.job->sequence);
+    record_adapters(commands_, sequences);
     for (const Row& row : rows) {
         row.job->turn = turn_;
         const uint32_t table = table_of(commands_, row.job->sequence->pages_);
-        const uint32_t sequence = workspace_->tables.sequence(table);
+        const uint32_t sequence = workspace_->tables.sequence(table), adapter = adapter_of(*row.job->sequence);
         if (row.draft_position > 0)
-            tokens.push_back({row.draft, row.draft_position, sequence, 0});
+            tokens.push_back({row.draft, row.draft_position, sequence, adapter});
         else
-            tokens.push_back({row.job->token, row.job->position, sequence, 0});
+            tokens.push_back({row.job->token, row.job->position, sequence, adapter});
         settings.push_back(sampler_row(*row.job));
     }
     commands_.update(workspace_->activations.tokens, 0, tokens.data(), tokens.size() * sizeof(args::Token));
@@ -141,7 +144,9 @@ bool Engine::draws_apart() const {
 std::vector<vk::Commands*> Engine::step(uint32_t index) {
     const auto n = static_cast<uint32_t>(rows_.size());
     const bool apart = draws_apart();
-    std::unique_ptr<vk::Commands>& forward = apart ? halves_[n][0] : steps_[n][index];
+    const std::optional<LoraBatch> lora = lora_batch();
+    const StepKind kind{n, lora ? lora->use : LoraUse{}};
+    std::unique_ptr<vk::Commands>& forward = apart ? halves_[kind][0] : steps_[kind][index];
     if (!forward) {
         step_received_.reset();  // building takes its time, once
         auto commands = std::make_unique<vk::Commands>(network_.device, network_.pipelines);
@@ -149,7 +154,8 @@ std::vector<vk::Commands*> Engine::step(uint32_t index) {
         vk::Commands& draw = apart ? *second : *commands;
         const Activations& a = workspace_->activations;
         commands->begin();
-        record_forward(*commands, network_, a, workspace_->tables, n, 0, network_.config.n_layers, n);
+        record_forward(*commands, network_, a, workspace_->tables, n, 0, network_.config.n_layers, n,
+                       lora ? &*lora : nullptr);
         if (apart) {
             commands->end();
             draw.begin();
@@ -158,11 +164,11 @@ std::vector<vk::Commands*> Engine::step(uint32_t index) {
         workspace_->sampler.record(draw, n, a.logits.address(), a.tokens.address());
         record_expert_counts(draw, index);
         draw.end();
-        if (apart) halves_[n][1] = std::move(second);
+        if (apart) halves_[kind][1] = std::move(second);
         forward = std::move(commands);
     }
     if (!apart) return {forward.get()};
-    return {forward.get(), halves_[n][1].get()};
+    return {forward.get(), halves_[kind][1].get()};
 }
 
 void Engine::submit_step() {

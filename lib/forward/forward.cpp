@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <optional>
 #include <vector>
 
 namespace gptoss::model {
@@ -96,7 +97,7 @@ namespace {
 class Recorder {
   public:
     Recorder(vk::Commands& commands, const Network& network, const Activations& activations, const KvTables& tables,
-             uint32_t n_tokens)
+             uint32_t n_tokens, const LoraBatch* lora)
         : commands_(commands),
           network_(network),
           kernels_(network.kernels),
@@ -112,7 +113,9 @@ class Recorder {
           tokens_(shared_tokens(T_)),
           token_groups_((T_ + tokens_ - 1) / tokens_),
           hidden_tiles_(tile_count(c_.hidden)),
-          n_squares_(square_count(c_)) {}
+          n_squares_(square_count(c_)) {
+        if (lora) lora_.emplace(commands, network, *lora, a_.tokens.address(), n_tokens);
+    }
 
     // x = embedding[token]; (T, hidden)
     void embed() {
@@ -131,18 +134,33 @@ class Recorder {
         const uint64_t next_norm = i + 1 < c_.n_layers ? layers[i + 1].attn_norm : network_.weights.final_norm;
         commands_.barrier();
         qkv(i, layer);
+        if (lora_ && lora_->use().qkv) {
+            lora_->shrink_qkv(i, normed_input(T_));
+            commands_.barrier();
+            lora_->qkv(i, network_.weights.rope, network_.weights.rope_coarse, tables_.caches(i), a_.q.address(),
+                       is_f16(i));
+        }
         if (caches_only) return;
         commands_.barrier();
         attention(i, layer);
         commands_.barrier();
         out(layer);
+        if (lora_ && lora_->use().out) {
+            lora_->shrink_out(i, {a_.attention.address(), 0, 0, layer.out.cols, T_, 0});
+            commands_.barrier();
+            lora_->out(i, residual(layer.mlp_norm));
+        }
         commands_.barrier();
         router(layer);
         commands_.barrier();
         if (T_ == 1)
-            experts_of_token(layer, next_norm);
+            experts_of_token(i, layer, next_norm);
         else
-            experts_of_batch(layer, next_norm);
+            experts_of_batch(i, layer, next_norm);
+        if (lora_ && lora_->use().down) {
+            commands_.barrier();
+            lora_->down(i, residual(next_norm), a_.expert_choice.address(), a_.expert_weight.address());
+        }
     }
 
     // logits = norm(x)·lm_head of the first n tokens; (n, vocab)
@@ -236,8 +254,15 @@ class Recorder {
                            token_groups_);
     }
 
-    void experts_of_token(const LayerWeights& layer, uint64_t next_norm) {
+    void experts_of_token(uint32_t i, const LayerWeights& layer, uint64_t next_norm) {
         const uint32_t k = c_.n_active_experts;
+        if (lora_ && (lora_->use().gate_up || lora_->use().down))
+            commands_.dispatch(kernels_.topk({k}), route_args(layer, 1), 1);
+        if (own_bias()) {
+            commands_.barrier();
+            lora_gate_up(i, layer);
+            commands_.barrier();
+        }
         // swiglu(norm(x)·W1 + b1) of the experts with the k largest router logits; (n_active, intermediate)
         commands_.dispatch(kernels_.gate_up({product(WEIGHT_MXFP4), k, false}), gate_up_args(layer), gate_tiles(), k);
         commands_.barrier();
@@ -245,26 +270,17 @@ class Recorder {
         const args::DownArgs down{residual(next_norm), a_.hidden.address(), layer.expert_table, layer.down_bias,
                                   a_.router.address(), c_.intermediate,     c_.n_experts,       1};
         commands_.dispatch(kernels_.down({product(WEIGHT_MXFP4), k}), down, hidden_tiles_, 1);
+        lora_shrink_down(i);
     }
 
     // Tokens are sorted by expert, in tiles of (token, choice) slots; each tile is multiplied by its expert's weights.
-    void experts_of_batch(const LayerWeights& layer, uint64_t next_norm) {
+    void experts_of_batch(uint32_t i, const LayerWeights& layer, uint64_t next_norm) {
         const uint32_t k = c_.n_active_experts;
         const uint32_t tile_slots = tier_ == Tier::Coopmat
                                         ? coopmat_tile(tuning_, T_ * k / c_.n_experts, hidden_tiles_, 1, c_.n_experts)
                                     : tier_ == Tier::Integer ? tuning_.integer_tokens
                                                              : exact_tile();
-        const args::RouteArgs route{a_.router.address(),
-                                    a_.slots.address(),
-                                    a_.expert_weight.address(),
-                                    a_.slot_tiles.address(),
-                                    a_.expert_choice.address(),
-                                    layer.expert_uses,
-                                    T_,
-                                    c_.n_experts,
-                                    k,
-                                    tile_slots,
-                                    slot_tile_room(c_, T_, tile_slots)};
+        const args::RouteArgs route = route_args(layer, tile_slots);
         commands_.dispatch(kernels_.topk({k}), route, T_);
         // beside topk, what the experts multiply
         if (tier_ == Tier::Coopmat)
@@ -274,6 +290,7 @@ class Recorder {
         else
             commands_.barrier();
         commands_.dispatch(kernels_.group(), route, 1);
+        if (own_bias()) lora_gate_up(i, layer);
         commands_.barrier();
         if (tier_ == Tier::Coopmat)
             experts_coopmat(layer, tile_slots, route.n_tiles);
@@ -281,10 +298,42 @@ class Recorder {
             experts_integer(layer, tile_slots, route.n_tiles);
         else
             experts_exact(layer, tile_slots, route.n_tiles);
+        lora_shrink_down(i);
         commands_.barrier();
         // x += Σ weight·output; (T, hidden)
         const args::MergeArgs merge{residual(next_norm), a_.expert_out.address(), a_.expert_weight.address(), k};
         commands_.dispatch(kernels_.merge(), merge, hidden_tiles_, T_);
+    }
+
+    // The biases that gate_up takes in the place of its own, between two barriers: after topk's, and before gate_up's.
+    void lora_gate_up(uint32_t i, const LayerWeights& layer) {
+        lora_->shrink_gate_up(i, normed_input(T_), a_.expert_choice.address());
+        commands_.barrier();
+        lora_->gate_up(i, layer.gate_up_bias, a_.expert_choice.address());
+    }
+    // Beside down's own product.
+    void lora_shrink_down(uint32_t i) {
+        if (!lora_ || !lora_->use().down) return;
+        lora_->shrink_down(i, a_.hidden.address(), a_.expert_choice.address(), T_ > 1 ? a_.slots.address() : 0,
+                           tier_ == Tier::Coopmat ? 1 / swiglu_half_scale(c_) : 0);
+    }
+    bool own_bias() const { return lora_ && lora_->use().gate_up; }
+    uint64_t gate_up_bias(const LayerWeights& layer) const {
+        return own_bias() ? lora_->gate_up_bias() : layer.gate_up_bias;
+    }
+
+    args::RouteArgs route_args(const LayerWeights& layer, uint32_t tile_slots) const {
+        return {a_.router.address(),
+                a_.slots.address(),
+                a_.expert_weight.address(),
+                a_.slot_tiles.address(),
+                a_.expert_choice.address(),
+                layer.expert_uses,
+                T_,
+                c_.n_experts,
+                c_.n_active_experts,
+                tile_slots,
+                slot_tile_room(c_, T_, tile_slots)};
     }
 
     // Of every slot, in each of the tiers: swiglu(norm(x)·W1 + b1), (T * n_active, intermediate), and of that
@@ -293,14 +342,15 @@ class Recorder {
         const float y_scale = swiglu_half_scale(c_);
         const args::GateUpCoopmatArgs gate_up{half_input(c_.hidden, layer.gate_up_largest),
                                               layer.expert_table,
-                                              layer.gate_up_bias,
+                                              gate_up_bias(layer),
                                               a_.slots.address(),
                                               a_.slot_tiles.address(),
                                               a_.hidden.address(),
                                               y_scale,
                                               c_.swiglu_limit,
                                               c_.swiglu_alpha,
-                                              c_.n_active_experts};
+                                              c_.n_active_experts,
+                                              own_bias()};
         commands_.dispatch(kernels_.gate_up_coopmat(coopmat(tile_slots, WEIGHT_MXFP4)), gate_up, gate_tiles(), n_tiles);
         commands_.barrier();
         args::HalfInput hidden = half_input(c_.intermediate, layer.down_largest);
@@ -318,9 +368,10 @@ class Recorder {
 
     void experts_integer(const LayerWeights& layer, uint32_t tile_slots, uint32_t n_tiles) {
         const ProductConstants constants{workgroup_, tuning_.lanes, tile_slots, WEIGHT_MXFP4};
-        const args::GateUpIntegerArgs gate_up{integer_input(c_.hidden), layer.expert_table,      layer.gate_up_bias,
-                                              a_.slots.address(),       a_.slot_tiles.address(), a_.hidden.address(),
-                                              c_.n_active_experts,      c_.swiglu_limit,         c_.swiglu_alpha};
+        const args::GateUpIntegerArgs gate_up{
+            integer_input(c_.hidden), layer.expert_table,  gate_up_bias(layer), a_.slots.address(),
+            a_.slot_tiles.address(),  a_.hidden.address(), c_.n_active_experts, c_.swiglu_limit,
+            c_.swiglu_alpha,          own_bias()};
         commands_.dispatch(kernels_.gate_up_integer(constants), gate_up, gate_tiles(), n_tiles);
         commands_.barrier();
         round({a_.hidden.address(), 0, 0, c_.intermediate, T_, 0}, c_.n_active_experts);
@@ -342,9 +393,9 @@ class Recorder {
     }
 
     args::GateUpArgs gate_up_args(const LayerWeights& layer) const {
-        return {normed_input(T_),   layer.expert_table,      layer.gate_up_bias,  a_.router.address(),
+        return {normed_input(T_),   layer.expert_table,      gate_up_bias(layer), a_.router.address(),
                 a_.slots.address(), a_.slot_tiles.address(), a_.hidden.address(), layer.expert_uses,
-                c_.n_experts,       c_.swiglu_limit,         c_.swiglu_alpha};
+                c_.n_experts,       c_.swiglu_limit,         c_.swiglu_alpha,     own_bias()};
     }
 
     // the residual and, in `normed`, what the norm with that weight begins with
@@ -416,14 +467,15 @@ class Recorder {
     const uint32_t token_groups_;
     const uint32_t hidden_tiles_;
     const uint32_t n_squares_;
+    std::optional<LoraRecorder> lora_;
 };
 
 }  // namespace
 
 void record_forward(vk::Commands& commands, const Network& network, const Activations& activations,
                     const KvTables& tables, uint32_t n_tokens, uint32_t first_layer, uint32_t last_layer,
-                    uint32_t n_logits) {
-    Recorder recorder(commands, network, activations, tables, n_tokens);
+                    uint32_t n_logits, const LoraBatch* lora) {
+    Recorder recorder(commands, network, activations, tables, n_tokens, lora);
     commands.barrier();  // after whatever was submitted before
     if (first_layer == 0) recorder.embed();
     for (uint32_t i = first_layer; i < last_layer; i++)

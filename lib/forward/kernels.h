@@ -71,6 +71,10 @@ struct RoundConstants {
     uint32_t lanes;
     bool operator==(const RoundConstants&) const = default;
 };
+struct LoraQkvConstants {
+    uint32_t kv_f16;
+    bool operator==(const LoraQkvConstants&) const = default;
+};
 struct SampleConstants {
     uint32_t workgroup;
     bool operator==(const SampleConstants&) const = default;
@@ -143,6 +147,10 @@ struct Kernels {
     KernelVariants<NoConstants> merge{pipelines_, "moe_merge"};
     KernelVariants<RoundConstants> halve{pipelines_, "dense_halve"};
     KernelVariants<RoundConstants> round{pipelines_, "dense_round"};
+    KernelVariants<RoundConstants> lora_shrink{pipelines_, "lora_shrink"};
+    KernelVariants<LoraQkvConstants> lora_qkv{pipelines_, "lora_qkv"};
+    KernelVariants<NoConstants> lora_residual{pipelines_, "lora_residual"};
+    KernelVariants<NoConstants> lora_gate_up{pipelines_, "lora_gate_up"};
     KernelVariants<SampleConstants> sample_prepare{pipelines_, "sample_prepare"};
     KernelVariants<SampleConstants> sample{pipelines_, "sample"};
 };

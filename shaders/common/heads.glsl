@@ -1,4 +1,8 @@
-// What becomes of the rows of queries, keys and values; include after the push constants.
+// What becomes of the rows of queries, keys and values; include after the push constants and float16.glsl.
+#ifndef ADD_TO_HEADS
+#define ADD_TO_HEADS false  // true: they are added to what is there
+#endif
+
 // (cos, sin) of position * frequency i: the sum of two tabled angles, position / 256 * 256 and position % 256. A table
 // of every position would be large, and a device's own sine is inexact for large angles.
 vec2 rope_angle(uint position, uint i) {
@@ -12,24 +16,27 @@ vec2 rope_angle(uint position, uint i) {
 void store(U32 segment, uint row, uint i, vec2 value) {
     uint word = row * 32 + i;
     if (KV_F16) {
+        if (ADD_TO_HEADS) value += unpack_halves(segment.v[word]);
         segment.v[word] = packHalf2x16(clamp(value, -65504.0, 65504.0));
     } else {
+        if (ADD_TO_HEADS) value += uintBitsToFloat(uvec2(segment.v[2 * word], segment.v[2 * word + 1]));
         segment.v[2 * word] = floatBitsToUint(value.x);
         segment.v[2 * word + 1] = floatBitsToUint(value.y);
     }
 }
 
 // Rows i and i + 32 of a head, bias included, of the batch's token `index`: a pair that RoPE rotates.
-void finish_head(uint head, uint i, uint index, vec2 y) {
-    Token token = a.tokens.v[index];
+void finish_head(uint head, uint i, uint index, Token token, vec2 y) {
     if (head < a.n_heads + a.n_kv_heads) {
         vec2 angle = rope_angle(token.position, i);
         y = vec2(y.x * angle.x - y.y * angle.y, y.y * angle.x + y.x * angle.y);
     }
     if (head < a.n_heads) {
         uint at = (index * a.n_heads + head) * HEAD_DIM + i;
-        a.q.v[at] = y.x * 0.125;  // 1 / sqrt(64)
-        a.q.v[at + 32] = y.y * 0.125;
+        y *= 0.125;  // 1 / sqrt(64)
+        if (ADD_TO_HEADS) y += vec2(a.q.v[at], a.q.v[at + 32]);
+        a.q.v[at] = y.x;
+        a.q.v[at + 32] = y.y;
     } else {
         Cache cache = a.caches.v[token.sequence];
         uint kv_head = head - a.n_heads;

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "random_adapter.h"
 #include "spirv.h"
 #include "support.h"
 
@@ -254,8 +255,10 @@ void draw(model::Sequence& sequence, const model::SamplerSettings& settings) {
 }
 
 // The logits of a prompt, tokens that are drawn one by one, and those of another timeline that shares its pages.
-std::vector<float> answer(const std::shared_ptr<const model::Model>& model, uint32_t n_prompt, uint64_t seed = 80) {
+std::vector<float> answer(const std::shared_ptr<const model::Model>& model, const model::Attachment& adapter,
+                          uint32_t n_prompt, uint64_t seed = 80) {
     model::Sequence sequence(model, 0, 64);
+    sequence.set_adapter(adapter);
     sequence.append(random_tokens(n_prompt, kShape.vocab, seed));
     std::vector<float> all = logits_of(sequence);
     draw(sequence, {.temperature = 0, .repetition = 1.1f});
@@ -269,25 +272,35 @@ std::vector<float> answer(const std::shared_ptr<const model::Model>& model, uint
     return all;
 }
 
-void check_order(const model::ModelOptions& options, uint32_t n_prompt) {
+void check_order(const model::ModelOptions& options, uint32_t n_prompt, bool adapted = false) {
     const SyntheticCheckpoint synthetic(kShape, 81);
-    const std::vector<float> expected = answer(load(synthetic.path(), options), n_prompt);
+    const RandomAdapter random(io::Checkpoint(synthetic.path()).config, AdapterForm::Fused, 82, true);
+    const auto attach = [&](const std::shared_ptr<const model::Model>& model) {
+        // scaled, so that what goes wrong in it changes what is drawn
+        return adapted ? model::Attachment{model::open_adapter(model, random.path()), 6} : model::Attachment{};
+    };
+    std::vector<float> expected;
+    {
+        const auto model = load(synthetic.path(), options);
+        expected = answer(model, attach(model), n_prompt);
+    }
     ReversedCommands reversed;
     const auto model = load(synthetic.path(), options);
-    answer(model, n_prompt);  // what is allocated at first is not zeroed again
+    const model::Attachment adapter = attach(model);
+    answer(model, adapter, n_prompt);  // what is allocated at first is not zeroed again
     reversed.reset();
-    CHECK((answer(model, n_prompt) == expected));
+    CHECK((answer(model, adapter, n_prompt) == expected));
     CHECK(reversed.unguarded() == "");
     const std::vector<ReversedCommands::Barrier> barriers = reversed.barriers();
     REQUIRE(barriers.size() > 30);
     // A draw may have the same outcome from other logits, though not with every prompt.
     std::map<uint64_t, std::vector<float>> whole{{80, expected}};
     const auto differs = [&](const ReversedCommands::Barrier& barrier, uint64_t seed) {
-        if (!whole.contains(seed)) whole[seed] = answer(model, n_prompt, seed);
-        answer(model, n_prompt, seed + 1);  // so that what is read too early is another prompt's
+        if (!whole.contains(seed)) whole[seed] = answer(model, adapter, n_prompt, seed);
+        answer(model, adapter, n_prompt, seed + 1);  // so that what is read too early is another prompt's
         reversed.reset();
         reversed.omit(barrier);
-        const std::vector<float> got = answer(model, n_prompt, seed);
+        const std::vector<float> got = answer(model, adapter, n_prompt, seed);
         reversed.omit({});
         return got != whole[seed];
     };
@@ -310,6 +323,12 @@ TEST_CASE("order: every barrier counts, and nothing else does: exact kernels") {
     const model::Tuning tuning{.lanes = 32, .decode_splits = 2, .batch_splits = 2, .attention_splits = 4};
     check_order(only(model::Tier::Exact, tuning), 1);
     check_order(only(model::Tier::Exact, tuning), 40);
+}
+
+TEST_CASE("order: every barrier counts, and nothing else does: adapters") {
+    const model::Tuning tuning{.lanes = 32, .decode_splits = 2, .batch_splits = 2, .attention_splits = 4};
+    check_order(only(model::Tier::Exact, tuning), 1, true);
+    check_order(only(model::Tier::Exact, tuning), 40, true);
 }
 
 TEST_CASE("order: every barrier counts, and nothing else does: integers") {

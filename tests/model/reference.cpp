@@ -110,8 +110,12 @@ Vector rope_frequencies(const io::Config& c) {
 
 class Forward {
   public:
-    Forward(const io::Checkpoint& checkpoint, Rounding rounding)
-        : checkpoint_(checkpoint), c_(checkpoint.config), rounding_(rounding), frequencies_(rope_frequencies(c_)) {}
+    Forward(const io::Checkpoint& checkpoint, Rounding rounding, const Deltas& deltas)
+        : checkpoint_(checkpoint),
+          c_(checkpoint.config),
+          rounding_(rounding),
+          deltas_(deltas),
+          frequencies_(rope_frequencies(c_)) {}
 
     Expected run(std::span<const uint32_t> tokens, std::span<const uint32_t> positions) {
         const Dense embedding(checkpoint_.embedding, rounding_.weights);
@@ -126,8 +130,8 @@ class Forward {
         const std::vector<bool> all(tokens.size(), true);
         for (uint32_t i = 0; i < c_.n_layers; i++) {
             const std::vector<bool>& which = i + 1 < c_.n_layers ? all : wanted;
-            attention(checkpoint_.layers[i], c_.sliding[i], which, x);
-            experts(checkpoint_.layers[i], which, x);
+            attention(i, checkpoint_.layers[i], c_.sliding[i], which, x);
+            experts(i, checkpoint_.layers[i], which, x);
         }
         const Dense lm_head(checkpoint_.lm_head, rounding_.weights);
         const Vector norm = vector_of(checkpoint_.final_norm);
@@ -154,7 +158,16 @@ class Forward {
             }
     }
 
-    void attention(const io::LayerTensors& layer, bool sliding, const std::vector<bool>& which,
+    // y += delta·x, where the matrix has one.
+    void add_delta(uint32_t layer, io::LoraTarget target, uint32_t expert, const Vector& x, Vector& y) const {
+        const auto at = deltas_.find({layer, target, expert});
+        if (at == deltas_.end()) return;
+        for (size_t r = 0; r < y.size(); r++)
+            y[r] +=
+                std::inner_product(x.begin(), x.end(), at->second.begin() + static_cast<ptrdiff_t>(r * x.size()), 0.0);
+    }
+
+    void attention(uint32_t index, const io::LayerTensors& layer, bool sliding, const std::vector<bool>& which,
                    std::vector<Vector>& x) const {
         const Dense wq(layer.q, rounding_.weights), wk(layer.k, rounding_.weights), wv(layer.v, rounding_.weights),
             wo(layer.out, rounding_.weights);
@@ -164,6 +177,8 @@ class Forward {
         for (size_t t = 0; t < x.size(); t++) {
             const Vector in = rms_norm(x[t], norm, c_.norm_eps);
             Vector k = wk(in, bk), v = wv(in, bv);
+            add_delta(index, io::LoraTarget::K, 0, in, k);
+            add_delta(index, io::LoraTarget::V, 0, in, v);
             rotate(k, t);
             if (rounding_.kv_f16 && !sliding) {
                 std::transform(k.begin(), k.end(), k.begin(), to_f16);
@@ -173,6 +188,7 @@ class Forward {
             values.push_back(std::move(v));
             if (!which[t]) continue;
             Vector q = wq(in, bq);
+            add_delta(index, io::LoraTarget::Q, 0, in, q);
             rotate(q, t);
             const size_t first = sliding && t + 1 > c_.window ? t + 1 - c_.window : 0;
             Vector mixed(q.size());
@@ -189,11 +205,14 @@ class Forward {
                     for (uint32_t i = 0; i < kHead; i++)
                         mixed[head * kHead + i] += scores[p - first] / sum * values[p][kv + i];
             }
-            add(x[t], wo(mixed, bo));
+            Vector out = wo(mixed, bo);
+            add_delta(index, io::LoraTarget::Out, 0, mixed, out);
+            add(x[t], out);
         }
     }
 
-    void experts(const io::LayerTensors& layer, const std::vector<bool>& which, std::vector<Vector>& x) {
+    void experts(uint32_t index, const io::LayerTensors& layer, const std::vector<bool>& which,
+                 std::vector<Vector>& x) {
         const Dense router(layer.router);
         const Vector norm = vector_of(layer.mlp_norm), router_bias = vector_of(layer.router_bias),
                      down_bias = vector_of(layer.down_bias);
@@ -211,16 +230,18 @@ class Forward {
             double sum = 0;
             for (uint32_t i = 0; i < n; i++) sum += std::exp(logits[order[i]] - logits[order[0]]);
             for (uint32_t i = 0; i < n; i++) {
-                const uint64_t e = order[i];
-                const Vector h = expert_product(layer.gate_up, e, in, gate_up_bias.data() + e * 2 * c_.intermediate);
+                const uint32_t e = order[i];
+                Vector h = expert_product(layer.gate_up, e, in, gate_up_bias.data() + e * 2 * c_.intermediate);
+                add_delta(index, io::LoraTarget::GateUp, e, in, h);
                 Vector activated(c_.intermediate);
                 for (uint32_t j = 0; j < c_.intermediate; j++) {
                     const double limit = c_.swiglu_limit, gate = std::min(h[2 * j], limit);
                     const double up = std::clamp(h[2 * j + 1], -limit, limit);
                     activated[j] = gate / (1 + std::exp(-1.702 * gate)) * (up + 1);
                 }
-                add(token, expert_product(layer.down, e, activated, down_bias.data() + e * c_.hidden),
-                    std::exp(logits[e] - logits[order[0]]) / sum);
+                Vector y = expert_product(layer.down, e, activated, down_bias.data() + e * c_.hidden);
+                add_delta(index, io::LoraTarget::Down, e, activated, y);
+                add(token, y, std::exp(logits[e] - logits[order[0]]) / sum);
             }
         }
     }
@@ -228,6 +249,7 @@ class Forward {
     const io::Checkpoint& checkpoint_;
     const io::Config& c_;
     const Rounding rounding_;
+    const Deltas& deltas_;
     const Vector frequencies_;
     double router_gap_ = std::numeric_limits<double>::infinity();
 };
@@ -235,8 +257,8 @@ class Forward {
 }  // namespace
 
 Expected reference_logits(const io::Checkpoint& checkpoint, std::span<const uint32_t> tokens,
-                          std::span<const uint32_t> positions, Rounding rounding) {
-    return Forward(checkpoint, rounding).run(tokens, positions);
+                          std::span<const uint32_t> positions, Rounding rounding, const Deltas& deltas) {
+    return Forward(checkpoint, rounding, deltas).run(tokens, positions);
 }
 
 }  // namespace gptoss::test

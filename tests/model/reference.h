@@ -2,9 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <span>
+#include <tuple>
 #include <vector>
 
+#include "io/adapter.h"
 #include "io/checkpoint.h"
 
 namespace gptoss::test {
@@ -16,6 +19,9 @@ struct Rounding {
     Weights weights = Weights::AsInFile;  // the dense ones but the router
 };
 
+// What adapters add to matrices: (rows, cols) of a layer's, or of one of its experts; gates and ups alternate.
+using Deltas = std::map<std::tuple<uint32_t, io::LoraTarget, uint32_t>, std::vector<double>>;
+
 struct Expected {
     std::vector<float> logits;  // (positions, vocab)
     // The smallest difference between the last expert chosen and the first one left out, of any token and layer: where
@@ -24,6 +30,6 @@ struct Expected {
 };
 
 Expected reference_logits(const io::Checkpoint& checkpoint, std::span<const uint32_t> tokens,
-                          std::span<const uint32_t> positions, Rounding rounding = {});
+                          std::span<const uint32_t> positions, Rounding rounding = {}, const Deltas& deltas = {});
 
 }  // namespace gptoss::test

@@ -11,6 +11,7 @@ load_library() or by the environment variable GPTOSS_LIBRARY, else one in this p
 """
 
 from ._library import library_version, load_library
+from .adapter import Adapter, AdapterInfo
 from .chat import Chat, Delta, HarmonyParser, Reply, StreamState, ToolCall
 from .context import Context, ContextStats, KernelTime
 from .errors import (
@@ -36,6 +37,8 @@ from .together import Generated, GenerateRequest, generate_together
 __version__ = "0.2.0"
 
 __all__ = [
+    "Adapter",
+    "AdapterInfo",
     "CancelledError",
     "Chat",
     "Context",

@@ -82,6 +82,8 @@ class ModelOptionsStruct(ctypes.Structure):
         ("cache_directory", c_char_p),
         ("warm_up", c_uint32),
         ("prefix_cache_bytes", c_uint64),
+        ("adapters", POINTER(c_char_p)),
+        ("num_adapters", c_size_t),
     ]
 
 
@@ -124,6 +126,15 @@ class MemoryEstimateStruct(ctypes.Structure):
         ("available_bytes", c_uint64),
         ("fits", c_uint32),
         ("prefix_cache_bytes", c_uint64),
+        ("adapter_bytes", c_uint64),
+    ]
+
+
+class AdapterInfoStruct(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("rank", c_uint32),
+        ("device_bytes", c_uint64),
     ]
 
 
@@ -183,6 +194,7 @@ STRUCTS = {
     "gptoss_model_options": ModelOptionsStruct,
     "gptoss_model_info": ModelInfoStruct,
     "gptoss_memory_estimate": MemoryEstimateStruct,
+    "gptoss_adapter_info": AdapterInfoStruct,
     "gptoss_logprob": LogprobStruct,
     "gptoss_output": OutputStruct,
     "gptoss_usage": UsageStruct,
@@ -226,6 +238,10 @@ STATUS_FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "gptoss_tokenizer_get_num_tokens": (c_void_p, _u32_out),
     "gptoss_tokenizer_retain": (c_void_p,),
     "gptoss_tokenizer_release": (c_void_p,),
+    "gptoss_adapter_create": (c_void_p, c_char_p, _handle_out),
+    "gptoss_adapter_get_info": (c_void_p, POINTER(AdapterInfoStruct)),
+    "gptoss_adapter_retain": (c_void_p,),
+    "gptoss_adapter_release": (c_void_p,),
     "gptoss_context_create": (c_void_p, c_size_t, c_size_t, _handle_out),
     "gptoss_context_get_num_tokens": (c_void_p, _size_out),
     "gptoss_context_get_max_tokens": (c_void_p, _size_out),
@@ -252,6 +268,7 @@ STATUS_FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "gptoss_context_fork": (c_void_p, _handle_out),
     "gptoss_context_save": (c_void_p, c_void_p, c_size_t, _size_out),
     "gptoss_context_restore": (c_void_p, c_void_p, c_size_t),
+    "gptoss_context_set_adapter": (c_void_p, c_void_p, c_float),
     "gptoss_context_retain": (c_void_p,),
     "gptoss_context_release": (c_void_p,),
     "gptoss_context_get_stats": (c_void_p, POINTER(ContextStatsStruct)),

@@ -10,6 +10,7 @@ from typing import Any, Iterable, NamedTuple, Optional, Union, cast, overload
 
 from ._handle import Handle
 from ._library import ContextStatsStruct, KernelTimeStruct, LogprobStruct, lib
+from .adapter import Adapter
 from .errors import ContextOverflowError
 from .generation import Generation, interruptible
 from .model import Model, single_token, token_array
@@ -96,6 +97,20 @@ class Context(Handle):
     def truncate(self, num_tokens: int) -> None:
         """Keeps the first num_tokens tokens."""
         self._call(lib.gptoss_context_truncate, _count(num_tokens, "num_tokens"))
+
+    def set_adapter(self, adapter: Optional[Adapter], scale: float = 1.0) -> None:
+        """What is computed from now on is by the adapter, multiplied by scale; None takes it away.
+
+        The tokens stay, and are computed again when that is needed. A fork begins with the same adapter, and a state is
+        restored only where the adapter and the scale are those that it was saved with.
+        """
+        if adapter is None:
+            self._call(lib.gptoss_context_set_adapter, None, scale)
+        elif isinstance(adapter, Adapter):
+            with adapter._use() as handle:
+                self._call(lib.gptoss_context_set_adapter, handle, scale)
+        else:
+            raise TypeError(f"an adapter is an Adapter, not {type(adapter).__name__}")
 
     def process(self) -> None:
         """Computes what was appended. Sampling does it too; this does it ahead of time."""

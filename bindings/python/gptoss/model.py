@@ -78,6 +78,7 @@ class MemoryEstimate(NamedTuple):
     available_bytes: int
     fits: bool
     prefix_cache_bytes: int
+    adapter_bytes: int
 
 
 def _name(names: tuple[str, ...], value: int) -> str:
@@ -104,7 +105,9 @@ def _options(
     memory_budget: int,
     context_length: int,
     prefix_cache_bytes: int,
+    adapters: Iterable[Path] = (),
 ) -> ModelOptionsStruct:
+    paths = [_path(path) for path in adapters]
     return ModelOptionsStruct(
         struct_size=ctypes.sizeof(ModelOptionsStruct),
         device=None if device is None else str(device).encode(),
@@ -114,6 +117,8 @@ def _options(
         memory_budget=memory_budget,
         context_length=context_length,
         prefix_cache_bytes=prefix_cache_bytes,
+        adapters=(c_char_p * len(paths))(*paths),
+        num_adapters=len(paths),
     )
 
 
@@ -254,6 +259,7 @@ class Model(Handle):
     warm_up: build the kernels of a first answer now, which else the first answer waits for.
     prefix_cache_bytes: the most device memory that beginnings of prompts are kept in for later ones; 0 for an eighth of
     what the weights leave, 1 for none.
+    adapters: paths of adapters that there is to be room for; Adapter loads them.
     """
 
     def __init__(
@@ -271,6 +277,7 @@ class Model(Handle):
         cache_directory: Optional[Path] = None,
         warm_up: bool = False,
         prefix_cache_bytes: int = 0,
+        adapters: Iterable[Path] = (),
     ) -> None:
         raised: list[BaseException] = []
 
@@ -285,7 +292,7 @@ class Model(Handle):
             if log is not None:
                 log(_name(LOG_LEVELS, level), message.decode("utf-8", "replace"))
 
-        options = _options(device, weights, kv, tier, memory_budget, context_length, prefix_cache_bytes)
+        options = _options(device, weights, kv, tier, memory_budget, context_length, prefix_cache_bytes, adapters)
         if cache_directory is not None:
             options.cache_directory = _path(cache_directory)
         options.warm_up = warm_up
@@ -315,9 +322,10 @@ class Model(Handle):
         tier: str = "default",
         memory_budget: int = 0,
         prefix_cache_bytes: int = 0,
+        adapters: Iterable[Path] = (),
     ) -> MemoryEstimate:
         """What a model so loaded and one context of it would take, bytes; loads nothing."""
-        options = _options(device, weights, kv, tier, memory_budget, context_length, prefix_cache_bytes)
+        options = _options(device, weights, kv, tier, memory_budget, context_length, prefix_cache_bytes, adapters)
         estimate = MemoryEstimateStruct(struct_size=ctypes.sizeof(MemoryEstimateStruct))
         lib.gptoss_model_estimate_memory(
             _path(path), byref(options), context_length, max_batch_tokens, byref(estimate)

@@ -60,6 +60,7 @@ handles! {
     gptoss_sampler_t = gptoss_sampler;
     gptoss_harmony_parser_t = gptoss_harmony_parser;
     gptoss_grammar_t = gptoss_grammar;
+    gptoss_adapter_t = gptoss_adapter;
 }
 
 pub type gptoss_log_callback_t = Option<unsafe extern "C" fn(*mut c_void, gptoss_log_level, *const c_char)>;
@@ -179,6 +180,8 @@ structs! {
         cache_directory: *const c_char,
         warm_up: u32,
         prefix_cache_bytes: u64,
+        adapters: *const *const c_char,
+        num_adapters: usize,
     }
     gptoss_model_info {
         struct_size: usize,
@@ -215,6 +218,12 @@ structs! {
         available_bytes: u64,
         fits: u32,
         prefix_cache_bytes: u64,
+        adapter_bytes: u64,
+    }
+    gptoss_adapter_info {
+        struct_size: usize,
+        rank: u32,
+        device_bytes: u64,
     }
     gptoss_context_stats {
         struct_size: usize,
@@ -308,6 +317,11 @@ functions! {
     fn gptoss_tokenizer_retain(tokenizer: gptoss_tokenizer_t) -> gptoss_status;
     fn gptoss_tokenizer_release(tokenizer: gptoss_tokenizer_t) -> gptoss_status;
 
+    fn gptoss_adapter_create(model: gptoss_model_t, path: *const c_char, adapter_out: *mut gptoss_adapter_t) -> gptoss_status;
+    fn gptoss_adapter_get_info(adapter: gptoss_adapter_t, info_out: *mut gptoss_adapter_info) -> gptoss_status;
+    fn gptoss_adapter_retain(adapter: gptoss_adapter_t) -> gptoss_status;
+    fn gptoss_adapter_release(adapter: gptoss_adapter_t) -> gptoss_status;
+
     fn gptoss_context_create(model: gptoss_model_t, context_length: usize, max_batch_tokens: usize, context_out: *mut gptoss_context_t) -> gptoss_status;
     fn gptoss_context_get_num_tokens(context: gptoss_context_t, num_tokens_out: *mut usize) -> gptoss_status;
     fn gptoss_context_get_max_tokens(context: gptoss_context_t, max_tokens_out: *mut usize) -> gptoss_status;
@@ -327,6 +341,7 @@ functions! {
     fn gptoss_context_fork(context: gptoss_context_t, context_out: *mut gptoss_context_t) -> gptoss_status;
     fn gptoss_context_save(context: gptoss_context_t, state_out: *mut c_void, max_size: usize, size_out: *mut usize) -> gptoss_status;
     fn gptoss_context_restore(context: gptoss_context_t, state: *const c_void, size: usize) -> gptoss_status;
+    fn gptoss_context_set_adapter(context: gptoss_context_t, adapter: gptoss_adapter_t, scale: f32) -> gptoss_status;
     fn gptoss_context_retain(context: gptoss_context_t) -> gptoss_status;
     fn gptoss_context_release(context: gptoss_context_t) -> gptoss_status;
     fn gptoss_context_get_stats(context: gptoss_context_t, stats_out: *mut gptoss_context_stats) -> gptoss_status;

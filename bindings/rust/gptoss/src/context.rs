@@ -1,3 +1,4 @@
+use crate::adapter::Adapter;
 use crate::error::{check, get, Result};
 use crate::generation::{self, GenerateOptions, Generated, Generation, Output, Run};
 use crate::model::Model;
@@ -112,6 +113,13 @@ impl Context {
     /// Keeps the first tokens.
     pub fn truncate(&mut self, num_tokens: usize) -> Result<()> {
         check(unsafe { sys::gptoss_context_truncate(self.idle(), num_tokens) })
+    }
+
+    /// What is computed from now on is by the adapter, multiplied by `scale`; `None` takes it away. The tokens stay, and
+    /// are computed again when that is needed.
+    pub fn set_adapter(&mut self, adapter: Option<&Adapter>, scale: f32) -> Result<()> {
+        let adapter = adapter.map_or(ptr::null_mut(), Adapter::handle);
+        check(unsafe { sys::gptoss_context_set_adapter(self.idle(), adapter, scale) })
     }
 
     /// Computes what was appended. Sampling does it too; this does it ahead of time.

@@ -29,6 +29,7 @@
 //! [`Model`] and [`Tokenizer`] are shared by threads and cheap to clone. A [`Context`] may move to another thread, and
 //! is used by one at a time, which the borrow checker sees to; a [`Canceller`] stops it from any other.
 
+mod adapter;
 mod context;
 mod error;
 mod generation;
@@ -39,6 +40,7 @@ mod sampler;
 mod together;
 mod tokenizer;
 
+pub use adapter::{Adapter, AdapterInfo};
 pub use context::{Canceller, Context, ContextStats, KernelTime};
 pub use error::{Error, Result, Status};
 pub use generation::{

@@ -130,6 +130,7 @@ pub struct MemoryEstimate {
     pub available_bytes: u64,
     pub fits: bool,
     pub prefix_cache_bytes: u64,
+    pub adapter_bytes: u64,
 }
 
 type Progress<'a> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'a;
@@ -149,6 +150,7 @@ pub struct ModelOptions<'a> {
     cache_directory: Option<PathBuf>,
     warm_up: bool,
     prefix_cache_bytes: u64,
+    adapters: Vec<PathBuf>,
 }
 
 impl<'a> ModelOptions<'a> {
@@ -210,7 +212,13 @@ impl<'a> ModelOptions<'a> {
         self
     }
 
-    /// The options without callbacks; `device` is their device's name.
+    /// There will be room for an adapter of that path, which [`Adapter::open`](crate::Adapter::open) loads.
+    pub fn adapter(mut self, path: impl Into<PathBuf>) -> Self {
+        self.adapters.push(path.into());
+        self
+    }
+
+    /// The options without callbacks and paths; `device` is their device's name.
     fn to_c(&self, device: &Option<CString>) -> sys::gptoss_model_options {
         sys::gptoss_model_options {
             struct_size: size_of::<sys::gptoss_model_options>(),
@@ -227,6 +235,8 @@ impl<'a> ModelOptions<'a> {
             cache_directory: ptr::null(),
             warm_up: self.warm_up.into(),
             prefix_cache_bytes: self.prefix_cache_bytes,
+            adapters: ptr::null(),
+            num_adapters: 0,
         }
     }
 
@@ -239,7 +249,12 @@ impl<'a> ModelOptions<'a> {
     ) -> Result<MemoryEstimate> {
         let path = c_path(path.as_ref())?;
         let device = self.device.as_deref().map(c_string).transpose()?;
-        let options = self.to_c(&device);
+        let adapters = Paths::new(&self.adapters)?;
+        let options = sys::gptoss_model_options {
+            adapters: adapters.pointers.as_ptr(),
+            num_adapters: adapters.pointers.len(),
+            ..self.to_c(&device)
+        };
         let mut e: sys::gptoss_memory_estimate = unsafe { zeroed() };
         e.struct_size = size_of::<sys::gptoss_memory_estimate>();
         check(unsafe {
@@ -254,6 +269,7 @@ impl<'a> ModelOptions<'a> {
             available_bytes: e.available_bytes,
             fits: e.fits != 0,
             prefix_cache_bytes: e.prefix_cache_bytes,
+            adapter_bytes: e.adapter_bytes,
         })
     }
 
@@ -261,6 +277,7 @@ impl<'a> ModelOptions<'a> {
         let path = c_path(path.as_ref())?;
         let device = self.device.as_deref().map(c_string).transpose()?;
         let cache = self.cache_directory.as_deref().map(c_path).transpose()?;
+        let adapters = Paths::new(&self.adapters)?;
         let options = self.to_c(&device);
         let mut progress = ProgressState { call: self.progress, panic: None };
         let log = self.log.map(Arc::new);
@@ -271,6 +288,8 @@ impl<'a> ModelOptions<'a> {
             // The Box within the Arc: it stays where it is.
             log_user_data: log.as_ref().map_or(ptr::null_mut(), |log| Arc::as_ptr(log) as *mut c_void),
             cache_directory: cache.as_ref().map_or(ptr::null(), |cache| cache.as_ptr()),
+            adapters: adapters.pointers.as_ptr(),
+            num_adapters: adapters.pointers.len(),
             ..options
         };
         let mut handle = ptr::null_mut();
@@ -280,6 +299,20 @@ impl<'a> ModelOptions<'a> {
         }
         check(status)?;
         Ok(Model { handle, log })
+    }
+}
+
+/// Paths as C takes them.
+struct Paths {
+    _owned: Vec<CString>,
+    pointers: Vec<*const c_char>,
+}
+
+impl Paths {
+    fn new(paths: &[PathBuf]) -> Result<Paths> {
+        let owned = paths.iter().map(|path| c_path(path)).collect::<Result<Vec<_>>>()?;
+        let pointers = owned.iter().map(|path| path.as_ptr()).collect();
+        Ok(Paths { _owned: owned, pointers })
     }
 }
 

@@ -347,3 +347,28 @@ fn outputs_have_logprobs_and_stop_at_strings() {
     assert!(logprobs.iter().all(|&value| value < 0.0));
     assert!(top.iter().all(|row| row.len() == 3 && row[0].1 >= row[1].1));
 }
+
+#[test]
+fn an_adapter_changes_what_a_context_computes() {
+    let path = tiny() + "/../adapters/experts";
+    let model = ModelOptions::new().adapter(&path).open(tiny()).unwrap();
+    let adapter = Adapter::open(&model, &path).unwrap();
+    let info = adapter.info().unwrap();
+    assert!(info.rank == 4 && info.device_bytes > 0);
+    let estimate = ModelOptions::new().adapter(&path).estimate_memory(tiny(), 0, 0).unwrap();
+    assert_eq!(estimate.adapter_bytes, info.device_bytes);
+    let mut context = context(&model);
+    let logits = |context: &mut Context| {
+        let mut logits = vec![0f32; 512];
+        context.logits(&mut logits).unwrap();
+        logits
+    };
+    let without = logits(&mut context);
+    context.set_adapter(Some(&adapter), 0.5).unwrap();
+    drop(adapter);
+    assert_ne!(logits(&mut context), without);
+    assert_eq!(context.tokens().unwrap(), PROMPT);
+    context.set_adapter(None, 1.0).unwrap();
+    assert_eq!(logits(&mut context), without);
+    assert!(Adapter::open(&model, tiny()).err().unwrap().to_string().contains("adapter_config.json"));
+}
