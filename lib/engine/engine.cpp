@@ -48,6 +48,11 @@ uint64_t Engine::footprint(const io::Config& config, const Tuning& tuning, bool 
            KvTables::footprint(KvLayout(config, kv_f16), kMaxRows);
 }
 
+uint64_t Engine::waits() {
+    const std::lock_guard lock(mutex_);
+    return waits_;
+}
+
 uint64_t Engine::working_bytes() {
     const std::lock_guard lock(mutex_);
     if (!workspace_) return 0;
@@ -124,6 +129,7 @@ void Engine::run(std::span<Job> jobs) {
         jobs_.push_back(&job);
     }
     caller.left = jobs.size();
+    if (away_ > 0 && --away_ == 0) all_back_.notify_one();
     const auto to_receive = [&]() -> Job* {
         for (Job& job : jobs)
             if (!job.drawn.empty()) return &job;
@@ -233,6 +239,8 @@ void Engine::end(Job& job, const std::optional<Error>& error) {
 bool Engine::retire() {
     const auto ended = [](const Job* job) { return job->ended; };
     if (std::none_of(jobs_.begin(), jobs_.end(), ended)) return false;
+    away_ = 0;
+    wait_until_ = Clock::now() + std::min<Clock::duration>(step_time_ / kWaitParts, kLongestWait);
     for (Job* job : jobs_)
         if (job->ended) {
             keep_end(*job);
@@ -240,11 +248,22 @@ bool Engine::retire() {
             job->done = true;
             job->counts.reset();
             job->bias.reset();
-            if (--job->caller->left == 0) wake(*job->caller);
+            if (--job->caller->left > 0) continue;
+            wake(*job->caller);
+            away_++;
         }
     std::erase_if(jobs_, ended);
+    if (away_ < jobs_.size()) away_ = 0;
     rows_.clear();
     return true;
+}
+
+// Lets those come back who are away, as long as that may pay.
+void Engine::wait_for_callers(Lock& lock) {
+    if (away_ == 0) return;
+    waits_++;
+    all_back_.wait_until(lock, wait_until_, [&] { return away_ == 0; });
+    away_ = 0;
 }
 
 bool Engine::lead(Lock& lock) noexcept {
@@ -265,9 +284,11 @@ bool Engine::lead_turn(Lock& lock) {
         if (job->sequence && !job->ended && job->sequence->cancelled_.exchange(false))
             end(*job, Error(Status::Cancelled, "cancelled"));
     if (in_flight_.empty()) {
+        if (retire()) return true;  // whose jobs are done, perhaps the leader, can leave before others wait for it
+        wait_for_callers(lock);
         for (Job* job : jobs_)
             if (job->phase == Job::Phase::New && !job->ended) start(*job);
-        const bool retired = retire();
+        if (retire()) return true;
         std::vector<Row> rows = choose_rows();
         if (rows.empty() || rows_had_turn_) {
             rows_had_turn_ = false;
@@ -281,7 +302,7 @@ bool Engine::lead_turn(Lock& lock) {
                 return true;
             }
         }
-        if (rows.empty()) return retire() || retired;  // choosing them may have ended some
+        if (rows.empty()) return retire();  // choosing them may have ended some
         rows_had_turn_ = true;
         if (rows != rows_) load_rows(std::move(rows));
     }

@@ -91,6 +91,9 @@ class Engine {
     static uint64_t footprint(const io::Config& config, const Tuning& tuning, bool kv_f16, uint32_t max_batch,
                               uint32_t max_rows = 1, const LoraUse& adapters = {});
 
+    // How often a step waited for callers that might come back.
+    uint64_t waits();
+
     static constexpr uint32_t kMaxRows = 32;  // of a decode step
 
   private:
@@ -135,6 +138,7 @@ class Engine {
     void wake(Caller& caller);
     void wake_another();
     bool retire();
+    void wait_for_callers(Lock& lock);
     void start(Job& job);
     void receive_drawn(Job& job, uint32_t row, uint32_t position);
     bool begin_grammar(Job& job);
@@ -196,6 +200,15 @@ class Engine {
     std::vector<Caller*> callers_;
     std::vector<Job*> jobs_;  // that are not done, the oldest first
     bool leading_ = false;    // someone does
+    // Callers whose jobs were done when the last step ended, where they are as many as the jobs that are left: they may
+    // come back at once, and a step that does not wait for them would be one for few.
+    size_t away_ = 0;
+    std::condition_variable all_back_;
+    static constexpr int kWaitParts = 8;  // of the last step's time; that is the longest wait, or kLongestWait
+    static constexpr std::chrono::milliseconds kLongestWait{10};
+    Clock::time_point wait_until_{};
+    Clock::duration step_time_{};
+    uint64_t waits_ = 0;
 
     // The leader's, or whose who has the mutex while nobody leads.
     std::optional<Workspace> workspace_;

@@ -208,11 +208,14 @@ void Engine::receive_step(Lock& lock) {
         const uint32_t index = in_flight_.front();
         const std::vector<vk::Commands*> step = this->step(index);
         lock.unlock();
+        const Clock::time_point start = Clock::now();
         for (vk::Commands* commands : step) commands->wait();
+        const Clock::duration waited = Clock::now() - start;
         std::vector<Job*> jobs;
         for (const Row& row : rows) jobs.push_back(row.job);
         read_logits(jobs);
         lock.lock();
+        step_time_ = waited;
         in_flight_.pop_front();
         const bool alone = rows.front().job == rows.back().job;
         for (uint32_t r = 0; r < rows.size(); r++) {

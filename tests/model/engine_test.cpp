@@ -125,6 +125,100 @@ TEST_CASE("engine: one thread a sequence, some with callbacks") {
     company.check();
 }
 
+// A step waits a moment for callers that may come back at once. Who returns, and when, is certain in a callback.
+TEST_CASE("engine: a lone caller waits for nobody") {
+    Company company(5);
+    const uint64_t before = small_model()->engine->waits();
+    for (size_t i = 0; i < 5; i++) {
+        model::GenerateRequest request = company.requests[i].generate;
+        if (i % 2) request.on_token = [](const model::Drawn&, bool) { return model::StopReason::None; };
+        const uint64_t total = request.max_tokens;
+        if (!request.settings.penalizes()) request.max_tokens = 1;
+        for (uint64_t done = 0, n = 0; done < total; done += n) company.sequences[i]->generate(request, &n);
+    }
+    std::vector<model::Generation> all = company.generations();
+    generate_together(all);
+    CHECK(small_model()->engine->waits() == before);
+}
+
+TEST_CASE("engine: a caller that stays away is waited for once, and not by many") {
+    const auto& model = small_model();
+    for (const size_t n : {1, 2})
+        for (const std::string end : {"its limit", "an error", "a cancel", "a prompt without an answer"}) {
+            CAPTURE(n);
+            CAPTURE(end);
+            Company company(4);
+            model::GenerateRequest brief{.max_tokens = 1};
+            auto away = std::make_unique<model::Sequence>(model, 0, 0);
+            away->append(random_tokens(20, 96, 9));
+            if (end == "an error")
+                brief.on_token = [](const model::Drawn&, bool) -> model::StopReason {
+                    throw std::runtime_error("its own");
+                };
+            if (end == "a cancel") {
+                brief.max_tokens = 9;
+                brief.on_token = [&](const model::Drawn&, bool) {
+                    away->cancel();
+                    return model::StopReason::None;
+                };
+            }
+            company.requests[3].generate.logprobs = model::Logprobs::Model;  // so that steps are not submitted ahead
+            company.requests[3].generate.on_token = [&](const model::Drawn&, bool) {
+                if (!away) return model::StopReason::None;
+                uint64_t n_tokens = 0;
+                try {
+                    if (end == "a prompt without an answer")
+                        away->process();
+                    else
+                        away->generate(brief, &n_tokens);
+                } catch (...) {
+                    CHECK((end == "an error" || end == "a cancel"));
+                }
+                away.reset();
+                return model::StopReason::None;
+            };
+            const uint64_t before = model->engine->waits();
+            std::vector<model::Generation> all = company.generations();
+            generate_together(std::span(all).last(n));
+            CHECK(model->engine->waits() == before + (n == 1));
+            if (!exact(*model)) continue;
+            for (size_t i = 4 - n; i < 4; i++) CHECK(company.sequences[i]->tokens() == company.expected[i]);
+        }
+}
+
+// Some of them stay away, are cancelled or fail; prompts come in chunks meanwhile.
+TEST_CASE("engine: threads that come back, and threads that do not") {
+    Company company(8);
+    const auto& model = small_model();
+    model::Sequence slow(model, 0, 8);
+    slow.append(random_tokens(300, 96, 5));
+    std::vector<std::thread> threads;
+    for (size_t i = 0; i < 8; i++)
+        threads.emplace_back([&, i] {
+            model::GenerateRequest request = company.requests[i].generate;
+            const uint64_t total = request.max_tokens;
+            if (!request.settings.penalizes()) request.max_tokens = 1;
+            for (uint64_t done = 0, n = 0; done < total; done += n) {
+                company.sequences[i]->generate(request, &n);
+                if (i % 4 != 1) continue;
+                model::Sequence other(model, 300, 8);  // which is released while others may wait for this thread
+                other.append(company.requests[i].prompt);
+                model::GenerateRequest fails{.max_tokens = 3};
+                fails.on_token = [&](const model::Drawn&, bool) {
+                    if (i == 1) throw std::runtime_error("its own");
+                    other.cancel();
+                    return model::StopReason::None;
+                };
+                uint64_t before = 0;
+                CHECK_THROWS(other.generate(fails, &before));
+            }
+        });
+    slow.process();
+    for (std::thread& thread : threads) thread.join();
+    company.check();
+    check_same(*model, logits_of(slow), fresh_logits(model, slow.tokens()));
+}
+
 // It comes amid the long one's 64 chunks: a third sequence's callback brings it.
 TEST_CASE("engine: a short prompt does not wait for a long one") {
     constexpr uint32_t kChunk = 64, kLong = 64 * kChunk;
