@@ -107,11 +107,10 @@ void add_assistant(Conversation& conversation, const Field& message) {
     const Field reasoning = message["reasoning"].given() ? message["reasoning"] : message["reasoning_content"];
     const bool calls_follow = calls.given() && !calls.elements().empty();
     conversation.reasoning(reasoning.string_or(""));
+    // Clients send a turn that was cut off in its reasoning back without a content.
     if (content.given()) {
         const std::string text = read_text(content, {"text"});
         if (!text.empty() || !calls_follow) conversation.assistant(text, calls_follow);
-    } else if (!calls_follow && !message["refusal"].given()) {
-        content.fail("a string or an array of parts, where there are no tool_calls,");
     }
     if (!calls_follow) return;
     for (const Field& call : calls.elements()) {

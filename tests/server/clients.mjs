@@ -78,6 +78,8 @@ await check("openai: parts, system, developer and earlier turns", async () => {
       { role: "developer", content: [{ type: "text", text: "Answer." }] },
       { role: "user", content: [{ type: "text", text: "What is " }, { type: "text", text: "2 + 3?" }] },
       { role: "assistant", content: [{ type: "text", text: "2 + 3 = 5." }], reasoning: "2+3=5." },
+      { role: "user", content: "What is 3 + 4?" },
+      { role: "assistant", content: null, reasoning: "3+4=" },
       ...ask("What is 20 + 22?"),
     ],
   });
