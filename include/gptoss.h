@@ -21,10 +21,10 @@
  * Ownership. Handles are reference counted: _create gives one reference, _retain adds one, _release drops one (NULL is
  * allowed). A context keeps its model alive, a model its tokenizer.
  *
- * Threads. Models, tokenizers, grammars, adapters and devices may be used from any number of threads at once; contexts, samplers
- * and parsers by one thread at a time, except gptoss_context_cancel and _clear_cancel, which any thread may call.
- * Different contexts of one model may run on different threads, forks too. A call on a context or a parser that another
- * thread's call is using fails with invalid_state. More below, under Threads and Process.
+ * Threads. Models, tokenizers, grammars, adapters and devices may be used from any number of threads at once; contexts,
+ * samplers and parsers by one thread at a time, except gptoss_context_cancel and _clear_cancel, which any thread may
+ * call. Different contexts of one model may run on different threads, forks too. A call on a context or a parser that
+ * another thread's call is using fails with invalid_state. More below, under Threads and Process.
  *
  * Options. An options struct begins with struct_size, which the caller sets to sizeof of the struct it was compiled
  * with; a zero field means the default, and NULL in place of the struct means all defaults. Structs grow only at
@@ -286,8 +286,8 @@ struct gptoss_memory_estimate {
     uint64_t available_bytes;  /* device memory: the budget, or what is free now */
     uint32_t fits;             /* 1 if there is room for all that; if not, the weights are those of a model that fits */
     uint64_t prefix_cache_bytes; /* the most that options.prefix_cache_bytes then is, given up as needed. Since 0.2 */
-    uint64_t adapter_bytes; /* device memory of options.adapters; what computing with them takes is in
-                               activation_bytes. Since 0.2 */
+    uint64_t adapter_bytes;      /* device memory of options.adapters; what computing with them takes is in
+                                    activation_bytes. Since 0.2 */
 };
 
 /*

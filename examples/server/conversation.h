@@ -25,7 +25,7 @@ class Conversation {
     // id: names the call, which must have come before.
     void result(const Field& id, const std::string& text);
 
-    // A function that the model may call: its name, description, parameters, strict. space: the namespace that it is of.
+    // A function that the model may call: its name, description, parameters, strict. space: its namespace.
     void tool(const Field& function, const std::string& space = {});
     const std::set<std::string>& tools() const { return tool_names_; }
     // What the answer has to be: the type text, json_object or json_schema; schema holds the last one's, and strict.

@@ -62,7 +62,7 @@ const wrong = [
   [{ input: "a", include: "message.output_text.logprobs" }, "responses", "include"],
   [{ input: "a", previous_response_id: "resp_1" }, "responses", "previous_response_id"],
   [{ input: "a", text: { format: { type: "json_schema" } } }, "responses", "text.format.schema"],
-  [{ input: "a", tools: [{ type: "web_search" }] }, "responses", "tools[0].type"],
+  [{ input: "a", tools: [{ type: "computer" }] }, "responses", "tools[0].type"],
 ];
 await check(`${wrong.length} wrong bodies get 400 and their parameter's name`, async () => {
   for (const [body, path, param] of wrong) {
