@@ -540,7 +540,7 @@ class Context {
         check(gptoss_context_fork(get(), &handle));
         return Context(handle);
     }
-    // What is computed from now on is by the adapter, multiplied by scale; the tokens stay.
+    // From now on the context computes with the adapter, multiplied by scale; the tokens stay.
     void adapter(const Adapter& adapter, float scale = 1) {
         check(gptoss_context_set_adapter(get(), adapter.get(), scale));
     }

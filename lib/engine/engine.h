@@ -127,7 +127,7 @@ class Engine {
     };
     using Lock = std::unique_lock<std::mutex>;
     using Clock = std::chrono::steady_clock;
-    // What tells recordings of a step apart: the number of its rows, and what their adapters need.
+    // Recordings of a step differ by the number of its rows and by what their adapters need.
     using StepKind = std::pair<uint32_t, LoraUse>;
     using Steps = std::array<std::unique_ptr<vk::Commands>, kAhead>;
 

@@ -15,7 +15,7 @@ struct ContextFootprint {
 ContextFootprint context_footprint(const io::Config& config, const Tuning& tuning, bool kv_f16, uint32_t max_tokens,
                                    uint32_t max_batch, const LoraUse& adapters = {});
 
-// Of the adapters that there will be, together. Throws what io::AdapterFiles throws.
+// Sums up the adapters that there will be. Throws what io::AdapterFiles throws.
 LoraFootprint adapters_footprint(const io::Config& config, const ModelOptions& options);
 
 // The memory for the weights of a model that is about to be loaded.

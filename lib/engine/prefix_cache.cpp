@@ -8,7 +8,7 @@ namespace {
 
 constexpr size_t kMaxEntries = 1024;  // their tokens take host memory too
 
-// Of the first 0, 1, … tokens, beside the adapter.
+// Returns the hashes of the first 0, 1, … tokens of a sequence with that adapter.
 std::vector<uint64_t> hashes_of(std::span<const uint32_t> tokens, uint64_t adapter) {
     std::vector<uint64_t> hashes{adapter};
     hashes.reserve(tokens.size() + 1);

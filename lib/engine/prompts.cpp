@@ -118,9 +118,8 @@ void Engine::run_batch(std::span<const Piece> pieces) {
             if (n_drawn > 0) sampler.record_rows(commands, drawn);
         }
         const uint32_t end = std::min(layer + layers, n_layers);
-        const std::optional<LoraBatch> lora = lora_batch();
         record_forward(commands, network_, a, workspace_->tables, n, layer, end, end == n_layers ? n_logits : 0,
-                       lora ? &*lora : nullptr);
+                       lora_batch());
         if (end == n_layers) {
             if (n_logits > 0) commands.barrier();
             if (n_drawn > 0) sampler.record(commands, n_drawn, a.logits.address(), a.tokens.address());
@@ -251,9 +250,7 @@ std::vector<vk::KernelTime> Engine::profile(Sequence& s, uint32_t n, const Sampl
         commands.begin();
         record_tokens(commands, {&piece, 1});
         workspace_->sampler.record_rows(commands, {&row, 1});
-        const std::optional<LoraBatch> lora = lora_batch();
-        record_forward(commands, network_, a, workspace_->tables, n, 0, network_.config.n_layers, 1,
-                       lora ? &*lora : nullptr);
+        record_forward(commands, network_, a, workspace_->tables, n, 0, network_.config.n_layers, 1, lora_batch());
         commands.finish();
         s.computed_ = s.tokens_;
         times = commands.profile();

@@ -82,8 +82,8 @@ class Sequence {
     // them.
     StopReason generate(const GenerateRequest& request, uint64_t* n_tokens);
 
-    // What it computes from now on is by that adapter, of the same model; what it computed by another one is forgotten,
-    // and its tokens stay. Throws InvalidArgument.
+    // From now on it computes with that adapter, of the same model; it forgets what it computed with another one, and
+    // its tokens stay. Throws InvalidArgument.
     void set_adapter(Attachment attachment);
 
     // Writes the whole timeline as bytes (see state.h) if there is room for them: returns how many they are. Computes

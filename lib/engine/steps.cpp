@@ -154,8 +154,7 @@ std::vector<vk::Commands*> Engine::step(uint32_t index) {
         vk::Commands& draw = apart ? *second : *commands;
         const Activations& a = workspace_->activations;
         commands->begin();
-        record_forward(*commands, network_, a, workspace_->tables, n, 0, network_.config.n_layers, n,
-                       lora ? &*lora : nullptr);
+        record_forward(*commands, network_, a, workspace_->tables, n, 0, network_.config.n_layers, n, lora);
         if (apart) {
             commands->end();
             draw.begin();

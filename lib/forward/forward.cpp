@@ -97,7 +97,7 @@ namespace {
 class Recorder {
   public:
     Recorder(vk::Commands& commands, const Network& network, const Activations& activations, const KvTables& tables,
-             uint32_t n_tokens, const LoraBatch* lora)
+             uint32_t n_tokens, const std::optional<LoraBatch>& lora)
         : commands_(commands),
           network_(network),
           kernels_(network.kernels),
@@ -474,7 +474,7 @@ class Recorder {
 
 void record_forward(vk::Commands& commands, const Network& network, const Activations& activations,
                     const KvTables& tables, uint32_t n_tokens, uint32_t first_layer, uint32_t last_layer,
-                    uint32_t n_logits, const LoraBatch* lora) {
+                    uint32_t n_logits, const std::optional<LoraBatch>& lora) {
     Recorder recorder(commands, network, activations, tables, n_tokens, lora);
     commands.barrier();  // after whatever was submitted before
     if (first_layer == 0) recorder.embed();

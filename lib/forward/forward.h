@@ -1,6 +1,7 @@
 // The forward pass.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "forward/kv_layout.h"
@@ -55,9 +56,9 @@ float swiglu_half_scale(const io::Config& config);
 // Records layers [first_layer, last_layer) of the forward pass of n_tokens tokens, of any sequences and in any order,
 // that stand in activations.tokens; the embedding comes before layer 0, the logits of the first n_logits tokens after
 // the last layer, of which only the keys and values are computed where n_logits is 0. tables: of the sequences that the
-// tokens name. lora: where a token has an adapter; NULL records what there is without.
+// tokens name. lora: where a token has an adapter.
 void record_forward(vk::Commands& commands, const Network& network, const Activations& activations,
                     const KvTables& tables, uint32_t n_tokens, uint32_t first_layer, uint32_t last_layer,
-                    uint32_t n_logits, const LoraBatch* lora = nullptr);
+                    uint32_t n_logits, const std::optional<LoraBatch>& lora = {});
 
 }  // namespace gptoss::model

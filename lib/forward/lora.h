@@ -1,4 +1,4 @@
-// What a forward pass adds for the adapters of its rows: low-rank products beside those of the weights.
+// For the adapters of its rows a forward pass adds low-rank products to those of the weights.
 #pragma once
 
 #include <span>
@@ -26,7 +26,7 @@ struct LoraBuffers {
 
 constexpr uint32_t kLoraRows = 32;  // the most adapters of a batch
 
-// What record_forward needs for a batch some of whose tokens have adapters.
+// record_forward needs this for a batch some of whose tokens have adapters.
 struct LoraBatch {
     const LoraBuffers& buffers;
     LoraUse use;  // of the batch: within that of the buffers
@@ -43,7 +43,7 @@ class LoraRecorder {
     const LoraUse& use() const { return batch_.use; }
     uint64_t gate_up_bias() const { return batch_.buffers.gate_up_bias.address(); }
 
-    // What A makes of the input of the queries, keys and values, or of out; beside the product itself.
+    // These multiply A by the input of the queries, keys and values, or of out, beside the weights' own product.
     void shrink_qkv(uint32_t layer, const args::Input& input) const;
     void shrink_out(uint32_t layer, const args::Input& input) const;
     // Adds to the queries, (T, n_heads, 64), and to the keys and values in the caches.
@@ -51,7 +51,7 @@ class LoraRecorder {
     // Adds to the residual.
     void out(uint32_t layer, const args::Residual& residual) const;
 
-    // Of a batch's (token, choice) pairs. experts, weights: (T * n_active).
+    // These work on a batch's (token, choice) pairs. experts, weights: (T * n_active).
     void shrink_gate_up(uint32_t layer, const args::Input& input, uint64_t experts) const;
     // Makes the biases that gate_up takes, of `bias`, (E, 2 * intermediate).
     void gate_up(uint32_t layer, uint64_t bias, uint64_t experts) const;

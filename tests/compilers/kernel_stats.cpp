@@ -138,12 +138,12 @@ void record(const std::shared_ptr<vk::Gpu>& gpu, const model::KernelNeeds& needs
     const model::Sampler sampler(network, kMostRows);
     const model::LoraUse use{.qkv = true, .out = true, .gate_up = true, .down = true, .max_rank = 16};
     const model::LoraBuffers lora_buffers(network, kMost, use);
-    const model::LoraBatch lora{lora_buffers, use};
+    const std::optional<model::LoraBatch> lora{{lora_buffers, use}};
     vk::Commands commands(network.device, network.pipelines);
     for (uint32_t rows = 1; rows <= kMost; rows *= 2) {
         const uint32_t n_logits = std::min(rows, kMostRows);
         commands.begin();
-        record_forward(commands, network, activations, tables, rows, 0, network.config.n_layers, n_logits, &lora);
+        record_forward(commands, network, activations, tables, rows, 0, network.config.n_layers, n_logits, lora);
         sampler.record(commands, n_logits, activations.logits.address(), activations.tokens.address());
         commands.end();
     }

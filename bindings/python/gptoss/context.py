@@ -99,7 +99,7 @@ class Context(Handle):
         self._call(lib.gptoss_context_truncate, _count(num_tokens, "num_tokens"))
 
     def set_adapter(self, adapter: Optional[Adapter], scale: float = 1.0) -> None:
-        """What is computed from now on is by the adapter, multiplied by scale; None takes it away.
+        """From now on the context computes with the adapter, multiplied by scale; None takes it away.
 
         The tokens stay, and are computed again when that is needed. A fork begins with the same adapter, and a state is
         restored only where the adapter and the scale are those that it was saved with.

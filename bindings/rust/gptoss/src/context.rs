@@ -115,8 +115,8 @@ impl Context {
         check(unsafe { sys::gptoss_context_truncate(self.idle(), num_tokens) })
     }
 
-    /// What is computed from now on is by the adapter, multiplied by `scale`; `None` takes it away. The tokens stay, and
-    /// are computed again when that is needed.
+    /// From now on the context computes with the adapter, multiplied by `scale`; `None` takes it away. The tokens stay,
+    /// and are computed again when that is needed.
     pub fn set_adapter(&mut self, adapter: Option<&Adapter>, scale: f32) -> Result<()> {
         let adapter = adapter.map_or(ptr::null_mut(), Adapter::handle);
         check(unsafe { sys::gptoss_context_set_adapter(self.idle(), adapter, scale) })
