@@ -14,7 +14,7 @@ from .errors import InvalidStateError
 H = TypeVar("H", bound="Handle")
 
 
-class _Shared:
+class Shared:
     """A handle, shared by all copies of one Python object, with the calls that are running on it."""
 
     def __init__(self, pointer: c_void_p, release: Callable[[c_void_p], None]) -> None:
@@ -33,8 +33,14 @@ class _Shared:
         if last:
             self.release(self.pointer)
 
+    def call(self, function: Callable[[c_void_p], Any]) -> None:
+        """From any thread, whatever runs on the handle; nothing happens once it is released."""
+        with self.lock:
+            if self.owners or self.users:
+                function(self.pointer)
 
-_all_shared: weakref.WeakSet[_Shared] = weakref.WeakSet()
+
+_all_shared: weakref.WeakSet[Shared] = weakref.WeakSet()
 
 
 def _renew_locks() -> None:
@@ -51,12 +57,12 @@ class Handle:
     """Base of Model, Tokenizer, Context, Sampler and HarmonyParser."""
 
     _exclusive = False  # one thread at a time
-    _shared: Optional[_Shared] = None
+    _shared: Optional[Shared] = None
 
     def _own(self, pointer: c_void_p, release: Callable[[c_void_p], None]) -> None:
-        self._shared = _Shared(pointer, release)
+        self._shared = Shared(pointer, release)
 
-    def _begin(self) -> _Shared:
+    def _begin(self) -> Shared:
         """Of every call on the handle; its result's drop(0, 1) ends the call. A close meanwhile takes effect then."""
         shared = self._shared
         if shared is None:

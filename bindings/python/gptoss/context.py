@@ -221,9 +221,7 @@ class Context(Handle):
     def _from_any_thread(self, function: Any) -> None:
         shared = self._shared
         if shared is not None:
-            with shared.lock:
-                if shared.owners or shared.users:
-                    function(shared.pointer)
+            shared.call(function)
 
     def fork(self) -> Context:
         """A new context that begins as this one and shares what is computed; copy.copy() gives the same one."""
@@ -255,5 +253,8 @@ class Context(Handle):
         super().close()
 
     def _device_call(self, function: Any, *arguments: Any) -> None:
-        with self._use() as handle:
-            interruptible(lambda: function(handle, *arguments), handle)
+        shared = self._begin()
+        try:
+            interruptible(lambda: function(shared.pointer, *arguments), shared)
+        finally:
+            shared.drop(0, 1)

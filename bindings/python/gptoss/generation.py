@@ -12,6 +12,7 @@ from ctypes import byref, c_int, c_size_t, c_void_p
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, NamedTuple, Optional
 
+from ._handle import Shared
 from ._library import GenerateOptionsStruct, OutputCallback, UsageStruct, lib
 from .errors import CancelledError, InvalidArgumentError
 from .model import token_array
@@ -87,22 +88,22 @@ def generate_options(
     return options
 
 
-def stop(thread: threading.Thread, *contexts: c_void_p) -> None:
-    """Ends the thread's call on the contexts."""
+def stop(thread: threading.Thread, *contexts: Shared) -> None:
+    """Ends the thread's call on the contexts, of which the thread may have held the last use."""
     while thread is not threading.current_thread():
         try:
             if thread.is_alive():
                 for context in contexts:
-                    lib.gptoss_context_cancel(context)
+                    context.call(lib.gptoss_context_cancel)
                 thread.join()
             for context in contexts:
-                lib.gptoss_context_clear_cancel(context)  # one that came too late
+                context.call(lib.gptoss_context_clear_cancel)  # one that came too late
             return
         except KeyboardInterrupt:
             pass  # one more: the thread must end first
 
 
-def interruptible(call: Callable[[], Any], context: c_void_p) -> None:
+def interruptible(call: Callable[[], Any], context: Shared) -> None:
     """Runs a call of the library on a context. Python acts on a signal only between its own instructions, so on the main
     thread the call runs in another, where KeyboardInterrupt can cancel it."""
     if threading.current_thread() is not threading.main_thread():
@@ -133,8 +134,9 @@ class _Run:
     and the main thread stays open to KeyboardInterrupt. Refers to no Generation, so that a forgotten one is collected,
     which closes it."""
 
-    def __init__(self, context: c_void_p, sampler: Optional[c_void_p], options: GenerateOptionsStruct, uses: ExitStack):
-        self.context, self.sampler, self.options, self.uses = context, sampler, options, uses
+    def __init__(self, context: Shared, sampler: Optional[c_void_p], options: GenerateOptionsStruct, uses: ExitStack):
+        self.shared, self.sampler, self.options, self.uses = context, sampler, options, uses
+        self.context = context.pointer
         self.tokens: SimpleQueue[Optional[Output]] = SimpleQueue()  # None at the end
         self.usage = UsageStruct(struct_size=ctypes.sizeof(UsageStruct))
         self.room: SimpleQueue[None] = SimpleQueue()  # as a semaphore, at less than half a Semaphore's cost
@@ -197,10 +199,12 @@ class Generation(Iterator[int]):
     ) -> None:
         options = generate_options(sampler, max_tokens, stop_tokens, stop_strings, logprobs, top_logprobs, prompt_lookup)
         with ExitStack() as uses:
-            handle = uses.enter_context(context._use())
+            shared = context._begin()
+            uses.callback(shared.drop, 0, 1)
             sampling = uses.enter_context(sampler._use()) if sampler is not None else None
-            run = _Run(handle, sampling, options, uses.pop_all())
+            run = _Run(shared, sampling, options, uses.pop_all())
         self._run: Optional[_Run] = run
+        self._context = context  # whose own end would close this
         self._reason: Optional[str] = None
         self._output: Optional[Output] = None
         self._usage: Optional[Usage] = None
@@ -314,7 +318,7 @@ class Generation(Iterator[int]):
         run.room.put(None)
         if self._reason is None:
             self._reason = STOP_REASONS[run.reason.value]
-        stop(self._thread, run.context)
+        stop(self._thread, run.shared)
         self._usage = usage_of(run.usage)
 
     def __enter__(self) -> Generation:

@@ -71,7 +71,10 @@ class _Together:
     def __init__(self, requests: list[GenerateRequest], uses: ExitStack) -> None:
         self.requests = requests
         self.options = [generate_options(r.sampler, r.max_tokens, r.stop_tokens, r.stop_strings) for r in requests]
-        self.contexts = [uses.enter_context(request.context._use()) for request in requests]
+        self.shared = []
+        for request in requests:
+            self.shared.append(request.context._begin())
+            uses.callback(self.shared[-1].drop, 0, 1)
         # A sampler may be that of several.
         used = {id(request.sampler): request.sampler for request in requests if request.sampler is not None}
         samplers: dict[int, c_void_p] = {key: uses.enter_context(sampler._use()) for key, sampler in used.items()}
@@ -82,7 +85,7 @@ class _Together:
                 options.callback = TokenCallback(partial(self._hand_over, i))
             options.usage_out = ctypes.pointer(self.usages[i])
             entry.struct_size = ctypes.sizeof(GenerationStruct)
-            entry.context, entry.sampler = self.contexts[i], samplers.get(id(request.sampler))
+            entry.context, entry.sampler = self.shared[i].pointer, samplers.get(id(request.sampler))
             entry.options = ctypes.pointer(options)
         self.tokens: SimpleQueue[Optional[tuple[int, int]]] = SimpleQueue()  # (request, token); None at the end
         self.answers: SimpleQueue[bool] = SimpleQueue()  # whether to stop
@@ -112,7 +115,7 @@ class _Together:
         finally:
             self.left = True
             self.answers.put(True)  # of a token that waits
-            stop(thread, *self.contexts)
+            stop(thread, *self.shared)
             for options in self.options:
                 options.callback = TokenCallback(0)  # NULL: what was there refers to self
         if self.error is not None and not isinstance(self.error, GptossError):
@@ -130,9 +133,9 @@ class _Together:
 
     def _outcome(self, i: int) -> Generated:
         entry, size = self.entries[i], c_size_t()
-        lib.gptoss_context_get_num_tokens(self.contexts[i], byref(size))
+        lib.gptoss_context_get_num_tokens(self.shared[i].pointer, byref(size))
         tokens = (ctypes.c_uint32 * size.value)()
-        lib.gptoss_context_get_tokens(self.contexts[i], tokens, size.value, byref(size))
+        lib.gptoss_context_get_tokens(self.shared[i].pointer, tokens, size.value, byref(size))
         error: Optional[Exception] = self.raised.get(i)
         if error is None and entry.status:
             kind = BY_STATUS.get(entry.status, GptossError)

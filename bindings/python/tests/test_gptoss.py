@@ -11,9 +11,11 @@ import sys
 import threading
 import time
 import unittest
+import unittest.mock
 
 import gptoss
 from gptoss import Context, HarmonyParser, Model, Sampler, Tokenizer
+from gptoss._library import lib
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TINY = os.environ.get("GPTOSS_TINY", os.path.join(HERE, "../../../tests/golden/tiny"))
@@ -433,6 +435,32 @@ class Misuse(WithModel):
         context.append(PROMPT)
         self.assertEqual(len(context.sample(4)), 4)
         self.assertEqual(tokenizer.num_text_tokens, 199998)
+
+    def test_nothing_is_called_on_a_context_that_is_released(self) -> None:
+        released, late = set(), []
+
+        def watched(name: str):
+            function = getattr(lib, name)
+
+            def call(handle):
+                if handle.value in released:
+                    late.append(name)
+                if name == "gptoss_context_release":
+                    released.add(handle.value)
+                return function(handle)
+
+            return unittest.mock.patch.object(lib, name, call)
+
+        with watched("gptoss_context_release"), watched("gptoss_context_cancel"), watched("gptoss_context_clear_cancel"):
+            for max_tokens in (1, 4, 64):
+                context = Context(self.model)
+                context.append(PROMPT)
+                generation = context.generate(max_tokens=max_tokens, stop_tokens=[])
+                del context  # the generation is all that holds it
+                self.assertEqual(len(list(generation)), max_tokens)
+                del generation
+                self.assertEqual((len(released), late), (1, []))
+                released.clear()
 
     def test_pickling(self) -> None:
         for handle in (self.model, self.context(), Sampler(), Tokenizer()):
