@@ -728,6 +728,93 @@ GPTOSS_ABI enum gptoss_status gptoss_context_profile(gptoss_context_t context, s
                                                      gptoss_sampler_t sampler, struct gptoss_kernel_time* times_out,
                                                      size_t max_times, size_t* num_times_out);
 
+/* ------------------------------------------------------------------------------------------------------------ taps */
+
+/* What a tap tells of a token; the flags of gptoss_tap_options.kinds. All values are float32. Since 0.2. */
+enum gptoss_tap_kind {
+    gptoss_tap_kind_embedding = 1,  /* (hidden_size) the residual before the first layer */
+    gptoss_tap_kind_hidden = 2,     /* (hidden_size) the residual after a layer */
+    gptoss_tap_kind_final = 4,      /* (hidden_size) the last residual after the final norm: what lm_head multiplies */
+    gptoss_tap_kind_router = 8,     /* (num_experts) a layer's router logits */
+    gptoss_tap_kind_experts = 16,   /* (2, num_active_experts) a layer's chosen experts, the likeliest first, as whole
+                                       numbers, and their weights, which sum to 1 */
+    gptoss_tap_kind_attention = 32, /* (num_heads, keys) the probability of each key, of the last `keys` positions up to
+                                       the token's own: those of the window in a sliding layer, all in the others. A
+                                       row sums to less than 1: the rest is the sink's */
+};
+
+/* What a tap hands over, until the callback returns. Since 0.2. */
+struct gptoss_tap {
+    size_t struct_size;
+    enum gptoss_tap_kind kind;
+    uint32_t layer;  /* 0 for the embedding, num_layers for the final state */
+    size_t position; /* of the token in its context */
+    size_t num_rows; /* 1 where the kind's shape has one dimension */
+    size_t num_columns;
+    const float* values; /* (num_rows, num_columns) */
+};
+
+/* Receives what is tapped; a non-zero result makes the call that computes return cancelled. Since 0.2. */
+typedef int (*gptoss_tap_callback_t)(void* user_data, const struct gptoss_tap* tap);
+
+struct gptoss_tap_options {
+    size_t struct_size;
+    uint32_t kinds;         /* gptoss_tap_kind_…, any of them together */
+    const uint32_t* layers; /* (num_layers) whose hidden states, routers and attention are wanted; NULL: all */
+    size_t num_layers;
+    const uint32_t* positions; /* (num_positions) of the tokens that are wanted; NULL: all */
+    size_t num_positions;
+    size_t first_position;          /* no token before it is wanted */
+    gptoss_tap_callback_t callback; /* may be NULL where values_out is not */
+    void* user_data;
+    float* values_out;      /* (max_values) all that is tapped, one after the other; it must live as long as the tap */
+    size_t max_values;      /* what comes after so many is not stored */
+    size_t* num_values_out; /* set to 0 at once, then counts all values; may be NULL where values_out is */
+};
+
+/*
+ * Taps the context: from now on, calls that compute hand over what is wanted of each token, in the order of positions,
+ * of each the embedding, then layer by layer attention, router, experts and hidden state, at last the final state.
+ * Callbacks come on the calling thread, before the token that follows is handed over. A token that is wanted counts
+ * once: one that is computed already is computed again by the next call that computes, what is truncated or restored
+ * and comes again is handed over again. NULL removes the tap. options and its arrays are copied. A fork has no tap.
+ *
+ * Without a tap nothing of it is recorded. With one, tokens are the same; a step whose token is wanted waits for the
+ * host before the next one, and repeats nothing by gptoss_prompt_lookup. Up to 64 MB of a prompt's values are held at
+ * once. Errors: invalid_argument for kinds that do not exist, for a layer the model lacks, and without a place for the
+ * values; insufficient_memory of the calls that compute. Since 0.2.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_context_set_tap(gptoss_context_t context,
+                                                     const struct gptoss_tap_options* options);
+
+/* ------------------------------------------------------------------------------------------------------ embeddings */
+
+/* Which states an embedding is made of. Since 0.2. */
+enum gptoss_pooling {
+    gptoss_pooling_last = 0, /* the last token's, which has seen all others */
+    gptoss_pooling_mean = 1, /* the mean over all tokens' */
+};
+
+struct gptoss_embedding_options {
+    size_t struct_size;
+    enum gptoss_pooling pooling;
+    uint32_t unnormalized; /* 1: as the model leaves them; 0: scaled to length 1 */
+};
+
+/*
+ * Computes a vector for each of num_texts texts: states after the final norm, what gptoss_tap_kind_final tells. Texts
+ * share batches, and nothing is computed of the logits. gpt-oss was not trained for retrieval: such vectors tell texts
+ * apart, and serve as inputs of a classifier, but models made for it find similar texts better.
+ *
+ * tokens: those of all texts, one text after the other; num_tokens: (num_texts) how many each has, at least 1. They are
+ * taken as they are: no token is added. options may be NULL. embeddings_out: (num_texts, hidden_size) float32. Contexts
+ * of the model are not touched. Errors: invalid_argument and context_overflow name the text by its number;
+ * insufficient_memory. On a failure what was stored is undefined. Since 0.2.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_model_embed(gptoss_model_t model, size_t num_texts, const uint32_t* tokens,
+                                                 const size_t* num_tokens,
+                                                 const struct gptoss_embedding_options* options, float* embeddings_out);
+
 /* ---------------------------------------------------------------------------------------------------------- sampler */
 
 /*

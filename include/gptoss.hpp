@@ -23,6 +23,7 @@
 #include <cstdlib>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -241,6 +242,25 @@ class Model {
         return n;
     }
 
+    // A vector for each text, of its tokens: (texts, hidden_size). gptoss.h says what it is good for.
+    std::vector<float> embed(span<const std::vector<uint32_t>> texts, gptoss_pooling pooling = gptoss_pooling_last,
+                             bool normalize = true) const {
+        std::vector<uint32_t> tokens;
+        std::vector<std::size_t> sizes;
+        for (const std::vector<uint32_t>& text : texts) {
+            tokens.insert(tokens.end(), text.begin(), text.end());
+            sizes.push_back(text.size());
+        }
+        tokens.push_back(0);  // so that there is an address where all texts are empty
+        gptoss_embedding_options options{};
+        options.struct_size = sizeof(options);
+        options.pooling = pooling;
+        options.unnormalized = normalize ? 0 : 1;
+        std::vector<float> embeddings(texts.size() * info().hidden_size);
+        check(gptoss_model_embed(get(), texts.size(), tokens.data(), sizes.data(), &options, embeddings.data()));
+        return embeddings;
+    }
+
     gptoss_model_t get() const noexcept { return handle_.get(); }
 
   private:
@@ -408,6 +428,30 @@ struct Output {
           top_logprobs(out.top_logprobs, out.num_top_logprobs) {}
 };
 
+// What a tap hands over, until the callback returns; gptoss.h has the kinds and their shapes.
+struct Tap {
+    gptoss_tap_kind kind;
+    uint32_t layer;
+    std::size_t position;
+    std::size_t num_rows, num_columns;
+    span<const float> values;  // (num_rows, num_columns)
+
+    explicit Tap(const gptoss_tap& tap)
+        : kind(tap.kind),
+          layer(tap.layer),
+          position(tap.position),
+          num_rows(tap.num_rows),
+          num_columns(tap.num_columns),
+          values(tap.values, tap.num_rows * tap.num_columns) {}
+};
+
+struct TapOptions {
+    uint32_t kinds = 0;                                // gptoss_tap_kind_…, any of them together
+    std::optional<std::vector<uint32_t>> layers{};     // all if there is none
+    std::optional<std::vector<uint32_t>> positions{};  // likewise
+    std::size_t first_position = 0;
+};
+
 // Log-probabilities of tokens of a context.
 struct Logprobs {
     std::vector<float> logprobs;
@@ -455,19 +499,19 @@ class Context {
     void reset() { check(gptoss_context_reset(get())); }
     void truncate(std::size_t num_tokens) { check(gptoss_context_truncate(get(), num_tokens)); }
     // Computes what was appended; everything below does it too.
-    void process() { check(gptoss_context_process(get())); }
+    void process() { check_tapped(gptoss_context_process(get())); }
 
     // Fills logits with those of the token that would follow, as many as fit; returns the size of the vocabulary.
     std::size_t logits(span<float> logits) {
         std::size_t n = 0;
-        check(gptoss_context_get_logits(get(), logits.data(), logits.size(), &n));
+        check_tapped(gptoss_context_get_logits(get(), logits.data(), logits.size(), &n));
         return n;
     }
 
     // Samples as many tokens as the span holds, or until the context is full, and appends them; returns how many.
     std::size_t sample(span<uint32_t> tokens, float temperature = 1, uint64_t seed = 0) {
         std::size_t n = 0;
-        check(gptoss_context_sample(get(), temperature, seed, tokens.size(), tokens.data(), &n));
+        check_tapped(gptoss_context_sample(get(), temperature, seed, tokens.size(), tokens.data(), &n));
         return n;
     }
 
@@ -517,7 +561,7 @@ class Context {
         const gptoss_status status = gptoss_context_generate(get(), options.sampler ? options.sampler->get() : nullptr,
                                                              &in, &out.num_tokens, &out.stop_reason);
         if (state.thrown) std::rethrow_exception(state.thrown);
-        check(status);
+        check_tapped(status);
         return out;
     }
 
@@ -527,6 +571,44 @@ class Context {
         Logprobs out{std::vector<float>(num_tokens), std::vector<gptoss_logprob>(num_tokens * num_top)};
         check(gptoss_context_get_logprobs(get(), first, num_tokens, num_top, out.logprobs.data(), out.top.data()));
         return out;
+    }
+
+    // From now on, calls that compute hand on_tap(const Tap&) what is wanted of each token. What it throws comes out of
+    // that call.
+    void set_tap(std::function<void(const Tap&)> on_tap, const TapOptions& options) {
+        auto tap = std::make_unique<TapState>();
+        tap->on_tap = std::move(on_tap);
+        static const uint32_t none = 0;
+        const auto data = [](const auto& list) { return !list ? nullptr : list->empty() ? &none : list->data(); };
+        gptoss_tap_options in{};
+        in.struct_size = sizeof(in);
+        in.kinds = options.kinds;
+        in.layers = data(options.layers);
+        in.num_layers = options.layers ? options.layers->size() : 0;
+        in.positions = data(options.positions);
+        in.num_positions = options.positions ? options.positions->size() : 0;
+        in.first_position = options.first_position;
+        in.user_data = tap.get();
+        in.callback = [](void* user_data, const gptoss_tap* tapped) {
+            auto& state = *static_cast<TapState*>(user_data);
+#if defined(__cpp_exceptions)
+            try {
+                state.on_tap(Tap(*tapped));
+            } catch (...) {
+                state.thrown = std::current_exception();
+                return 1;
+            }
+#else
+            state.on_tap(Tap(*tapped));
+#endif
+            return 0;
+        };
+        check(gptoss_context_set_tap(get(), &in));
+        tap_ = std::move(tap);
+    }
+    void remove_tap() {
+        check(gptoss_context_set_tap(get(), nullptr));
+        tap_.reset();
     }
 
     // Makes the call that runs on this context, or the next one that computes, throw Error, cancelled. From any thread.
@@ -580,8 +662,23 @@ class Context {
     gptoss_context_t get() const noexcept { return handle_.get(); }
 
   private:
+    struct TapState {
+        std::function<void(const Tap&)> on_tap;
+        std::exception_ptr thrown{};
+    };
+    template <typename Generations>
+    friend void generate_together(Generations&& generations);
+
     explicit Context(gptoss_context_t handle) : handle_(handle) {}
 
+    // What the tap threw is what the call that it ended throws.
+    std::exception_ptr take_thrown() { return tap_ ? std::exchange(tap_->thrown, nullptr) : nullptr; }
+    void check_tapped(gptoss_status status) {
+        if (std::exception_ptr thrown = take_thrown()) std::rethrow_exception(thrown);
+        check(status);
+    }
+
+    std::unique_ptr<TapState> tap_;
     Handle<gptoss_context_t, gptoss_context_retain, gptoss_context_release> handle_;
 };
 
@@ -638,6 +735,7 @@ void generate_together(Generations&& generations) {
         Generation& g = generations[i];
         g.result.num_tokens = all[i].num_tokens;
         g.result.stop_reason = all[i].stop_reason;
+        if (!g.error && g.context) g.error = g.context->take_thrown();
         if (!g.error && all[i].status != gptoss_status_success)
             g.error = std::make_exception_ptr(Error(
                 all[i].status, all[i].status == status ? gptoss_last_error() : gptoss_status_string(all[i].status)));

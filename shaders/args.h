@@ -435,6 +435,20 @@ struct LoraGateUpArgs {
     F32 y;        // (T * K, 2 I), by (token, choice), of all tokens
 };
 
+// What query heads give each key of their token, for whoever looks inside; see tap_attention.comp.
+struct TapAttentionArgs {
+    F32 q;  // (T, n_heads, 64)
+    Tokens tokens;
+    Caches caches;
+    F32 sinks;         // (n_heads)
+    F32 y;             // (tokens of the grid, y_stride): of each (n_heads, its keys), the rest of the stride untouched
+    uint first_token;  // of the batch
+    uint n_heads;
+    uint n_kv_heads;
+    uint window;  // positions; UINT32_MAX for all
+    uint y_stride;
+};
+
 #define IN_CONTEXT 0x80000000u
 #define SAMPLE_BIASED 1u
 #define SAMPLE_MASKED 2u

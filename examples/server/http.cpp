@@ -211,7 +211,8 @@ void set_up(httplib::Server& http, Service& service) {
         }
         if (response.status == 499) service.metrics.count_disconnect();
         const bool known = request.path == "/v1/chat/completions" || request.path == "/v1/responses" ||
-                           request.path == "/v1/completions" || request.path == "/v1/models";
+                           request.path == "/v1/completions" || request.path == "/v1/embeddings" ||
+                           request.path == "/v1/models";
         service.metrics.count_request(known ? request.path : "other", response.status);
     });
     http.set_error_handler([](const auto& request, auto& response) {

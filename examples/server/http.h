@@ -48,5 +48,6 @@ void post(httplib::Server& http, Service& service, const std::string& path, Endp
 void chat_completions(Service& service, const Exchange& exchange);
 void responses(Service& service, const Exchange& exchange);
 void completions(Service& service, const Exchange& exchange);
+void embeddings(Service& service, const Exchange& exchange);
 
 }  // namespace server

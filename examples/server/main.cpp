@@ -73,6 +73,7 @@ int serve(const Options& options) {
     post(http, service, "/v1/chat/completions", chat_completions);
     post(http, service, "/v1/responses", responses);
     post(http, service, "/v1/completions", completions);
+    post(http, service, "/v1/embeddings", embeddings);
     // A thread a connection: those that run, those that wait, and some that are idle or refused.
     http.new_task_queue = [&] { return new httplib::ThreadPool(options.parallel + options.queue + 32); };
 

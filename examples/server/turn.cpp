@@ -212,12 +212,7 @@ class Generation::Parser {
 };
 
 Generation::Generation(Service& service, Turn turn, std::function<bool()> gone, Clock::time_point arrival)
-    : service_(service),
-      turn_(std::move(turn)),
-      gone_(std::move(gone)),
-      arrival_(arrival),
-      deadline_(arrival +
-                std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(service.options.timeout))) {
+    : service_(service), turn_(std::move(turn)), gone_(std::move(gone)), arrival_(arrival) {
     lease_ = service_.contexts.acquire(turn_.prompt, [this] { check(); });
     usage_.prompt = turn_.prompt.size();
     thread_ = std::thread([this] { run(); });
@@ -235,12 +230,15 @@ void Generation::cancel() {
     if (lease_) gptoss_context_cancel(lease_->context.get());
 }
 
-void Generation::check() const {
-    if (gone_()) throw ClientGone();
-    if (service_.stopping) throw ApiError(503, "server_error", "stopping", "", "The server is being stopped.");
-    if (Clock::now() >= deadline_) {
+void Generation::check() const { check_wanted(service_, gone_, arrival_); }
+
+void check_wanted(const Service& service, const std::function<bool()>& gone, Clock::time_point arrival) {
+    if (gone()) throw ClientGone();
+    if (service.stopping) throw ApiError(503, "server_error", "stopping", "", "The server is being stopped.");
+    const std::chrono::duration<double> limit(service.options.timeout);
+    if (Clock::now() - arrival >= limit) {
         char seconds[32];
-        std::snprintf(seconds, sizeof seconds, "%g", service_.options.timeout);
+        std::snprintf(seconds, sizeof seconds, "%g", limit.count());
         throw ApiError(504, "server_error", "timeout", "",
                        std::string("The request took longer than the server's limit of ") + seconds + " seconds.");
     }

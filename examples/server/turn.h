@@ -55,6 +55,9 @@ struct Usage {
 // The client is not there any more: nobody to tell.
 struct ClientGone {};
 
+// Throws ClientGone where nobody waits for the answer any more, ApiError where the server stops or the time is over.
+void check_wanted(const Service& service, const std::function<bool()>& gone, Clock::time_point arrival);
+
 class Generation {
   public:
     // Waits for a context and begins. `gone` says whether the client went away. Throws ApiError and ClientGone.
@@ -80,7 +83,7 @@ class Generation {
     Service& service_;
     const Turn turn_;
     const std::function<bool()> gone_;
-    const Clock::time_point arrival_, deadline_;
+    const Clock::time_point arrival_;
     Contexts::Lease lease_;
     std::mutex mutex_;
     std::condition_variable changed_;

@@ -147,6 +147,8 @@ FIRST_SIZE(gptoss_generate_options, user_data);
 FIRST_SIZE(gptoss_generation, status);
 FIRST_SIZE(gptoss_usage, forced_tokens);
 FIRST_SIZE(gptoss_context_stats, step_barriers);
+FIRST_SIZE(gptoss_tap_options, num_values_out);
+FIRST_SIZE(gptoss_embedding_options, unnormalized);
 #undef FIRST_SIZE
 
 // Throws InvalidArgument if no version of the struct was so small; name says where its struct_size stands.

@@ -6,8 +6,7 @@
 #include <vector>
 
 #include "api/adapter.h"
-#include "api/common.h"
-#include "api/model.h"
+#include "api/context.h"
 #include "api/sampler.h"
 #include "engine/engine.h"
 #include "text/tokenizer/text_stream.h"
@@ -15,38 +14,12 @@
 using namespace gptoss;
 using namespace gptoss::api;
 
-struct gptoss_context : Handle<gptoss_context> {
-    gptoss_context(const gptoss_model& of, size_t context_length, size_t max_batch_tokens)
-        : tokenizer(of.tokenizer), sequence(of.model, context_length, max_batch_tokens) {}
-
-    gptoss_context(gptoss_context& forked) : tokenizer(forked.tokenizer), sequence(forked.sequence) {}
-
-    static constexpr bool kOnDevice = true;
-
-    const std::shared_ptr<const text::Tokenizer> tokenizer;
-    model::Sequence sequence;
-    Turn::Owner turn{};
-};
-
 static_assert(static_cast<int>(model::PromptLookup::Always) == gptoss_prompt_lookup_always);
 static_assert(static_cast<int>(model::StopReason::StopString) == gptoss_stop_reason_stop_string);
 static_assert(static_cast<int>(model::Logprobs::Drawn) == gptoss_logprobs_drawn);
 static_assert(sizeof(gptoss_logprob) == sizeof(model::TokenLogprob));
 
 namespace {
-
-// A context that a call uses, while no other does.
-class Use {
-  public:
-    explicit Use(gptoss_context_t handle, Turn::Kind kind = Turn::Kind::Changes)
-        : held_(handle, "context"), turn_(handle->turn, kind) {}
-
-    model::Sequence* operator->() const { return &held_->sequence; }
-
-  private:
-    const Held<gptoss_context> held_;
-    const Turn turn_;
-};
 
 // Of a sampler, or greedy ones where there is none.
 model::SamplerSettings settings_of(gptoss_sampler_t sampler) {

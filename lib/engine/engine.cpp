@@ -132,7 +132,7 @@ void Engine::run(std::span<Job> jobs) {
     if (away_ > 0 && --away_ == 0) all_back_.notify_one();
     const auto to_receive = [&]() -> Job* {
         for (Job& job : jobs)
-            if (!job.drawn.empty()) return &job;
+            if (!job.tapped.empty() || !job.drawn.empty()) return &job;
         return nullptr;
     };
     for (;;) {
@@ -172,6 +172,7 @@ void Engine::wake_another() {
 
 // Hands the caller's own callback a token that was drawn.
 void Engine::receive(Lock& lock, Job& job) {
+    if (!job.tapped.empty()) return receive_tapped(lock, job);
     const Drawn drawn = std::move(job.drawn.front());
     job.drawn.pop_front();
     std::optional<Error> error;
@@ -233,6 +234,7 @@ void Engine::end(Job& job, const std::optional<Error>& error) {
     job.ended = true;
     job.error = error;
     job.drawn.clear();
+    if (error) job.tapped.clear();
 }
 
 // Lets go the jobs that have ended, while no step is in flight; whether there were any.
@@ -305,6 +307,7 @@ bool Engine::lead_turn(Lock& lock) {
         if (rows.empty()) return retire();  // choosing them may have ended some
         rows_had_turn_ = true;
         if (rows != rows_) load_rows(std::move(rows));
+        if (!record_tapped_step()) return true;
     }
     while (in_flight_.size() < kAhead && (in_flight_.empty() || may_step())) submit_step();
     receive_step(lock);
@@ -336,7 +339,8 @@ void Engine::start(Job& job) {
             if (!job.request) return end(job);
             return force(job, end_of_prompt, {});
         }
-        job.first = job.cached = go_to(s, end_of_prompt - 1);  // the last token's logits are wanted
+        // the last token's logits are wanted, and what a tap wants to see is computed again
+        job.first = job.cached = go_to(s, std::min(end_of_prompt - 1, s.next_tapped()));
         s.pages_.reserve(job.first, end_of_prompt);
         job.phase = job.request && job.first + 1 == end_of_prompt ? Job::Phase::Decode : Job::Phase::Prompt;
         force(job, job.first, {s.tokens_.begin() + job.first, s.tokens_.end()});
@@ -362,6 +366,11 @@ void Engine::abandon() noexcept {
     for (auto& [n, halves] : halves_)
         for (const auto& half : halves)
             if (half) wait(*half);
+    if (tapped_step_) {
+        wait(tapped_step_->forward);
+        wait(tapped_step_->draw);
+        tapped_step_->taps.reset();
+    }
     in_flight_.clear();
     rows_.clear();
     table_pages_.fill(0);

@@ -31,6 +31,7 @@ class Job {
   public:
     Sequence* sequence = nullptr;
     const GenerateRequest* request = nullptr;  // NULL: the sequence is only computed
+    bool wants_logits = true;                  // of the token that would follow; false only where there is no request
     uint64_t limit = 0;                        // tokens to sample
     // The outcome; before, the reason that the limit is one.
     StopReason reason = StopReason::None;
@@ -46,8 +47,9 @@ class Job {
     // Behind the engine's mutex.
     struct Caller* caller = nullptr;
     std::deque<Drawn> drawn{};  // tokens that the caller has not received yet
-    bool ended = false;         // no more tokens will be received
-    bool done = false;          // nothing on the device belongs to it any more
+    std::vector<std::pair<std::shared_ptr<const Taps>, size_t>> tapped{};  // likewise; before the tokens
+    bool ended = false;                                                    // no more tokens will be received
+    bool done = false;  // nothing on the device belongs to it any more
 
     // The leader's.
     Phase phase = Phase::New;
@@ -125,6 +127,13 @@ class Engine {
         uint32_t draft = 0;
         bool operator==(const Row&) const = default;
     };
+    // A decode step that is recorded for the tokens of its rows.
+    struct TappedStep {
+        TappedStep(const vk::Device& device, const vk::Pipelines& pipelines)
+            : forward(device, pipelines), draw(device, pipelines) {}
+        vk::Commands forward, draw;
+        std::shared_ptr<const Taps> taps{};  // while it is in flight
+    };
     using Lock = std::unique_lock<std::mutex>;
     using Clock = std::chrono::steady_clock;
     // Recordings of a step differ by the number of its rows and by what their adapters need.
@@ -134,6 +143,7 @@ class Engine {
     bool lead(Lock& lock) noexcept;
     bool lead_turn(Lock& lock);
     void receive(Lock& lock, Job& job);
+    void receive_tapped(Lock& lock, Job& job);
     void end(Job& job, const std::optional<Error>& error = std::nullopt);
     void wake(Caller& caller);
     void wake_another();
@@ -151,7 +161,7 @@ class Engine {
 
     std::vector<Piece> choose_prompts();
     void compute_prompts(Lock& lock, std::vector<Piece> pieces);
-    void run_batch(std::span<const Piece> pieces);
+    void run_batch(std::span<const Piece> pieces, const Taps* taps = nullptr);
     uint32_t record_tokens(vk::Commands& commands, std::span<const Piece> pieces);
     void record_adapters(vk::Commands& commands, std::span<const Sequence* const> sequences);
     uint32_t adapter_of(const Sequence& sequence) const;
@@ -166,8 +176,15 @@ class Engine {
     static bool draws_apart(const Job& job);
     bool draws_apart() const;
     std::vector<vk::Commands*> step(uint32_t index);
+    void record_draw(vk::Commands& commands, uint32_t index) const;
+    bool record_tapped_step();
     void submit_step();
     void receive_step(Lock& lock);
+
+    uint32_t tapped_room(const Job& job, uint32_t first, uint32_t n) const;
+    std::shared_ptr<const Taps> taps_of(std::span<const Piece> pieces) const;
+    bool taps_next() const;
+    void deliver_tapped(std::span<Job* const> jobs, const std::shared_ptr<const Taps>& taps);
 
     uint32_t go_to(Sequence& sequence, uint32_t most);
     void keep(Sequence& sequence, uint32_t position);
@@ -222,7 +239,8 @@ class Engine {
     std::map<StepKind, Steps> steps_;
     // The same in two halves, for rows with a mask, which the host makes while the first one runs.
     std::map<StepKind, std::array<std::unique_ptr<vk::Commands>, 2>> halves_;
-    std::deque<uint32_t> in_flight_;  // indices of steps
+    std::optional<TappedStep> tapped_step_;  // once there was one
+    std::deque<uint32_t> in_flight_;         // indices of steps
     uint32_t next_step_ = 0;
     StepTimes step_times_;                            // while one sequence is alone
     std::optional<Clock::time_point> step_received_;  // when the last one's was; none if something else came between

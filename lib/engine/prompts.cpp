@@ -25,7 +25,8 @@ double layer_work(const io::Config& c, uint32_t last, uint32_t n) {
 std::vector<Engine::Piece> Engine::choose_prompts() {
     std::vector<Job*> waiting;
     for (Job* job : jobs_)
-        if (job->phase == Job::Phase::Prompt && !job->ended && (!job->request || job->submitted < job->limit))
+        if (job->phase == Job::Phase::Prompt && !job->ended && job->tapped.empty() &&
+            (!job->request || job->submitted < job->limit))
             waiting.push_back(job);
     std::stable_sort(waiting.begin(), waiting.end(), [](const Job* a, const Job* b) { return a->turn < b->turn; });
     std::vector<Piece> pieces;
@@ -33,10 +34,11 @@ std::vector<Engine::Piece> Engine::choose_prompts() {
     for (Job* job : waiting) {
         Sequence& s = *job->sequence;
         const auto first = static_cast<uint32_t>(s.computed_.size());
-        const uint32_t rest = job->end - first, n = std::min({rest, s.max_batch_, room});
+        const uint32_t rest = job->end - first;
+        const uint32_t n = tapped_room(*job, first, std::min({rest, s.max_batch_, room}));
         if (!pieces.empty() && n < rest) continue;
         const uint32_t* tokens = job->forced.empty() ? s.tokens_.data() + first : &job->forced[first - job->first];
-        pieces.push_back({&s, first, n, job, n == rest, tokens});
+        pieces.push_back({&s, first, n, job, n == rest && job->wants_logits, tokens});
         room -= n;
         if (room == 0 || pieces.size() == kMaxRows) break;
     }
@@ -53,21 +55,37 @@ void Engine::compute_prompts(Lock& lock, std::vector<Piece> pieces) {
                          [&](const Piece& a, const Piece& b) { return kind(a) < kind(b); });
         const auto n_logits = std::count_if(pieces.begin(), pieces.end(), [](const Piece& p) { return p.last; });
         set_room(0, static_cast<uint32_t>(n_logits));
+        std::shared_ptr<const Taps> taps;
+        try {
+            taps = taps_of(pieces);
+        } catch (...) {
+            // whoever asks for too much ends alone; the others are chosen again
+            for (const Piece& p : pieces)
+                if (p.sequence->tap_) end(*p.job, Error::current());
+            return;
+        }
         for (const Piece& p : pieces) p.sequence->pages_.will_write(p.first, p.n);
         write_masks(pieces);
         lock.unlock();
-        run_batch(pieces);
-        std::vector<Job*> drawn;
-        for (const Piece& p : pieces)
+        run_batch(pieces, taps.get());
+        std::vector<Job*> jobs, drawn;
+        for (const Piece& p : pieces) {
+            jobs.push_back(p.job);
             if (kind(p) == 0) drawn.push_back(p.job);
+        }
         read_logits(drawn);
         lock.lock();
+        deliver_tapped(jobs, taps);
         for (uint32_t row = 0; row < pieces.size(); row++) {
             const Piece& p = pieces[row];
             Sequence& s = *p.sequence;
             Job& job = *p.job;
             s.computed_.insert(s.computed_.end(), p.tokens, p.tokens + p.n);
             s.prompt_tokens_computed_ += std::min(p.first + p.n, std::max(p.first, job.prompt)) - p.first;
+            if (!job.wants_logits) {
+                if (p.first + p.n == job.end) end(job);
+                continue;
+            }
             keep_prompt(p);
             if (!p.last || job.ended) continue;
             if (job.request) {
@@ -93,7 +111,7 @@ void Engine::compute_prompts(Lock& lock, std::vector<Piece> pieces) {
 }
 
 // In several submits where the work is long: a display's GPU resets a job of more than about two seconds.
-void Engine::run_batch(std::span<const Piece> pieces) {
+void Engine::run_batch(std::span<const Piece> pieces, const Taps* taps) {
     const uint32_t n_layers = network_.config.n_layers;
     const Activations& a = workspace_->activations;
     const Sampler& sampler = workspace_->sampler;
@@ -119,7 +137,7 @@ void Engine::run_batch(std::span<const Piece> pieces) {
         }
         const uint32_t end = std::min(layer + layers, n_layers);
         record_forward(commands, network_, a, workspace_->tables, n, layer, end, end == n_layers ? n_logits : 0,
-                       lora_batch());
+                       lora_batch(), taps);
         if (end == n_layers) {
             if (n_logits > 0) commands.barrier();
             if (n_drawn > 0) sampler.record(commands, n_drawn, a.logits.address(), a.tokens.address());

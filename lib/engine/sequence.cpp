@@ -80,6 +80,7 @@ void Sequence::truncate(size_t n) {
         throw Error(Status::InvalidArgument, "cannot keep " + std::to_string(n) + " tokens: the context holds " +
                                                  std::to_string(tokens_.size()));
     tokens_.resize(n);
+    tapped_ = std::min(tapped_, static_cast<uint32_t>(n));
     answer_start_ = std::min(answer_start_, n);
     if (answer_start_ == n)
         grammar_.reset();
@@ -102,6 +103,11 @@ void Sequence::set_adapter(Attachment attachment) {
     drafts_.forget();
 }
 
+void Sequence::set_tap(std::optional<Tap> tap) {
+    tap_ = tap ? std::make_unique<const Tap>(std::move(*tap)) : nullptr;
+    tapped_ = 0;
+}
+
 void Sequence::check_cancelled() {
     if (cancelled_.exchange(false)) throw Error(Status::Cancelled, "cancelled");
 }
@@ -110,9 +116,10 @@ void Sequence::require_tokens() const {
     if (tokens_.empty()) throw Error(Status::InvalidState, "the context is empty: append tokens first");
 }
 
-// Whether the logits of the next token are known.
+// Whether the logits of the next token are known, and nothing is left to tap.
 bool Sequence::processed() const {
-    return logits_of_ == tokens_.size() && std::equal(tokens_.begin(), tokens_.end(), computed_.begin());
+    return logits_of_ == tokens_.size() && next_tapped() >= tokens_.size() &&
+           std::equal(tokens_.begin(), tokens_.end(), computed_.begin());
 }
 
 void Sequence::process() {
@@ -279,6 +286,7 @@ void Sequence::restore(std::span<const std::byte> bytes) {
     logits_of_ = header.logits_of;
     answer_start_ = header.answer_start;
     grammar_.reset();
+    tapped_ = 0;
     kept_ = 0;
     PrefixCache& prefixes = model_->engine->prefixes();
     for (const Window& window : windows) {

@@ -17,6 +17,7 @@
 #include "engine/state.h"
 #include "forward/logprobs.h"
 #include "forward/sampling.h"
+#include "forward/taps.h"
 #include "text/grammar/grammar.h"
 
 namespace gptoss::model {
@@ -93,6 +94,12 @@ class Sequence {
     // ContextOverflow, InsufficientMemory or DeviceLost.
     void restore(std::span<const std::byte> state);
 
+    // What is handed over of the tokens computed from now on, on the thread of the call that computes them, and before
+    // what follows a token is. A wanted token that is computed already is computed again by the next
+    // such call. A fork has no tap. What on_tapped throws ends the call; tokens that were not
+    // handed over whole come again.
+    void set_tap(std::optional<Tap> tap);
+
     // Makes the running call throw Cancelled soon, or the next one that computes: none is lost. From any thread.
     void cancel() { cancelled_ = true; }
     // Takes back a cancel that nothing was thrown for.
@@ -124,6 +131,9 @@ class Sequence {
     using Logits = std::shared_ptr<const std::vector<float>>;
 
     bool processed() const;
+    // Whether the token at a position is wanted and was not handed over yet.
+    bool taps(uint32_t position) const { return tap_ && position >= tapped_ && tap_->wants(position); }
+    uint32_t next_tapped() const { return tap_ ? tap_->next(tapped_) : UINT32_MAX; }
     void require_tokens() const;
     void check_cancelled();
     StateShape state_shape() const;
@@ -148,6 +158,8 @@ class Sequence {
     uint32_t step_dispatches_ = 0, step_barriers_ = 0;
     uint64_t prompt_tokens_computed_ = 0, decode_steps_ = 0, grammar_steps_ = 0;
     Drafts drafts_;
+    std::unique_ptr<const Tap> tap_;
+    uint32_t tapped_ = 0;  // tokens before it were handed over, those of them that are wanted
 };
 
 // A call of generate() that runs beside others, and what came of it.

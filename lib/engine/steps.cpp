@@ -18,7 +18,7 @@ std::vector<Engine::Row> Engine::choose_rows() {
     std::vector<Job*> ready;
     for (Job* job : jobs_)
         if (job->phase == Job::Phase::Decode && !job->ended && job->submitted < job->limit &&
-            job->drawn.size() < kAhead)
+            job->drawn.size() < kAhead && job->tapped.empty())
             ready.push_back(job);
     // where they are too many, those go first that have waited longest
     if (ready.size() > kMaxRows)
@@ -52,7 +52,7 @@ uint32_t Engine::draft_size(const Job& job) {
     const Drafts& drafts = job.sequence->drafts_;
     const GenerateRequest& request = *job.request;
     if (request.lookup == PromptLookup::Off || request.settings.penalizes() || request.logprobs != Logprobs::None ||
-        !drafts.any() || !room_for_drafts_)
+        job.sequence->tap_ || !drafts.any() || !room_for_drafts_)
         return 0;
     const auto most =
         static_cast<uint32_t>(std::min<uint64_t>(Drafts::kMost, job.limit - std::min(job.limit, job.submitted + 1)));
@@ -115,7 +115,7 @@ void Engine::load_rows(std::vector<Row> rows) {
 
 // Whether the rows can take a step more before the host has seen those in flight, and nothing else is to be done.
 bool Engine::may_step() {
-    if (draws_apart()) return false;
+    if (draws_apart() || taps_next()) return false;
     // what a draft's rows draw decides what comes next, and a draft begins after the last token
     if (rows_.back().draft_position > 0 || (rows_.size() == 1 && draft_size(*rows_[0].job) > 0)) return false;
     for (const Job* job : jobs_) {
@@ -142,6 +142,7 @@ bool Engine::draws_apart() const {
 // The command buffers of a step, which are submitted one after the other: the forward pass and the draw, together or
 // apart.
 std::vector<vk::Commands*> Engine::step(uint32_t index) {
+    if (tapped_step_ && tapped_step_->taps) return {&tapped_step_->forward, &tapped_step_->draw};
     const auto n = static_cast<uint32_t>(rows_.size());
     const bool apart = draws_apart();
     const std::optional<LoraBatch> lora = lora_batch();
@@ -152,22 +153,27 @@ std::vector<vk::Commands*> Engine::step(uint32_t index) {
         auto commands = std::make_unique<vk::Commands>(network_.device, network_.pipelines);
         auto second = std::make_unique<vk::Commands>(network_.device, network_.pipelines);
         vk::Commands& draw = apart ? *second : *commands;
-        const Activations& a = workspace_->activations;
         commands->begin();
-        record_forward(*commands, network_, a, workspace_->tables, n, 0, network_.config.n_layers, n, lora);
+        record_forward(*commands, network_, workspace_->activations, workspace_->tables, n, 0, network_.config.n_layers,
+                       n, lora);
         if (apart) {
             commands->end();
             draw.begin();
         }
-        draw.barrier();
-        workspace_->sampler.record(draw, n, a.logits.address(), a.tokens.address());
-        record_expert_counts(draw, index);
-        draw.end();
+        record_draw(draw, index);
         if (apart) halves_[kind][1] = std::move(second);
         forward = std::move(commands);
     }
     if (!apart) return {forward.get()};
     return {forward.get(), halves_[kind][1].get()};
+}
+
+void Engine::record_draw(vk::Commands& commands, uint32_t index) const {
+    const Activations& a = workspace_->activations;
+    commands.barrier();
+    workspace_->sampler.record(commands, static_cast<uint32_t>(rows_.size()), a.logits.address(), a.tokens.address());
+    record_expert_counts(commands, index);
+    commands.end();
 }
 
 void Engine::submit_step() {
@@ -215,6 +221,7 @@ void Engine::receive_step(Lock& lock) {
         read_logits(jobs);
         lock.lock();
         step_time_ = waited;
+        if (tapped_step_) deliver_tapped(jobs, std::exchange(tapped_step_->taps, nullptr));
         in_flight_.pop_front();
         const bool alone = rows.front().job == rows.back().job;
         for (uint32_t r = 0; r < rows.size(); r++) {

@@ -6,6 +6,8 @@
 #include <optional>
 #include <vector>
 
+#include "forward/taps.h"
+
 namespace gptoss::model {
 
 namespace {
@@ -97,7 +99,7 @@ namespace {
 class Recorder {
   public:
     Recorder(vk::Commands& commands, const Network& network, const Activations& activations, const KvTables& tables,
-             uint32_t n_tokens, const std::optional<LoraBatch>& lora)
+             uint32_t n_tokens, const std::optional<LoraBatch>& lora, const Taps* taps)
         : commands_(commands),
           network_(network),
           kernels_(network.kernels),
@@ -105,6 +107,7 @@ class Recorder {
           tuning_(network.tuning),
           a_(activations),
           tables_(tables),
+          taps_(taps),
           T_(n_tokens),
           tier_(T_ >= tuning_.coopmat_batch   ? Tier::Coopmat
                 : T_ >= tuning_.integer_batch ? Tier::Integer
@@ -133,6 +136,7 @@ class Recorder {
         const LayerWeights& layer = layers[i];
         const uint64_t next_norm = i + 1 < c_.n_layers ? layers[i + 1].attn_norm : network_.weights.final_norm;
         commands_.barrier();
+        if (taps_) taps_->residual(commands_, i);
         qkv(i, layer);
         if (lora_ && lora_->use().qkv) {
             lora_->shrink_qkv(i, normed_input(T_));
@@ -142,6 +146,7 @@ class Recorder {
         }
         if (caches_only) return;
         commands_.barrier();
+        if (taps_) taps_->attention(commands_, tables_, i);
         attention(i, layer);
         commands_.barrier();
         out(layer);
@@ -153,6 +158,7 @@ class Recorder {
         commands_.barrier();
         router(layer);
         commands_.barrier();
+        if (taps_) taps_->router(commands_, i);
         if (T_ == 1)
             experts_of_token(i, layer, next_norm);
         else
@@ -460,6 +466,7 @@ class Recorder {
     const Tuning& tuning_;
     const Activations& a_;
     const KvTables& tables_;
+    const Taps* const taps_;
     const uint32_t T_;
     const Tier tier_;
     const uint32_t workgroup_;
@@ -474,16 +481,17 @@ class Recorder {
 
 void record_forward(vk::Commands& commands, const Network& network, const Activations& activations,
                     const KvTables& tables, uint32_t n_tokens, uint32_t first_layer, uint32_t last_layer,
-                    uint32_t n_logits, const std::optional<LoraBatch>& lora) {
-    Recorder recorder(commands, network, activations, tables, n_tokens, lora);
+                    uint32_t n_logits, const std::optional<LoraBatch>& lora, const Taps* taps) {
+    Recorder recorder(commands, network, activations, tables, n_tokens, lora, taps);
     commands.barrier();  // after whatever was submitted before
     if (first_layer == 0) recorder.embed();
     for (uint32_t i = first_layer; i < last_layer; i++)
-        recorder.layer(i, i + 1 == network.config.n_layers && n_logits == 0);
-    if (n_logits > 0) {
-        commands.barrier();
-        recorder.logits(n_logits);
-    }
+        recorder.layer(i, i + 1 == network.config.n_layers && n_logits == 0 && !taps);
+    const bool tapped = taps && last_layer == network.config.n_layers;
+    if (n_logits == 0 && !tapped) return;
+    commands.barrier();
+    if (tapped) taps->residual(commands, last_layer);
+    if (n_logits > 0) recorder.logits(n_logits);
 }
 
 }  // namespace gptoss::model

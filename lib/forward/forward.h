@@ -10,6 +10,8 @@
 
 namespace gptoss::model {
 
+class Taps;
+
 // Buffers that one forward pass works in; T is the most tokens of a batch, R the most of them whose logits are wanted.
 struct Activations {
     Activations(const Network& network, uint32_t max_batch, uint32_t max_rows);
@@ -56,9 +58,9 @@ float swiglu_half_scale(const io::Config& config);
 // Records layers [first_layer, last_layer) of the forward pass of n_tokens tokens, of any sequences and in any order,
 // that stand in activations.tokens; the embedding comes before layer 0, the logits of the first n_logits tokens after
 // the last layer, of which only the keys and values are computed where n_logits is 0. tables: of the sequences that the
-// tokens name. lora: where a token has an adapter.
+// tokens name. lora: where a token has an adapter. taps: what is copied out on the way, if anything is.
 void record_forward(vk::Commands& commands, const Network& network, const Activations& activations,
                     const KvTables& tables, uint32_t n_tokens, uint32_t first_layer, uint32_t last_layer,
-                    uint32_t n_logits, const std::optional<LoraBatch>& lora = {});
+                    uint32_t n_logits, const std::optional<LoraBatch>& lora = {}, const Taps* taps = nullptr);
 
 }  // namespace gptoss::model

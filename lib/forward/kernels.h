@@ -62,6 +62,11 @@ struct AttentionConstants {
     uint32_t value_lanes;  // that share a value's dimensions: 8 or 16
     bool operator==(const AttentionConstants&) const = default;
 };
+struct TapAttentionConstants {
+    uint32_t workgroup;
+    uint32_t kv_f16;
+    bool operator==(const TapAttentionConstants&) const = default;
+};
 struct TopkConstants {
     uint32_t n_active;
     bool operator==(const TopkConstants&) const = default;
@@ -151,6 +156,7 @@ struct Kernels {
     KernelVariants<LoraQkvConstants> lora_qkv{pipelines_, "lora_qkv"};
     KernelVariants<NoConstants> lora_residual{pipelines_, "lora_residual"};
     KernelVariants<NoConstants> lora_gate_up{pipelines_, "lora_gate_up"};
+    KernelVariants<TapAttentionConstants> tap_attention{pipelines_, "tap_attention"};
     KernelVariants<SampleConstants> sample_prepare{pipelines_, "sample_prepare"};
     KernelVariants<SampleConstants> sample{pipelines_, "sample"};
 };

@@ -199,3 +199,92 @@ TEST_CASE("attention: large scores") {
     for (uint32_t n_splits : {1u, 4u})
         test_attention(random, {64, 2, 8, 1, UINT32_MAX, n_splits, true}, {300}, {300}, {{299, 0}, {100, 0}}, 20);
 }
+
+namespace {
+
+// What tap_attention tells of the tokens from number `first` on: softmax(q·k, sink) without the sink's share.
+void test_tap(Random& random, const Shape& s, const std::vector<uint32_t>& lengths,
+              const std::vector<uint32_t>& capacities, const std::vector<Request>& requests, uint32_t first,
+              uint32_t segment_slots = 0) {
+    CAPTURE(s.workgroup);
+    CAPTURE(s.group);
+    CAPTURE(s.n_kv_heads);
+    CAPTURE(s.window);
+    CAPTURE(s.kv_f16);
+    CAPTURE(segment_slots);
+    const uint32_t n_heads = s.group * s.n_kv_heads, n = static_cast<uint32_t>(requests.size());
+    std::vector<Sequence> sequences;
+    std::vector<args::Cache> table;
+    for (size_t i = 0; i < lengths.size(); i++) {
+        sequences.emplace_back(random, s, lengths[i], capacities[i], segment_slots);
+        table.push_back(sequences.back().cache());
+    }
+    std::vector<args::Token> tokens;
+    uint32_t stride = 0;
+    const auto keys = [&](const Request& r) { return std::min(r.position + 1, s.window); };
+    for (const Request& r : requests) {
+        tokens.push_back({0, r.position, r.sequence, 0});
+        stride = std::max(stride, n_heads * keys(r));
+    }
+    stride += random.below(3);
+    const std::vector<float> q = random.normals(size_t{n} * n_heads * 64, 0.5), sinks = random.normals(n_heads, 2);
+    const Array<args::Cache> caches(table);
+    const Array<args::Token> token_array(tokens);
+    const Array<float> q_array(q), sink_array(sinks), y(size_t{n - first} * stride);
+    run("tap_attention", {s.workgroup, s.kv_f16},
+        args::TapAttentionArgs{q_array.address(), token_array.address(), caches.address(), sink_array.address(),
+                               y.address(), first, n_heads, s.n_kv_heads, s.window, stride},
+        n_heads, n - first);
+    const std::vector<float> all = y.read();
+    std::vector<float> got;
+    std::vector<Exact> expected;
+    for (uint32_t t = first; t < n; t++) {
+        const Request& r = requests[t];
+        const size_t row = size_t{t - first} * stride;
+        for (uint32_t h = 0; h < n_heads; h++) {
+            std::vector<Exact> scores;
+            double top = sinks[h], spread = 0;
+            for (uint32_t p = r.position + 1 - keys(r); p <= r.position; p++) {
+                Exact dot;
+                for (int i = 0; i < 64; i++)
+                    dot.add(q[(size_t{t} * n_heads + h) * 64 + i] * sequences[r.sequence].key(p, h / s.group)[i]);
+                scores.push_back(dot);
+                top = std::max(top, dot.value);
+                spread = std::max(spread, dot.magnitude);
+            }
+            double denominator = std::exp(sinks[h] - top);
+            for (const Exact& score : scores) denominator += std::exp(score.value - top);
+            for (uint32_t k = 0; k < keys(r); k++) {
+                Exact probability;
+                probability.add(std::exp(scores[k].value - top) / denominator);
+                probability.magnitude *= 1 + spread;  // an error of a score is a relative error of its probability
+                expected.push_back(probability);
+                got.push_back(all[row + h * keys(r) + k]);
+            }
+        }
+        for (size_t i = row + n_heads * keys(r); i < row + stride; i++) REQUIRE(std::isnan(all[i]));  // untouched
+    }
+    check_close(got, expected, sum_tolerance(64));
+}
+
+}  // namespace
+
+TEST_CASE("attention: the rows that a tap tells") {
+    Random random(35);
+    for (uint32_t group : {1u, 3u, 8u})
+        for (bool kv_f16 : {true, false}) {
+            const Shape s{random.pick({32u, 64u, 128u}),
+                          1,
+                          group,
+                          1 + random.below(3),
+                          random.pick({1u, 20u, 128u, UINT32_MAX}),
+                          1,
+                          kv_f16};
+            test_tap(random, s, {150, 40, 1}, {150, 64, 7}, {{149, 0}, {39, 1}, {0, 2}, {0, 0}, {128, 0}}, 0);
+            test_tap(random, s, {150, 40}, {150, 64}, {{149, 0}, {30, 1}, {31, 1}, {32, 1}}, 1);
+            // rings that wrapped around, and segments
+            test_tap(random, {64, 1, group, 2, 20, 1, kv_f16}, {1000}, {135}, {{999, 0}, {990, 0}}, 0);
+            test_tap(random, {64, 1, group, 2, UINT32_MAX, 1, kv_f16}, {700, 130}, {768, 256},
+                     {{699, 0}, {127, 0}, {128, 1}, {129, 1}}, 0, 128);
+        }
+}

@@ -55,6 +55,29 @@ await check("openai: the same prompt again is cached, and answered alike", async
   assert.ok(second.usage.prompt_tokens_details.cached_tokens < first.usage.prompt_tokens);
 });
 
+await check("openai: embeddings of a text, of several, of tokens, and their encodings", async () => {
+  const length = (vector) => Math.hypot(...vector);
+  const one = await client.embeddings.create({ model, input: "What is 15 × 23?" }); // the client asks for base64
+  const several = await client.embeddings.create({ model, input: ["Hello", "What is 15 × 23?"], encoding_format: "float" });
+  assert.deepEqual([one.object, one.data.length, several.data.length], ["list", 1, 2]);
+  assert.deepEqual(several.data.map((d) => [d.object, d.index]), [["embedding", 0], ["embedding", 1]]);
+  const [a, b] = [one.data[0].embedding, several.data[1].embedding];
+  assert.ok(a.length > 10 && Math.abs(length(a) - 1) < 1e-4);
+  assert.ok(a.every((x, i) => Math.abs(x - b[i]) < 1e-4));
+  assert.ok(several.data[0].embedding.some((x, i) => Math.abs(x - b[i]) > 1e-3));
+  assert.ok(one.usage.prompt_tokens > 3 && one.usage.total_tokens === one.usage.prompt_tokens);
+  const tokens = await client.embeddings.create({ model, input: [[5], [400, 17], [5]], dimensions: a.length });
+  assert.deepEqual(tokens.data[0].embedding, tokens.data[2].embedding);
+  assert.equal(tokens.usage.prompt_tokens, 4);
+  const flat = await client.embeddings.create({ model, input: [400, 17] });
+  assert.ok(flat.data[0].embedding.every((x, i) => Math.abs(x - tokens.data[1].embedding[i]) < 1e-4));
+  const mean = await client.embeddings.create({ model, input: [400, 17], pooling: "mean" });
+  assert.ok(mean.data[0].embedding.some((x, i) => Math.abs(x - flat.data[0].embedding[i]) > 1e-3));
+  const many = await client.embeddings.create({ model, input: Array.from({ length: 100 }, (_, i) => `number ${i}`) });
+  assert.equal(many.data[99].index, 99);
+  await assert.rejects(client.embeddings.create({ model, input: "a", dimensions: a.length - 1 }), { status: 400, param: "dimensions" });
+});
+
 await check("openai: chat, streamed", async () => {
   const stream = client.chat.completions.stream({
     model,

@@ -32,6 +32,7 @@ from .generation import Generation, Output, Usage
 from .grammar import Grammar
 from .model import DeviceInfo, MemoryEstimate, Model, ModelInfo, Tokenizer, devices, measure_bandwidth
 from .sampler import Sampler
+from .taps import Tapped, Taps
 from .together import Generated, GenerateRequest, generate_together
 
 __version__ = "0.2.0"
@@ -67,6 +68,8 @@ __all__ = [
     "Reply",
     "Sampler",
     "StreamState",
+    "Tapped",
+    "Taps",
     "Tokenizer",
     "ToolCall",
     "UnsupportedArgumentError",

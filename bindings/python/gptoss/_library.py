@@ -40,6 +40,46 @@ class OutputStruct(ctypes.Structure):
 OutputCallback = CFUNCTYPE(c_int, c_void_p, POINTER(OutputStruct))
 
 
+class TapStruct(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("kind", c_int),
+        ("layer", c_uint32),
+        ("position", c_size_t),
+        ("num_rows", c_size_t),
+        ("num_columns", c_size_t),
+        ("values", POINTER(c_float)),
+    ]
+
+
+TapCallback = CFUNCTYPE(c_int, c_void_p, POINTER(TapStruct))
+
+
+class TapOptionsStruct(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("kinds", c_uint32),
+        ("layers", POINTER(c_uint32)),
+        ("num_layers", c_size_t),
+        ("positions", POINTER(c_uint32)),
+        ("num_positions", c_size_t),
+        ("first_position", c_size_t),
+        ("callback", TapCallback),
+        ("user_data", c_void_p),
+        ("values_out", POINTER(c_float)),
+        ("max_values", c_size_t),
+        ("num_values_out", POINTER(c_size_t)),
+    ]
+
+
+class EmbeddingOptionsStruct(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("pooling", c_int),
+        ("unnormalized", c_uint32),
+    ]
+
+
 class UsageStruct(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -202,6 +242,9 @@ STRUCTS = {
     "gptoss_generation": GenerationStruct,
     "gptoss_context_stats": ContextStatsStruct,
     "gptoss_kernel_time": KernelTimeStruct,
+    "gptoss_tap": TapStruct,
+    "gptoss_tap_options": TapOptionsStruct,
+    "gptoss_embedding_options": EmbeddingOptionsStruct,
 }
 
 _u32_out, _size_out, _handle_out = POINTER(c_uint32), POINTER(c_size_t), POINTER(c_void_p)
@@ -273,6 +316,15 @@ STATUS_FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "gptoss_context_release": (c_void_p,),
     "gptoss_context_get_stats": (c_void_p, POINTER(ContextStatsStruct)),
     "gptoss_context_profile": (c_void_p, c_size_t, c_void_p, POINTER(KernelTimeStruct), c_size_t, _size_out),
+    "gptoss_context_set_tap": (c_void_p, POINTER(TapOptionsStruct)),
+    "gptoss_model_embed": (
+        c_void_p,
+        c_size_t,
+        _u32_out,
+        _size_out,
+        POINTER(EmbeddingOptionsStruct),
+        POINTER(c_float),
+    ),
     "gptoss_sampler_create": (_handle_out,),
     "gptoss_sampler_set_temperature": (c_void_p, c_float),
     "gptoss_sampler_set_top_k": (c_void_p, c_uint32),
@@ -314,8 +366,15 @@ OTHER_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 
+# What a callback raised in the call that runs in this thread, which the callback made the library cancel.
+callback_error = threading.local()
+
+
 def _check(status: Any, function: Any, arguments: Any) -> Any:
     if status:
+        raised: Optional[BaseException] = callback_error.__dict__.pop("raised", None)
+        if raised is not None:
+            raise raised
         message = lib.gptoss_last_error() or lib.gptoss_status_string(status)
         raise BY_STATUS.get(status, GptossError)(message.decode("utf-8", "replace"))
 

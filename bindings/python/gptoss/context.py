@@ -6,7 +6,7 @@ import ctypes
 import weakref
 from contextlib import nullcontext
 from ctypes import byref, c_float, c_size_t, c_uint32, c_void_p
-from typing import Any, Iterable, NamedTuple, Optional, Union, cast, overload
+from typing import Any, Callable, Iterable, NamedTuple, Optional, Union, cast, overload
 
 from ._handle import Handle
 from ._library import ContextStatsStruct, KernelTimeStruct, LogprobStruct, lib
@@ -15,6 +15,7 @@ from .errors import ContextOverflowError
 from .generation import Generation, interruptible
 from .model import Model, single_token, token_array
 from .sampler import Sampler
+from .taps import Tapped, Taps, tap_options
 
 
 def _count(value: int, name: str) -> int:
@@ -52,6 +53,7 @@ class Context(Handle):
 
     _exclusive = True
     _generation: Optional[weakref.ref[Generation]] = None
+    _tap: Any = None  # what the library calls lives as long as the tap
 
     def __init__(self, model: Model, context_length: int = 0, max_batch_tokens: int = 0) -> None:
         if not isinstance(model, Model):
@@ -189,6 +191,32 @@ class Context(Handle):
         self._device_call(lib.gptoss_context_get_logprobs, first, count, top, values, tops)
         rows = [[(each.token, each.logprob) for each in tops[i * top : (i + 1) * top]] for i in range(count)]
         return list(values), rows
+
+    def tap(
+        self,
+        *kinds: str,
+        layers: Optional[Iterable[int]] = None,
+        positions: Optional[Iterable[int]] = None,
+        first_position: int = 0,
+        on_tap: Optional[Callable[[Tapped], object]] = None,
+    ) -> Taps:
+        """From now on, calls that compute hand over what is wanted of each token, also of those that are computed already.
+
+        kinds: "embedding", "hidden", "final", "router", "experts", "attention"; see gptoss_tap_kind in gptoss.h. layers,
+        positions: those that are wanted, else all; first_position: none before it. Without on_tap, the result collects
+        them; with it, on_tap gets each, and what it raises comes out of the call. A context has one tap, and a new one
+        takes its place; the result's close(), or the end of `with`, removes it.
+        """
+        taps = Taps(self, on_tap)
+        options = tap_options(taps, kinds, layers, positions, first_position)
+        self._call(lib.gptoss_context_set_tap, byref(options))
+        self._tap = taps, options
+        return taps
+
+    def _remove_tap(self, taps: Taps) -> None:
+        if self._tap is not None and self._tap[0] is taps and not self.closed:
+            self._call(lib.gptoss_context_set_tap, None)
+            self._tap = None
 
     @property
     def stats(self) -> ContextStats:

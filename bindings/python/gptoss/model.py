@@ -7,12 +7,14 @@ import json
 import operator
 import os
 from array import array
-from ctypes import byref, c_char_p, c_double, c_size_t, c_uint32, c_void_p
+from ctypes import byref, c_char_p, c_double, c_float, c_size_t, c_uint32, c_void_p
 from typing import Any, Callable, Iterable, NamedTuple, Optional, Union, cast
 
+from ._array import float_array
 from ._handle import Handle
 from ._library import (
     DeviceInfoStruct,
+    EmbeddingOptionsStruct,
     LogCallback,
     MemoryEstimateStruct,
     ModelInfoStruct,
@@ -28,6 +30,7 @@ DEVICE_TYPES = ("other", "integrated_gpu", "discrete_gpu", "virtual_gpu", "cpu")
 TIERS = ("default", "exact", "coopmat", "integer")
 WEIGHT_TYPES = ("default", "bf16", "q8")
 KV_TYPES = ("default", "f16", "f32")
+POOLINGS = ("last", "mean")
 LOG_LEVELS = ("", "error", "warning", "info")
 
 
@@ -343,6 +346,27 @@ class Model(Handle):
     @property
     def tokenizer(self) -> Tokenizer:
         return Tokenizer(self)
+
+    def embed(
+        self, texts: Iterable[Union[str, bytes, Iterable[int]]], *, pooling: str = "last", normalize: bool = True
+    ) -> Any:
+        """A vector for each text, or for its tokens: float32 (texts, hidden_size), a numpy array where numpy is there, else
+        a memoryview. pooling: "last" or "mean". gpt-oss was not trained for retrieval: see gptoss_model_embed in gptoss.h.
+        """
+        if isinstance(texts, (str, bytes)):
+            raise TypeError("texts is one text: it has to be a list of them")
+        if pooling not in POOLINGS:
+            raise ValueError(f"pooling is {pooling!r}: {' or '.join(POOLINGS)}")
+        with self.tokenizer as tokenizer:
+            encoded = [tokenizer.encode(text) if isinstance(text, (str, bytes)) else list(text) for text in texts]
+        tokens = token_array([token for text in encoded for token in text] + [0])
+        sizes = (c_size_t * len(encoded))(*map(len, encoded))
+        hidden = self.info.hidden_size
+        vectors = (c_float * (len(encoded) * hidden))()
+        options = EmbeddingOptionsStruct(struct_size=ctypes.sizeof(EmbeddingOptionsStruct))
+        options.pooling, options.unnormalized = POOLINGS.index(pooling), not normalize
+        self._call(lib.gptoss_model_embed, len(encoded), tokens, sizes, byref(options), vectors)
+        return float_array(vectors, (len(encoded), hidden))
 
     @property
     def max_context_length(self) -> int:

@@ -6,7 +6,7 @@ import re
 import unittest
 from ctypes import POINTER, c_char, c_char_p, c_double, c_float, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 
-from gptoss import StreamState, _library, errors, generation, model
+from gptoss import StreamState, _library, errors, generation, model, taps
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 HEADER = os.path.join(os.environ.get("GPTOSS_INCLUDE_DIR", os.path.join(HERE, "../../../include")), "gptoss.h")
@@ -23,6 +23,7 @@ SCALARS = {
     "gptoss_log_callback_t": _library.LogCallback,
     "gptoss_token_callback_t": _library.TokenCallback,
     "gptoss_output_callback_t": _library.OutputCallback,
+    "gptoss_tap_callback_t": _library.TapCallback,
 }
 
 
@@ -88,8 +89,10 @@ class Declarations(unittest.TestCase):
             "kernel_tier_": model.TIERS,
             "weight_type_": model.WEIGHT_TYPES,
             "kv_type_": model.KV_TYPES,
+            "pooling_": model.POOLINGS,
         }.items():
             self.assertEqual(named(prefix), {name: value for value, name in enumerate(names)})
+        self.assertEqual(named("tap_kind_"), taps.KINDS)
         self.assertEqual(named("log_level_"), {name: value for value, name in enumerate(model.LOG_LEVELS) if name})
         self.assertEqual(named("harmony_state_"), {state.name.lower(): state.value for state in StreamState})
         reasons = {name.replace("closed", "callback"): value for value, name in enumerate(generation.STOP_REASONS)}

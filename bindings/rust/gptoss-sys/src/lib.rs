@@ -66,6 +66,7 @@ handles! {
 pub type gptoss_log_callback_t = Option<unsafe extern "C" fn(*mut c_void, gptoss_log_level, *const c_char)>;
 pub type gptoss_progress_callback_t = Option<unsafe extern "C" fn(*mut c_void, u64, u64) -> c_int>;
 pub type gptoss_token_callback_t = Option<unsafe extern "C" fn(*mut c_void, u32) -> c_int>;
+pub type gptoss_tap_callback_t = Option<unsafe extern "C" fn(*mut c_void, *const gptoss_tap) -> c_int>;
 pub type gptoss_output_callback_t = Option<unsafe extern "C" fn(*mut c_void, *const gptoss_output) -> c_int>;
 
 enums! {
@@ -143,6 +144,18 @@ enums! {
         gptoss_stop_reason_context_full = 4,
         gptoss_stop_reason_grammar_end = 5,
         gptoss_stop_reason_stop_string = 6,
+    }
+    gptoss_tap_kind {
+        gptoss_tap_kind_embedding = 1,
+        gptoss_tap_kind_hidden = 2,
+        gptoss_tap_kind_final = 4,
+        gptoss_tap_kind_router = 8,
+        gptoss_tap_kind_experts = 16,
+        gptoss_tap_kind_attention = 32,
+    }
+    gptoss_pooling {
+        gptoss_pooling_last = 0,
+        gptoss_pooling_mean = 1,
     }
     gptoss_logprobs {
         gptoss_logprobs_none = 0,
@@ -253,6 +266,34 @@ structs! {
         top_logprobs: *const gptoss_logprob,
         num_top_logprobs: usize,
     }
+    gptoss_tap {
+        struct_size: usize,
+        kind: gptoss_tap_kind,
+        layer: u32,
+        position: usize,
+        num_rows: usize,
+        num_columns: usize,
+        values: *const f32,
+    }
+    gptoss_tap_options {
+        struct_size: usize,
+        kinds: u32,
+        layers: *const u32,
+        num_layers: usize,
+        positions: *const u32,
+        num_positions: usize,
+        first_position: usize,
+        callback: gptoss_tap_callback_t,
+        user_data: *mut c_void,
+        values_out: *mut f32,
+        max_values: usize,
+        num_values_out: *mut usize,
+    }
+    gptoss_embedding_options {
+        struct_size: usize,
+        pooling: gptoss_pooling,
+        unnormalized: u32,
+    }
     gptoss_usage {
         struct_size: usize,
         prompt_tokens: usize,
@@ -346,6 +387,8 @@ functions! {
     fn gptoss_context_release(context: gptoss_context_t) -> gptoss_status;
     fn gptoss_context_get_stats(context: gptoss_context_t, stats_out: *mut gptoss_context_stats) -> gptoss_status;
     fn gptoss_context_profile(context: gptoss_context_t, num_tokens: usize, sampler: gptoss_sampler_t, times_out: *mut gptoss_kernel_time, max_times: usize, num_times_out: *mut usize) -> gptoss_status;
+    fn gptoss_context_set_tap(context: gptoss_context_t, options: *const gptoss_tap_options) -> gptoss_status;
+    fn gptoss_model_embed(model: gptoss_model_t, num_texts: usize, tokens: *const u32, num_tokens: *const usize, options: *const gptoss_embedding_options, embeddings_out: *mut f32) -> gptoss_status;
 
     fn gptoss_sampler_create(sampler_out: *mut gptoss_sampler_t) -> gptoss_status;
     fn gptoss_sampler_set_temperature(sampler: gptoss_sampler_t, temperature: f32) -> gptoss_status;

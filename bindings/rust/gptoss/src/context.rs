@@ -3,18 +3,35 @@ use crate::error::{check, get, Result};
 use crate::generation::{self, GenerateOptions, Generated, Generation, Output, Run};
 use crate::model::Model;
 use crate::sampler::{Sampler, SamplerHandle};
+use crate::taps::OnTap;
 use gptoss_sys as sys;
 use std::cell::RefCell;
 use std::ffi::CStr;
 use std::mem::{size_of, zeroed};
 use std::ops::ControlFlow;
 use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::Arc;
 
 /// The reference to a context, with the model that it belongs to.
 pub(crate) struct Inner {
     pub(crate) handle: sys::gptoss_context_t,
     pub(crate) model: Model, // its log callback lives as long as this
+    tap: AtomicPtr<OnTap>,
+}
+
+impl Inner {
+    fn new(handle: sys::gptoss_context_t, model: Model) -> Inner {
+        Inner { handle, model, tap: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    /// Once the library calls the other one.
+    pub(crate) fn replace_tap(&self, tap: *mut OnTap) {
+        let old = self.tap.swap(tap, Ordering::AcqRel);
+        if !old.is_null() {
+            drop(unsafe { Box::from_raw(old) });
+        }
+    }
 }
 
 // Only gptoss_context_cancel and _clear_cancel are called from more than one thread, which the library allows.
@@ -24,6 +41,7 @@ unsafe impl Sync for Inner {}
 impl Drop for Inner {
     fn drop(&mut self) {
         unsafe { sys::gptoss_context_release(self.handle) };
+        self.replace_tap(ptr::null_mut());
     }
 }
 
@@ -65,7 +83,7 @@ impl Context {
     pub fn with_limits(model: &Model, context_length: usize, max_batch_tokens: usize) -> Result<Context> {
         let mut handle = ptr::null_mut();
         check(unsafe { sys::gptoss_context_create(model.handle(), context_length, max_batch_tokens, &mut handle) })?;
-        Ok(Context { inner: Arc::new(Inner { handle, model: model.clone() }), run: RefCell::new(None) })
+        Ok(Context { inner: Arc::new(Inner::new(handle, model.clone())), run: RefCell::new(None) })
     }
 
     /// The handle, while no generation runs on it.
@@ -186,7 +204,7 @@ impl Context {
     pub fn fork(&self) -> Result<Context> {
         let mut handle = ptr::null_mut();
         check(unsafe { sys::gptoss_context_fork(self.idle(), &mut handle) })?;
-        Ok(Context { inner: Arc::new(Inner { handle, model: self.inner.model.clone() }), run: RefCell::new(None) })
+        Ok(Context { inner: Arc::new(Inner::new(handle, self.inner.model.clone())), run: RefCell::new(None) })
     }
 
     /// The context as bytes, with all that is computed, for [`restore`](Context::restore).

@@ -1,4 +1,7 @@
 use gptoss_sys as sys;
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::resume_unwind;
 use std::{ffi::CStr, fmt};
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -59,7 +62,17 @@ pub(crate) fn check(status: sys::gptoss_status) -> Result<()> {
     check_as(status, last_error)
 }
 
+thread_local! {
+    /// A panic of a callback that the library called in this thread, and whose call it then cancelled.
+    pub(crate) static PANIC: RefCell<Option<Box<dyn Any + Send>>> = const { RefCell::new(None) };
+}
+
 pub(crate) fn check_as(status: sys::gptoss_status, message: impl FnOnce() -> String) -> Result<()> {
+    if status == sys::gptoss_status_cancelled {
+        if let Some(panic) = PANIC.with(|of_thread| of_thread.borrow_mut().take()) {
+            resume_unwind(panic);
+        }
+    }
     let status = match status {
         sys::gptoss_status_success => return Ok(()),
         sys::gptoss_status_invalid_argument => Status::InvalidArgument,

@@ -277,7 +277,10 @@ impl Run {
                 sys::gptoss_context_truncate(context.handle, start + taken);
             }
         }
-        if complete { result.ok() } else { None }
+        match result {
+            Err(panic) if !thread::panicking() => resume_unwind(panic), // of a tap
+            result => result.ok().filter(|_| complete),
+        }
     }
 }
 

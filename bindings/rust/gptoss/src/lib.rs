@@ -37,6 +37,7 @@ mod grammar;
 mod harmony;
 mod model;
 mod sampler;
+mod taps;
 mod together;
 mod tokenizer;
 
@@ -50,9 +51,10 @@ pub use grammar::Grammar;
 pub use harmony::{HarmonyParser, HarmonyState};
 pub use model::{
     devices, measure_bandwidth, DeviceInfo, DeviceType, KernelTier, KvType, LogLevel, MemoryEstimate, Model, ModelInfo,
-    ModelOptions, WeightType,
+    ModelOptions, Pooling, WeightType,
 };
 pub use sampler::Sampler;
+pub use taps::{TapKind, TapOptions, Tapped};
 pub use together::{generate_together, GenerateRequest};
 pub use tokenizer::Tokenizer;
 

@@ -316,6 +316,15 @@ impl Paths {
     }
 }
 
+/// Which states an embedding is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pooling {
+    /// The last token's, which has seen all others.
+    #[default]
+    Last = sys::gptoss_pooling_last as isize,
+    Mean = sys::gptoss_pooling_mean as isize,
+}
+
 struct ProgressState<'a> {
     call: Option<Box<Progress<'a>>>,
     panic: Option<Box<dyn Any + Send>>,
@@ -399,6 +408,24 @@ impl Model {
         let mut tokenizer = ptr::null_mut();
         check(unsafe { sys::gptoss_model_get_tokenizer(self.handle, &mut tokenizer) })?;
         Ok(Tokenizer::from_handle(tokenizer))
+    }
+
+    /// A vector for each text, of its tokens; `normalize` scales them to length 1. gptoss.h says what they are good for.
+    pub fn embed(&self, texts: &[&[u32]], pooling: Pooling, normalize: bool) -> Result<Vec<Vec<f32>>> {
+        let tokens = texts.concat();
+        let sizes: Vec<usize> = texts.iter().map(|text| text.len()).collect();
+        let hidden = self.info()?.hidden_size as usize;
+        let mut vectors = vec![0.0; texts.len() * hidden];
+        let options = sys::gptoss_embedding_options {
+            struct_size: size_of::<sys::gptoss_embedding_options>(),
+            pooling: pooling as sys::gptoss_pooling,
+            unnormalized: (!normalize).into(),
+        };
+        check(unsafe {
+            let out = vectors.as_mut_ptr();
+            sys::gptoss_model_embed(self.handle, texts.len(), tokens.as_ptr(), sizes.as_ptr(), &options, out)
+        })?;
+        Ok(vectors.chunks(hidden).map(|vector| vector.to_vec()).collect())
     }
 
     pub fn max_context_length(&self) -> Result<usize> {
