@@ -10,6 +10,7 @@
 #include "forward/forward.h"
 #include "reference.h"
 #include "support.h"
+#include "unit/io_helpers.h"
 
 using namespace gptoss;
 using namespace gptoss::test;
@@ -131,7 +132,11 @@ void check_tier(const model::ModelOptions& options, model::Tier tier, double tol
 }  // namespace
 
 TEST_CASE("golden: tiny, of one file") { check_golden(golden("tiny"), Golden("tiny")); }
-TEST_CASE("golden: tiny, in shards") { check_golden(golden("tiny-sharded"), Golden("tiny")); }
+TEST_CASE("golden: tiny, in shards") {
+    const io::test::TempDirectory directory;
+    io::test::write_shards(directory);
+    check_golden(directory.path(), Golden("tiny"));
+}
 TEST_CASE("golden: tiny, in OpenAI's layout") { check_golden(golden("tiny-original"), Golden("tiny")); }
 TEST_CASE("golden: tiny, as GGUF") { check_golden(golden("tiny-bf16.gguf"), Golden("tiny")); }
 TEST_CASE("golden: tiny, as GGUF with 8-bit weights") {

@@ -71,6 +71,9 @@ std::string raw(T value) {
     return {reinterpret_cast<const char*>(&value), sizeof value};
 }
 
+constexpr const char* shard_index = "model.safetensors.index.json";
+constexpr const char* shard_names[2] = {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"};
+
 struct SafetensorsFile {
     nlohmann::json header;
     std::string data;
@@ -86,6 +89,26 @@ struct SafetensorsFile {
     }
     std::string bytes() const { return bytes(header.dump(), data); }
 };
+
+// The golden model tiny in two files of safetensors with their index, as large models are published.
+inline void write_shards(const TempDirectory& to) {
+    const SafetensorsFile whole = SafetensorsFile::load(golden("tiny/model.safetensors"));
+    SafetensorsFile shards[2] = {{nlohmann::json::object(), ""}, {nlohmann::json::object(), ""}};
+    nlohmann::json index = {{"metadata", {{"total_size", whole.data.size()}}}};
+    for (const auto& [name, tensor] : whole.header.items()) {
+        if (name == "__metadata__") continue;
+        const size_t begin = tensor["data_offsets"][0], end = tensor["data_offsets"][1];
+        const bool is_last = begin >= whole.data.size() / 2;
+        SafetensorsFile& shard = shards[is_last];
+        nlohmann::json& entry = shard.header[name] = tensor;
+        entry["data_offsets"] = {shard.data.size(), shard.data.size() + (end - begin)};
+        shard.data += whole.data.substr(begin, end - begin);
+        index["weight_map"][name] = shard_names[is_last];
+    }
+    for (int i = 0; i < 2; i++) to.write(shard_names[i], shards[i].bytes());
+    to.write(shard_index, index.dump());
+    to.write("config.json", read_bytes(golden("tiny/config.json")));
+}
 
 inline std::string gguf_string(const std::string& text) { return raw<uint64_t>(text.size()) + text; }
 

@@ -26,6 +26,15 @@ std::string copy(const TempDirectory& to, const std::string& from, const std::st
     return path.native();
 }
 
+// `tiny` in several files, in a directory m, which some are missing of.
+std::string sharded(const TempDirectory& to, std::initializer_list<const char*> missing = {}) {
+    const TempDirectory all;
+    write_shards(all);
+    for (const char* name : missing) fs::remove(fs::path(all.path()) / name);
+    fs::copy(all.path(), to.path() + "/m");
+    return to.path() + "/m";
+}
+
 std::string put(const TempDirectory& to, const std::string& name, const std::string& bytes) {
     fs::create_directories((fs::path(to.path()) / name).parent_path());
     return to.write(name, bytes);
@@ -138,10 +147,10 @@ const LookAlike look_alikes[] = {
          put(to, "gpt-oss-20b/generation_config.json", R"({"eos_token_id":[200002,199999,200012]})");
          return path;
      }},
-    {"the same in several files with an index", [](const TempDirectory& to) { return copy(to, "tiny-sharded", "m"); }},
+    {"the same in several files with an index", [](const TempDirectory& to) { return sharded(to); }},
     {"its model.safetensors", [](const TempDirectory& to) { return copy(to, "tiny", "m") + "/model.safetensors"; }},
     {"one of its several .safetensors files",
-     [](const TempDirectory& to) { return copy(to, "tiny-sharded", "m") + "/model-00002-of-00002.safetensors"; }},
+     [](const TempDirectory& to) { return sharded(to) + "/" + shard_names[1]; }},
     {"its config.json", [](const TempDirectory& to) { return copy(to, "tiny", "m") + "/config.json"; }},
     {"original/", [](const TempDirectory& to) { return copy(to, "tiny-original", "original"); }},
     {"the directory around original/",
@@ -259,25 +268,17 @@ const LookAlike look_alikes[] = {
     {"git-lfs pointer of a GGUF", [](const TempDirectory& to) { return put(to, "gpt-oss-20b-mxfp4.gguf", pointer); }},
     {"one of several .safetensors files, alone",
      [](const TempDirectory& to) {
-         return copy(to, "tiny-sharded/model-00001-of-00002.safetensors", "m/model-00001-of-00002.safetensors");
+         return sharded(to, {"config.json", shard_index, shard_names[1]}) + "/" + shard_names[0];
      }},
     {"the directory of that file",
      [](const TempDirectory& to) {
-         copy(to, "tiny-sharded/model-00001-of-00002.safetensors", "model-00001-of-00002.safetensors");
-         return to.path();
+         return sharded(to, {"config.json", shard_index, shard_names[1]});
      }},
     {"the same with config.json",
      [](const TempDirectory& to) {
-         copy(to, "tiny-sharded/config.json", "config.json");
-         copy(to, "tiny-sharded/model-00001-of-00002.safetensors", "model-00001-of-00002.safetensors");
-         return to.path();
+         return sharded(to, {shard_index, shard_names[1]});
      }},
-    {"the same with the index",
-     [](const TempDirectory& to) {
-         const std::string path = copy(to, "tiny-sharded", "m");
-         fs::remove(path + "/model-00002-of-00002.safetensors");
-         return path;
-     }},
+    {"the same with the index", [](const TempDirectory& to) { return sharded(to, {shard_names[1]}); }},
     {"only PyTorch's .bin",
      [](const TempDirectory& to) {
          copy(to, "tiny/config.json", "config.json");

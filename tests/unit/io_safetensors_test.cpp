@@ -215,19 +215,19 @@ TEST_CASE("safetensors: a directory that lacks a file, or has something else in 
 
 TEST_CASE("safetensors: an index and its shards") {
     TempDirectory directory;
+    write_shards(directory);
     const std::string& path = directory.path();
-    const std::string first = "model-00001-of-00002.safetensors", second = "model-00002-of-00002.safetensors";
-    directory.write("config.json", read_bytes(golden("tiny/config.json")));
-    directory.write(first, read_bytes(golden("tiny-sharded/" + first)));
-    const json index = json::parse(read_bytes(golden("tiny-sharded/model.safetensors.index.json")));
+    const std::string first = shard_names[0], second = shard_names[1], whole = read_bytes(path + "/" + second);
+    const json index = json::parse(read_bytes(path + "/model.safetensors.index.json"));
+    std::filesystem::remove(path + "/" + second);
     auto refused = [&](const json& changed, std::initializer_list<std::string> words) {
         directory.write("model.safetensors.index.json", changed.dump());
         check_refused([&] { Checkpoint checkpoint(path); }, words);
     };
     refused(index, {path + "/" + second + ": is missing", "index.json", "download"});
-    directory.write(second, read_bytes(golden("tiny-sharded/" + second)).substr(0, 50000));
+    directory.write(second, whole.substr(0, 50000));
     refused(index, {path + "/" + second, "beyond the end"});
-    directory.write(second, read_bytes(golden("tiny-sharded/" + second)));
+    directory.write(second, whole);
 
     json changed = index;
     changed["weight_map"]["lm_head.weight"] = first;
@@ -248,14 +248,14 @@ TEST_CASE("safetensors: an index and its shards") {
     check_refused([&] { Checkpoint checkpoint(path); }, {"index.json: is not valid JSON"});
 
     // A tensor that two shards hold.
-    SafetensorsFile shard = SafetensorsFile::load(golden("tiny-sharded/" + second));
-    const std::string name = SafetensorsFile::load(golden("tiny-sharded/" + first)).header.begin().key();
+    SafetensorsFile shard = SafetensorsFile::load(path + "/" + second);
+    const std::string name = SafetensorsFile::load(path + "/" + first).header.begin().key();
     shard.header[name] = entry("U8", {0}, 0, 0);
     directory.write(second, shard.bytes());
     refused(index, {second, name, first});
 
     // Without an index all files count, as in the original/ directory of 120b.
-    directory.write(second, read_bytes(golden("tiny-sharded/" + second)));
+    directory.write(second, whole);
     std::filesystem::remove(path + "/model.safetensors.index.json");
     CHECK(Checkpoint(path).layers.size() == 4);
     std::filesystem::remove(path + "/" + second);
