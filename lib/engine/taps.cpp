@@ -61,10 +61,9 @@ bool Engine::record_tapped_step() {
     try {
         if (!tapped_step_) tapped_step_.emplace(network_.device, network_.pipelines);
         auto taps = std::make_shared<const Taps>(network_, workspace_->activations, std::move(tokens));
-        const std::optional<LoraBatch> lora = lora_batch();
         tapped_step_->forward.begin();
         record_forward(tapped_step_->forward, network_, workspace_->activations, workspace_->tables, n, 0,
-                       network_.config.n_layers, n, lora ? &*lora : nullptr, taps.get());
+                       network_.config.n_layers, n, lora_batch(), taps.get());
         tapped_step_->forward.end();
         tapped_step_->draw.begin();
         record_draw(tapped_step_->draw, draws_apart() ? 0 : next_step_);
