@@ -7,6 +7,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "io_helpers.h"
+
 using namespace gptoss;
 using namespace gptoss::io;
 
@@ -86,8 +88,8 @@ TEST_CASE("every layout of one checkpoint reads as the same model") {
     const Checkpoint tiny(golden("tiny"));
     CHECK(tiny.tokenizer_path.empty());
     CHECK(tiny.config.eos_tokens == std::vector{511u});
-    const TempDirectory shards;
-    write_shards(shards);
+    const test::TempDirectory shards;
+    test::write_shards(shards);
     check_same_model(Checkpoint(shards.path()), tiny, same);
     check_same_model(Checkpoint(golden("tiny-original")), tiny, same);
     check_same_model(Checkpoint(golden("tiny-bf16.gguf")), tiny, same);
