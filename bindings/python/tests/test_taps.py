@@ -134,7 +134,7 @@ class TapTest(unittest.TestCase):
         states = [rows(state) for state in taps.find("final")]
         for i, got in enumerate(mean[1]):
             self.assertAlmostEqual(got, sum(state[i] for state in states) / 3, places=4)
-        self.assertEqual(self.model.embed([]).shape, (0, 96))
+        self.assertEqual(len(self.model.embed([])), 0)
         with mock.patch.dict(sys.modules, {"numpy": None}):
             plain = self.model.embed(texts, normalize=False)
         self.assertEqual((type(plain), plain.tolist()), (memoryview, raw))
