@@ -27,8 +27,22 @@ gptoss::Sampler make_sampler(const Turn& turn, int choice) {
     return sampler;
 }
 
+const char* special_name(const gptoss::Tokenizer& tokenizer, uint32_t token) {
+    const char* name = nullptr;
+    return gptoss_tokenizer_get_special_token_name(tokenizer.get(), token, &name) ? nullptr : name;
+}
+
+// A special token's name, and nothing for a number that the vocabulary leaves out: a model has logits of both.
+std::string_view text_of(const gptoss::Tokenizer& tokenizer, uint32_t token) {
+    if (const char* name = special_name(tokenizer, token)) return name;
+    const char* text = nullptr;
+    size_t size = 0;
+    if (gptoss_tokenizer_decode(tokenizer.get(), token, reinterpret_cast<const void**>(&text), &size)) return {};
+    return {text, size};
+}
+
 Json logprob_json(const gptoss::Tokenizer& tokenizer, uint32_t token, float logprob) {
-    const std::string_view bytes = tokenizer.decode(token);
+    const std::string_view bytes = text_of(tokenizer, token);
     Json numbers = Json::array();
     for (const char byte : bytes) numbers.push_back(static_cast<unsigned char>(byte));
     // JSON has no infinity: clients know this number for what cannot be
@@ -79,7 +93,7 @@ class Generation::Parser {
         if (harmony_)
             add_harmony(output);
         else
-            add_plain(output.token);
+            add_plain(output);
         return stop_.stopped();
     }
 
@@ -104,7 +118,7 @@ class Generation::Parser {
         const std::string_view delta = harmony_->delta();
         const bool reasons = harmony_->channel() == "analysis" && harmony_->recipient().empty();
         if (reasons) ++generation_.usage_.reasoning;
-        if (is_special(token))
+        if (special_name(tokenizer_, token))
             in_content_ = false;
         else if (in_content_ && kind_ == Piece::Kind::text && generation_.turn_.top_logprobs)
             add_logprobs(output);
@@ -133,12 +147,7 @@ class Generation::Parser {
         Json& top = logprobs["top_logprobs"] = Json::array();
         for (const gptoss_logprob& likely : output.top_logprobs)
             top.push_back(logprob_json(tokenizer_, likely.token, likely.logprob));
-        logprobs_.add(std::move(logprobs), tokenizer_.decode(output.token).size());
-    }
-
-    bool is_special(uint32_t token) const {
-        const char* name = nullptr;
-        return gptoss_tokenizer_get_special_token_name(tokenizer_.get(), token, &name) == gptoss_status_success;
+        logprobs_.add(std::move(logprobs), text_of(tokenizer_, output.token).size());
     }
 
     void show(Piece::Kind kind, std::string text) {
@@ -174,14 +183,14 @@ class Generation::Parser {
     }
 
     // Special tokens by name, except the one that ends the text.
-    void add_plain(uint32_t token) {
-        const char* name = nullptr;
+    void add_plain(const gptoss::Output& output) {
         if (!special_.empty()) show(Piece::Kind::text, std::exchange(special_, {}));
-        if (gptoss_tokenizer_get_special_token_name(tokenizer_.get(), token, &name) == gptoss_status_success) {
+        if (generation_.turn_.top_logprobs) add_logprobs(output);
+        if (const char* name = special_name(tokenizer_, output.token)) {
             special_ = name;
             return;
         }
-        bytes_ += tokenizer_.decode(token);
+        bytes_ += text_of(tokenizer_, output.token);
         show(Piece::Kind::text, take_characters());
     }
 

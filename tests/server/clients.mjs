@@ -232,6 +232,10 @@ await check("openai: log-probabilities in chat, streamed and not", async () => {
   assert.deepEqual((await stream.finalChatCompletion()).choices[0].logprobs.content, choices[0].logprobs.content);
   const several = await client.chat.completions.create({ ...request, logprobs: true, n: 2 });
   for (const choice of several.choices) checkLogprobs(choice.logprobs.content, "15 × 23 = 345.", 0);
+  // Special tokens, and numbers that the vocabulary leaves out, are among so many.
+  const many = await client.chat.completions.create({ ...request, logprobs: true, top_logprobs: 20 });
+  checkLogprobs(many.choices[0].logprobs.content, "15 × 23 = 345.", 20);
+  assert.ok(many.choices[0].logprobs.content.some((entry) => entry.top_logprobs.some((top) => top.token.startsWith("<|"))));
   assert.equal((await client.chat.completions.create(request)).choices[0].logprobs, null);
   const nobody = client.chat.completions.create({ ...request, top_logprobs: 3 });
   await assert.rejects(nobody, { status: 400, param: "top_logprobs" });
@@ -275,6 +279,31 @@ await check("openai: completions", async () => {
   for await (const chunk of await client.completions.create({ model, prompt, max_tokens: 100, stream: true }))
     text += chunk.choices[0]?.text ?? "";
   assert.equal(text, answer.choices[0].text);
+});
+
+await check("openai: completions with log-probabilities", async () => {
+  const prompt = "<|start|>user<|message|>What is 15 × 23?<|end|><|start|>assistant";
+  const request = { model, prompt, max_tokens: 300, logprobs: 3, temperature: 0 };
+  const [{ text, logprobs }] = (await client.completions.create(request)).choices;
+  assert.match(text, /15 × 23 = 345\.$/);
+  assert.equal(logprobs.tokens.join(""), text);
+  logprobs.tokens.forEach((token, i) => {
+    assert.ok(logprobs.token_logprobs[i] <= 0);
+    assert.equal(Object.keys(logprobs.top_logprobs[i]).length, 3); // at temperature 0, the one that was drawn is among them
+    assert.equal(logprobs.top_logprobs[i][token], Math.max(...Object.values(logprobs.top_logprobs[i])));
+    assert.equal([...text].slice(logprobs.text_offset[i]).join("").indexOf(token), 0);
+  });
+  const streamed = { tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] };
+  for await (const chunk of await client.completions.create({ ...request, stream: true }))
+    for (const [name, values] of Object.entries(chunk.choices[0]?.logprobs ?? {})) streamed[name].push(...values);
+  assert.deepEqual(streamed, logprobs);
+  const several = (await client.completions.create({ ...request, n: 2, logprobs: 0, temperature: 1 })).choices;
+  for (const choice of several) {
+    assert.equal(choice.logprobs.tokens.join(""), choice.text);
+    for (const [i, top] of choice.logprobs.top_logprobs.entries()) assert.deepEqual(Object.keys(top), [choice.logprobs.tokens[i]]);
+  }
+  assert.equal((await client.completions.create({ ...request, logprobs: null })).choices[0].logprobs, null);
+  await assert.rejects(client.completions.create({ ...request, echo: true }), { status: 400, param: "logprobs" });
 });
 
 await check("openai: Responses", async () => {
