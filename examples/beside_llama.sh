@@ -6,6 +6,8 @@
 # tensor above the 128 MB that a software device binds at once): 8-bit and BF16 dense weights.
 # RUNS (5): of each program and file. PROMPT (256), GENERATE (16): tokens. DEPTH (0): tokens before the generated ones.
 # SEQUENCES (none): instead, so many that generate at once, beside llama-server with as many slots and a request for each.
+# CLIENTS (none): instead, gptoss-server and llama-server in turn, for RUNS times 10 seconds each with so many clients, who
+# ask again as soon as they are answered, and SEQUENCES (8) slots; prompts of PROMPT tokens, none like another.
 set -eu
 cd "$(dirname "$0")/.."
 . cmake/packages.sh
@@ -13,7 +15,9 @@ cd "$(dirname "$0")/.."
 install_packages $build_packages $run_packages ccache python3-numpy llama.cpp-tools libggml0-backend-vulkan
 build="build-beside"
 cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release > /dev/null
-cmake --build $build --target bench > /dev/null
+[ "${CLIENTS:-0}" = 0 ] || install_packages $server_packages
+cmake -S . -B $build > /dev/null
+cmake --build $build --target bench $([ "${CLIENTS:-0}" = 0 ] || echo gptoss-server) > /dev/null
 if [ $# -eq 0 ]; then
     for dense in q8_0 bf16; do
         file=$build/20b-4-layers-$dense.gguf
@@ -22,13 +26,13 @@ if [ $# -eq 0 ]; then
     done
 fi
 
-python3 - "${RUNS:-5}" "${PROMPT:-256}" "${GENERATE:-16}" "${DEPTH:-0}" "${SEQUENCES:-0}" $build/examples/bench \
-    "$@" <<'END'
-import contextlib, json, os, statistics, subprocess, sys, time, urllib.request
+python3 - "${RUNS:-5}" "${PROMPT:-256}" "${GENERATE:-16}" "${DEPTH:-0}" "${SEQUENCES:-0}" "${CLIENTS:-0}" \
+    $build/examples "$@" <<'END'
+import contextlib, json, os, random, statistics, subprocess, sys, threading, time, urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
-runs, prompt, generate, depth, sequences = map(int, sys.argv[1:6])
-bench, models = sys.argv[6], sys.argv[7:]
+runs, prompt, generate, depth, sequences, clients = map(int, sys.argv[1:7])
+bench, models = sys.argv[7] + "/bench", sys.argv[8:]
 environment = {**os.environ, "GGML_VK_VISIBLE_DEVICES": "0"}
 port = 8089
 
@@ -65,11 +69,9 @@ def ask(path, **request):
 
 
 @contextlib.contextmanager
-def server(model):
-    context = sequences * (depth + generate + 64)
-    process = subprocess.Popen(["llama-server", "-m", model, "-dev", "Vulkan0", "-ngl", "99", "-np", str(sequences),
-                                "-c", str(context), "--port", str(port)], env=environment,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def server(*command):
+    process = subprocess.Popen([*command, "--port", str(port)], env=environment, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
     try:
         while True:
             try:
@@ -77,12 +79,16 @@ def server(model):
                 break
             except OSError:  # it loads
                 if process.poll() is not None:
-                    sys.exit(f"llama-server ended with {process.returncode}")
+                    sys.exit(f"{command[0]} ended with {process.returncode}")
                 time.sleep(1)
         yield
     finally:
         process.terminate()
         process.wait()
+
+
+def llama_server(model, slots, tokens):
+    return server("llama-server", "-m", model, "-dev", "Vulkan0", "-ngl", "99", "-np", str(slots), "-c", str(slots * tokens))
 
 
 def theirs_together():
@@ -98,6 +104,53 @@ def theirs_together():
         return {"together": made / (time.monotonic() - start)}
 
 
+def percentile(values, share):
+    return sorted(values)[min(int(share * len(values)), len(values) - 1)]
+
+
+def under_load():
+    """Milliseconds to the first token and between tokens, and tokens a second in all."""
+    first, between, end = [], [], time.monotonic() + 10 * runs
+
+    def client():
+        while time.monotonic() < end:
+            tokens = [random.randrange(200, 16000) for _ in range(prompt)]
+            request = {"prompt": tokens, "max_tokens": generate, "temperature": 0, "stream": True, "ignore_eos": True}
+            last = begin = time.monotonic()
+            url = f"http://127.0.0.1:{port}/v1/completions"
+            with urllib.request.urlopen(urllib.request.Request(url, json.dumps(request).encode(), json_type)) as answer:
+                for line in answer:
+                    if not line.startswith(b"data: {") or not json.loads(line[6:])["choices"]:
+                        continue
+                    now = time.monotonic()
+                    (first if last == begin else between).append(1000 * (now - last))
+                    last = now
+
+    json_type = {"Content-Type": "application/json"}
+    begin = time.monotonic()
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return first, between, (len(first) + len(between)) / (time.monotonic() - begin)
+
+
+if clients:
+    slots = sequences or 8
+    print(f"{clients} clients, {slots} slots, prompts of {prompt} tokens, {generate} generated, {10 * runs} s each; ms\n")
+    print("| | server | tokens/s | first token p50 | p99 | next token p50 | p99 | answers |\n|---|---|---|---|---|---|---|---|")
+    for model in models:
+        context = prompt + generate + 8
+        ours_served = server(sys.argv[7] + "/gptoss-server", model, "--parallel", str(slots), "--queue", str(clients),
+                             "--context", str(context))
+        for name, serving in ("gptoss-server", ours_served), ("llama-server", llama_server(model, slots, context)):
+            with serving:
+                first, between, rate = under_load()
+            cells = [percentile(first, 0.5), percentile(first, 0.99), percentile(between, 0.5), percentile(between, 0.99)]
+            print(f"| {os.path.basename(model)} | {name} | {rate:.1f} | " + " | ".join(f"{c:.0f}" for c in cells) +
+                  f" | {len(first)} |", flush=True)
+    sys.exit()
 if sequences:
     print(f"{sequences} sequences at once, {generate} generated by each, ", end="")
 else:
@@ -106,7 +159,7 @@ print(f"after {depth} tokens; tokens/s: median (least to most) of {runs} runs in
 print("| | test | libgptoss | llama.cpp | ratio |\n|---|---|---|---|---|", flush=True)
 for model in models:
     if sequences:
-        with server(model):
+        with llama_server(model, sequences, depth + generate + 64):
             results = [(ours_together(model), theirs_together()) for _ in range(runs)]
     else:
         results = [(ours(model), theirs(model)) for _ in range(runs)]
