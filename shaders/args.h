@@ -1,4 +1,4 @@
-// The argument struct of every kernel, read by C++ and by GLSL: buffer addresses first, then 32-bit sizes.
+// Every kernel's arguments, for C++ and GLSL: addresses (accesses.cpp says what is read and written there), then sizes.
 // In shapes, T is the number of tokens of a batch, H the width of the residual, I that of an expert, E the number of
 // experts, K how many of them a token uses, Q the rows of the queries (query heads * 64).
 #ifndef GPTOSS_ARGS_H

@@ -458,8 +458,7 @@ void Engine::read_logits(std::span<Job* const> rows) {
     const auto wants = [](const Job* job) { return job->request->logprobs != Logprobs::None; };
     if (std::none_of(rows.begin(), rows.end(), wants)) return;
     const uint64_t bytes = Sampler::counts_bytes(network_.config);
-    commands_.begin();
-    commands_.barrier();
+    commands_.begin();  // the draw has had a barrier since these were written
     for (uint32_t row = 0; row < rows.size(); row++) {
         if (!wants(rows[row])) continue;
         const bool model = rows[row]->request->logprobs == Logprobs::Model;

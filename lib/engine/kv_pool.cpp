@@ -82,6 +82,14 @@ void KvPool::give_back(Block& block, uint32_t index) noexcept {
     std::erase_if(kind.blocks, [&](const auto& b) { return b.get() == &block; });
 }
 
+void KvPool::copy(const std::function<void(vk::Commands&)>& record) {
+    const std::lock_guard lock(copy_mutex_);
+    copies_.begin();
+    copies_.barrier();
+    record(copies_);
+    copies_.finish();
+}
+
 uint64_t KvPool::footprint(uint64_t page_bytes, uint64_t count) {
     uint64_t bytes = 0;
     for (uint64_t n = 0, step; n < count; n += step) {

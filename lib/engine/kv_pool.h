@@ -42,14 +42,7 @@ class KvPool {
     PageRef take(uint64_t bytes, const char* what);
 
     // Runs what record(commands) records, after all that was submitted before, and waits for it.
-    template <typename F>
-    void copy(const F& record) {
-        const std::lock_guard lock(copy_mutex_);
-        copies_.begin();
-        copies_.barrier();
-        record(copies_);
-        copies_.finish();
-    }
+    void copy(const std::function<void(vk::Commands&)>& record);
 
     // What a number of pages takes of an empty pool, bytes.
     static uint64_t footprint(uint64_t page_bytes, uint64_t count);

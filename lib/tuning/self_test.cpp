@@ -457,6 +457,7 @@ void SelfTest::check_draw(const SamplerSettings& settings, Floats logits, uint32
     const uint32_t position = kBatch + draws_++;  // of the token before
     *upload_.as<args::Token>() = {0, position, 0, 0};
     commands_.begin();
+    commands_.barrier();  // after the draw before
     commands_.copy(upload_, 0, activations_.tokens, 0, sizeof(args::Token));
     const std::span<uint32_t> mask = sampler_.mask(0);
     std::fill(mask.begin(), mask.end(), 0);

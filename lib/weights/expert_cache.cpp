@@ -36,7 +36,6 @@ ExpertCache::ExpertCache(const vk::Device& device, const vk::Pipelines& pipeline
 }
 
 void ExpertCache::record_counts(vk::Commands& commands, const vk::Buffer& to, uint64_t offset) const {
-    commands.barrier();
     commands.copy(*layout_.uses, 0, to, offset, counts_bytes());
 }
 
@@ -78,14 +77,13 @@ std::vector<ExpertCache::Move> ExpertCache::choose_moves(std::span<const uint32_
 void ExpertCache::submit(const std::vector<Move>& moves) {
     if (moves.empty()) return;
     commands_.begin();
-    commands_.barrier();  // steps before have read the slots and the table
+    commands_.barrier();  // the homes and the table may have just been loaded
     for (const Move& move : moves) {
         const Place &home = layout_.homes[move.expert], &slot = layout_.slots[move.slot];
         commands_.copy(*home.buffer, home.offset, *slot.buffer, slot.offset, layout_.expert_bytes);
         if (const uint32_t old = expert_in_[move.slot]; old != kNone) write_entry(old, layout_.homes[old]);
         write_entry(move.expert, slot);
     }
-    commands_.barrier();
     commands_.end();
     commands_.submit();
     for (const Move& move : moves) {

@@ -3,9 +3,9 @@
 //
 // The table of experts on the device says where each is to be read: at home or in its slot. Kernels count the uses of
 // every expert; once a step is done its context hands the counts in, and the cache may copy experts to slots, by
-// commands on the queue that all steps go through. They begin and end with a barrier, as every step does: a step reads
-// the table and the slots all as they were before the change or all as they are after it. What is read is the same
-// weights in any case.
+// commands on the queue that all steps go through. They begin with a barrier, as every step does, which has another one
+// after all that reads weights: a step reads the table and the slots all as they were before the change or all as they
+// are after it. What is read is the same weights in any case.
 #pragma once
 
 #include <cstdint>
@@ -46,7 +46,8 @@ class ExpertCache {
     ExpertCache(const vk::Device& device, const vk::Pipelines& pipelines, Layout layout);
 
     uint64_t counts_bytes() const { return layout_.uses->size(); }
-    // Copies the counts to a host-visible buffer, behind a barrier; record it after a step.
+    // Copies the counts to a host-visible buffer; record it after a step, of whose kernels those that count are behind
+    // a barrier.
     void record_counts(vk::Commands& commands, const vk::Buffer& to, uint64_t offset) const;
     // What that left once its commands were done: counts from the model's start, modulo 2^32, of any context and in any
     // order. From any thread. Copies experts if need be; does not wait for it. Throws DeviceLost.

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "command_stream.h"
 #include "engine/memory.h"
 #include "forward/forward.h"
 #include "reference.h"
@@ -180,6 +181,23 @@ TEST_CASE("integer: golden") {
     model::ModelOptions options;
     options.tier = model::Tier::Integer;
     check_tier(options, model::Tier::Integer, kDefault);  // 16 bits are enough that no other expert is chosen
+}
+
+TEST_CASE("golden: in other orders of the commands between two barriers") {
+    const vk::DeviceInfo device = vk::choose_device(std::getenv("GPTOSS_TEST_DEVICE"));
+    for (const auto order : {CommandStream::Order::Reversed, CommandStream::Order::Random}) {
+        const CommandStream stream(order, 21);
+        check_golden(golden("tiny"), Golden("tiny"));
+        model::ModelOptions options;
+        options.tier = model::Tier::Integer;
+        if (device.integer_dot) CHECK(error_of(load(golden("tiny"), options), Golden("tiny"), 128) <= kDefault);
+        options.tier = model::Tier::Default;
+        options.candidates = {model::tuning_for_device(device)};
+        model::use_coopmat(options.candidates[0], device);
+        if (options.candidates[0].coopmat())
+            CHECK(error_of(load(golden("tiny"), options), Golden("tiny"), 128) <= 2e-2);
+        for (const std::string& hazard : stream.hazards()) FAIL_CHECK(hazard);
+    }
 }
 
 // tests/run.sh makes the checkpoint, half a gigabyte, and says where it is.

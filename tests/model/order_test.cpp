@@ -1,248 +1,28 @@
-// Barriers: kernels reach memory by address, which no validation layer follows, and the software device runs dispatches
-// one after the other, so that a missing barrier would pass every other test. Here the commands between two barriers
-// run in the reverse order: the results must be the same, and must no longer be the same if any one barrier is left
-// out.
+// Barriers: see command_stream.h. The commands between two barriers run in other orders, with the same results, and no
+// barrier is there that nothing needs.
 #include <algorithm>
 #include <cstdlib>
-#include <functional>
 #include <map>
+#include <set>
 #include <string>
+#include <tuple>
 #include <vector>
 
+#include "command_stream.h"
+#include "engine/memory.h"
+#include "forward/taps.h"
 #include "random_adapter.h"
 #include "spirv.h"
 #include "support.h"
+#include "text/grammar/grammar.h"
+#include "vk/transfer.h"
 
 using namespace gptoss;
 using namespace gptoss::test;
 
 namespace {
 
-// While it lives, devices that are opened keep what is recorded in a command buffer, and play it when it is submitted:
-// the commands between two barriers in the reverse order.
-class ReversedCommands {
-  public:
-    ReversedCommands() {
-        keep_instance();
-        state() = {};
-        get = vkGetDeviceProcAddr;
-        vkGetDeviceProcAddr = [](VkDevice device, const char* name) -> PFN_vkVoidFunction {
-            const PFN_vkVoidFunction real = get(device, name);
-            const auto at = hooks().find(name);
-            if (at == hooks().end()) return real;
-            at->second.real = real;
-            return at->second.hook;
-        };
-    }
-    ~ReversedCommands() { vkGetDeviceProcAddr = get; }
-
-    struct Barrier {
-        VkCommandBuffer buffer = VK_NULL_HANDLE;
-        size_t recording = 0;  // of the buffer's, since reset()
-        size_t index = 0;
-        std::string before{};  // which kernel or transfer
-        bool operator==(const Barrier& other) const {
-            return buffer == other.buffer && recording == other.recording && index == other.index;
-        }
-    };
-    void reset() {
-        state().barriers.clear();
-        state().unguarded.clear();
-        for (auto& [buffer, recording] : state().recordings) recording.number = 0;
-    }
-    // All that were submitted since then, but for those with nothing before them.
-    std::vector<Barrier> barriers() const { return state().barriers; }
-    // Leaves one out of what is submitted from now on.
-    void omit(const Barrier& barrier) { state().omitted = barrier; }
-    // What a command buffer began with that was no barrier, which whatever was submitted before it needs; or "".
-    std::string unguarded() const { return state().unguarded; }
-
-  private:
-    struct Hook {
-        PFN_vkVoidFunction hook;
-        PFN_vkVoidFunction real;
-    };
-    struct Command {
-        bool barrier = false;
-        std::string kernel{};
-        std::function<void(VkCommandBuffer)> play{};
-    };
-    struct Recording {
-        std::vector<Command> commands{};
-        size_t number = 0;
-        VkPipeline pipeline = VK_NULL_HANDLE;
-        VkPipelineLayout layout = VK_NULL_HANDLE;
-        std::vector<std::byte> constants{};
-        VkDevice device = VK_NULL_HANDLE;
-        VkCommandPool pool = VK_NULL_HANDLE;
-    };
-    struct State {
-        std::map<VkCommandBuffer, Recording> recordings{};
-        std::map<VkShaderModule, std::string> modules{};
-        std::map<VkPipeline, std::string> kernels{};
-        std::vector<Barrier> barriers{};
-        Barrier omitted{};
-        std::string unguarded{};
-    };
-
-    static State& state() {
-        static State state;
-        return state;
-    }
-    static Recording& of(VkCommandBuffer buffer) { return state().recordings[buffer]; }
-    template <typename F>
-    static F real(const char* name) {
-        return reinterpret_cast<F>(hooks().at(name).real);
-    }
-
-    static VKAPI_ATTR VkResult VKAPI_CALL allocate(VkDevice device, const VkCommandBufferAllocateInfo* info,
-                                                   VkCommandBuffer* buffers) {
-        const VkResult result = real<PFN_vkAllocateCommandBuffers>("vkAllocateCommandBuffers")(device, info, buffers);
-        for (uint32_t i = 0; result == VK_SUCCESS && i < info->commandBufferCount; i++)
-            of(buffers[i]) = {.device = device, .pool = info->commandPool};
-        return result;
-    }
-    static VKAPI_ATTR VkResult VKAPI_CALL begin(VkCommandBuffer buffer, const VkCommandBufferBeginInfo*) {
-        of(buffer).commands.clear();
-        of(buffer).number++;
-        return VK_SUCCESS;
-    }
-    static VKAPI_ATTR VkResult VKAPI_CALL end(VkCommandBuffer) { return VK_SUCCESS; }
-    static VKAPI_ATTR void VKAPI_CALL bind(VkCommandBuffer buffer, VkPipelineBindPoint, VkPipeline pipeline) {
-        of(buffer).pipeline = pipeline;
-    }
-    static VKAPI_ATTR void VKAPI_CALL push(VkCommandBuffer buffer, VkPipelineLayout layout, VkShaderStageFlags,
-                                           uint32_t, uint32_t size, const void* values) {
-        of(buffer).layout = layout;
-        const auto* bytes = static_cast<const std::byte*>(values);
-        of(buffer).constants.assign(bytes, bytes + size);
-    }
-    static void keep(VkCommandBuffer buffer, std::function<void(VkCommandBuffer)> play) {
-        of(buffer).commands.push_back({.play = std::move(play)});
-    }
-    static VKAPI_ATTR void VKAPI_CALL dispatch(VkCommandBuffer buffer, uint32_t x, uint32_t y, uint32_t z) {
-        const Recording& now = of(buffer);
-        keep(buffer, [=, pipeline = now.pipeline, layout = now.layout, constants = now.constants](auto to) {
-            real<PFN_vkCmdBindPipeline>("vkCmdBindPipeline")(to, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline);
-            real<PFN_vkCmdPushConstants>("vkCmdPushConstants")(
-                to, layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, static_cast<uint32_t>(constants.size()), constants.data());
-            real<PFN_vkCmdDispatch>("vkCmdDispatch")(to, x, y, z);
-        });
-        of(buffer).commands.back().kernel = state().kernels[now.pipeline];
-    }
-    static VKAPI_ATTR void VKAPI_CALL copy(VkCommandBuffer buffer, VkBuffer from, VkBuffer to, uint32_t n,
-                                           const VkBufferCopy* regions) {
-        keep(buffer, [=, all = std::vector<VkBufferCopy>(regions, regions + n)](auto at) {
-            real<PFN_vkCmdCopyBuffer>("vkCmdCopyBuffer")(at, from, to, n, all.data());
-        });
-        of(buffer).commands.back().kernel = "copy";
-    }
-    static VKAPI_ATTR void VKAPI_CALL fill(VkCommandBuffer buffer, VkBuffer to, VkDeviceSize offset, VkDeviceSize size,
-                                           uint32_t value) {
-        keep(buffer, [=](auto at) { real<PFN_vkCmdFillBuffer>("vkCmdFillBuffer")(at, to, offset, size, value); });
-        of(buffer).commands.back().kernel = "fill";
-    }
-    static VKAPI_ATTR void VKAPI_CALL update(VkCommandBuffer buffer, VkBuffer to, VkDeviceSize offset,
-                                             VkDeviceSize size, const void* data) {
-        const auto* bytes = static_cast<const std::byte*>(data);
-        keep(buffer, [=, all = std::vector<std::byte>(bytes, bytes + size)](auto at) {
-            real<PFN_vkCmdUpdateBuffer>("vkCmdUpdateBuffer")(at, to, offset, size, all.data());
-        });
-        of(buffer).commands.back().kernel = "update";
-    }
-    static VKAPI_ATTR void VKAPI_CALL barrier(VkCommandBuffer buffer, VkPipelineStageFlags from,
-                                              VkPipelineStageFlags to, VkDependencyFlags, uint32_t,
-                                              const VkMemoryBarrier* memory, uint32_t, const VkBufferMemoryBarrier*,
-                                              uint32_t, const VkImageMemoryBarrier*) {
-        of(buffer).commands.push_back({.barrier = true, .play = [=, all = *memory](auto at) {
-                                           real<PFN_vkCmdPipelineBarrier>("vkCmdPipelineBarrier")(
-                                               at, from, to, 0, 1, &all, 0, nullptr, 0, nullptr);
-                                       }});
-        // the last one is for the host, which waits in any case
-        if (to == VK_PIPELINE_STAGE_HOST_BIT) of(buffer).commands.back().kernel = "host";
-    }
-    static VKAPI_ATTR VkResult VKAPI_CALL create_module(VkDevice device, const VkShaderModuleCreateInfo* info,
-                                                        const VkAllocationCallbacks* callbacks, VkShaderModule* out) {
-        const VkResult result = real<PFN_vkCreateShaderModule>("vkCreateShaderModule")(device, info, callbacks, out);
-        for (const std::string_view kernel : spirv_names())
-            if (spirv(kernel).data() == info->pCode) state().modules[*out] = kernel;
-        return result;
-    }
-    static VKAPI_ATTR VkResult VKAPI_CALL create_pipeline(VkDevice device, VkPipelineCache cache, uint32_t n,
-                                                          const VkComputePipelineCreateInfo* infos,
-                                                          const VkAllocationCallbacks* callbacks, VkPipeline* out) {
-        const VkResult result =
-            real<PFN_vkCreateComputePipelines>("vkCreateComputePipelines")(device, cache, n, infos, callbacks, out);
-        for (uint32_t i = 0; i < n; i++) state().kernels[out[i]] = state().modules[infos[i].stage.module];
-        return result;
-    }
-
-    static void play(VkCommandBuffer buffer) {
-        State& s = state();
-        const VkCommandBufferBeginInfo info{VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
-        REQUIRE(real<PFN_vkBeginCommandBuffer>("vkBeginCommandBuffer")(buffer, &info) == VK_SUCCESS);
-        const std::vector<Command>& commands = of(buffer).commands;
-        std::vector<const Command*> since;
-        size_t index = 0;
-        const auto flush = [&] {
-            for (auto c = since.rbegin(); c != since.rend(); ++c) (*c)->play(buffer);
-            since.clear();
-        };
-        if (!commands.empty() && !commands[0].barrier) s.unguarded = commands[0].kernel;
-        for (size_t i = 0; i < commands.size(); i++) {
-            const Command& command = commands[i];
-            if (!command.barrier) {
-                since.push_back(&command);
-                continue;
-            }
-            if (!since.empty() && command.kernel != "host") {
-                const Barrier here{buffer, of(buffer).number, index++,
-                                   i + 1 < commands.size() ? commands[i + 1].kernel : std::string("nothing")};
-                if (s.omitted == here) continue;
-                if (std::find(s.barriers.begin(), s.barriers.end(), here) == s.barriers.end())
-                    s.barriers.push_back(here);
-            }
-            flush();
-            command.play(buffer);
-        }
-        flush();
-        REQUIRE(real<PFN_vkEndCommandBuffer>("vkEndCommandBuffer")(buffer) == VK_SUCCESS);
-    }
-    static VKAPI_ATTR VkResult VKAPI_CALL submit(VkQueue queue, uint32_t n, const VkSubmitInfo* infos, VkFence fence) {
-        for (uint32_t i = 0; i < n; i++)
-            for (uint32_t b = 0; b < infos[i].commandBufferCount; b++) {
-                const VkCommandBuffer buffer = infos[i].pCommandBuffers[b];
-                const auto reset = real<PFN_vkResetCommandPool>("vkResetCommandPool");
-                REQUIRE(reset(of(buffer).device, of(buffer).pool, 0) == VK_SUCCESS);  // each has a pool of its own
-                play(buffer);
-            }
-        return real<PFN_vkQueueSubmit>("vkQueueSubmit")(queue, n, infos, fence);
-    }
-    static VKAPI_ATTR VkResult VKAPI_CALL reset_pool(VkDevice, VkCommandPool, VkCommandPoolResetFlags) {
-        return VK_SUCCESS;
-    }
-
-    static std::map<std::string, Hook>& hooks() {
-        static const auto as = [](auto* function) { return Hook{reinterpret_cast<PFN_vkVoidFunction>(function), {}}; };
-        static std::map<std::string, Hook> all = {{"vkAllocateCommandBuffers", as(&allocate)},
-                                                  {"vkBeginCommandBuffer", as(&begin)},
-                                                  {"vkEndCommandBuffer", as(&end)},
-                                                  {"vkCmdBindPipeline", as(&bind)},
-                                                  {"vkCmdPushConstants", as(&push)},
-                                                  {"vkCmdDispatch", as(&dispatch)},
-                                                  {"vkCmdCopyBuffer", as(&copy)},
-                                                  {"vkCmdFillBuffer", as(&fill)},
-                                                  {"vkCmdUpdateBuffer", as(&update)},
-                                                  {"vkCmdPipelineBarrier", as(&barrier)},
-                                                  {"vkResetCommandPool", as(&reset_pool)},
-                                                  {"vkCreateShaderModule", as(&create_module)},
-                                                  {"vkCreateComputePipelines", as(&create_pipeline)},
-                                                  {"vkQueueSubmit", as(&submit)}};
-        return all;
-    }
-
-    static inline PFN_vkGetDeviceProcAddr get;
-};
+using Order = CommandStream::Order;
 
 const Shape kShape{.heads = 16, .experts = 8, .active = 4};
 
@@ -272,6 +52,10 @@ std::vector<float> answer(const std::shared_ptr<const model::Model>& model, cons
     return all;
 }
 
+void check_none(const CommandStream& stream) {
+    for (const std::string& hazard : stream.hazards()) FAIL_CHECK(hazard);
+}
+
 void check_order(const model::ModelOptions& options, uint32_t n_prompt, bool adapted = false) {
     const SyntheticCheckpoint synthetic(kShape, 81);
     const RandomAdapter random(io::Checkpoint(synthetic.path()).config, AdapterForm::Fused, 82, true);
@@ -284,29 +68,60 @@ void check_order(const model::ModelOptions& options, uint32_t n_prompt, bool ada
         const auto model = load(synthetic.path(), options);
         expected = answer(model, attach(model), n_prompt);
     }
-    ReversedCommands reversed;
+    for (const Order order : {Order::Reversed, Order::Random, Order::Random}) {
+        CommandStream stream(order, 83);
+        const auto model = load(synthetic.path(), options);
+        CHECK((answer(model, attach(model), n_prompt) == expected));
+        check_none(stream);
+    }
+    CommandStream stream;
     const auto model = load(synthetic.path(), options);
     const model::Attachment adapter = attach(model);
-    answer(model, adapter, n_prompt);  // what is allocated at first is not zeroed again
-    reversed.reset();
-    CHECK((answer(model, adapter, n_prompt) == expected));
-    CHECK(reversed.unguarded() == "");
-    const std::vector<ReversedCommands::Barrier> barriers = reversed.barriers();
+    answer(model, adapter, n_prompt);
+    check_none(stream);
+    stream.reset();
+    answer(model, adapter, n_prompt);
+    check_none(stream);
+    const std::vector<CommandStream::Barrier> barriers = stream.barriers();
     REQUIRE(barriers.size() > 30);
-    // A draw may have the same outcome from other logits, though not with every prompt.
-    std::map<uint64_t, std::vector<float>> whole{{80, expected}};
-    const auto differs = [&](const ReversedCommands::Barrier& barrier, uint64_t seed) {
-        if (!whole.contains(seed)) whole[seed] = answer(model, adapter, n_prompt, seed);
-        answer(model, adapter, n_prompt, seed + 1);  // so that what is read too early is another prompt's
-        reversed.reset();
-        reversed.omit(barrier);
-        const std::vector<float> got = answer(model, adapter, n_prompt, seed);
-        reversed.omit({});
-        return got != whole[seed];
-    };
-    for (const auto& barrier : barriers)
-        CHECK_MESSAGE((differs(barrier, 80) || differs(barrier, 82) || differs(barrier, 84) || differs(barrier, 86)),
-                      "nothing differs without barrier " << barrier.index << ", before " << barrier.before);
+    std::set<std::tuple<const void*, std::string, std::string>> omitted;  // layers have the same ones
+    for (size_t i = 0; i < barriers.size(); i++) {
+        const CommandStream::Barrier& barrier = barriers[i];
+        if (!barrier.inside) continue;
+        CHECK_MESSAGE(barrier.guards,
+                      "nothing needs the barrier after " << barrier.before << ", before " << barrier.after);
+        if (!omitted.emplace(barrier.site, barrier.before, barrier.after).second) continue;
+        stream.reset();
+        stream.omit(i);
+        answer(model, adapter, n_prompt);
+        CHECK_MESSAGE(!stream.hazards().empty(), "the barrier after " << barrier.before << ", before " << barrier.after
+                                                                      << " can be left out, and nobody objects");
+    }
+}
+
+// That a dispatch touches what the table of shaders/accesses.h says and nothing else. Returns the kernels that ran.
+std::vector<std::string> check_table(const model::ModelOptions& options, uint32_t n_prompt, bool adapted = false) {
+    const SyntheticCheckpoint synthetic(kShape, 81);
+    const RandomAdapter random(io::Checkpoint(synthetic.path()).config, AdapterForm::Fused, 82, true);
+    CommandStream stream;
+    const auto model = load(synthetic.path(), options);
+    model::Attachment adapter;
+    if (adapted) adapter = {model::open_adapter(model, random.path()), 6};
+    stream.check_table();
+    model::Sequence sequence(model, 0, 64);
+    sequence.set_adapter(adapter);
+    sequence.append(random_tokens(n_prompt, kShape.vocab, 84));
+    model::Tap tap{.kinds = model::kTapKinds, .layers = std::vector<bool>(model->config.n_layers, true)};
+    tap.on_tapped = [](const model::Tapped&) {};
+    sequence.set_tap(tap);
+    logits_of(sequence);
+    sequence.set_tap({});
+    model::GenerateRequest request{.bias = {{3, 1.5f}}, .max_tokens = 2};
+    request.settings = {.temperature = 0.8f, .top_k = 20, .repetition = 1.1f};
+    uint64_t n = 0;
+    sequence.generate(request, &n);
+    check_none(stream);
+    return stream.kernels();
 }
 
 model::ModelOptions only(model::Tier tier, const model::Tuning& candidate) {
@@ -318,6 +133,160 @@ model::ModelOptions only(model::Tier tier, const model::Tuning& candidate) {
 }
 
 }  // namespace
+
+TEST_CASE("order: kernels touch what the table of accesses says") {
+    const vk::DeviceInfo device = vk::choose_device(std::getenv("GPTOSS_TEST_DEVICE"));
+    std::set<std::string_view> missing(spirv_names().begin(), spirv_names().end());
+    const auto check = [&](model::Tier tier, const model::Tuning& tuning, uint32_t n_prompt, bool adapted) {
+        for (const std::string& kernel : check_table(only(tier, tuning), n_prompt, adapted)) missing.erase(kernel);
+    };
+    const model::Tuning exact{.decode_splits = 2, .batch_splits = 2, .attention_splits = 4};
+    for (const bool adapted : {false, true}) {
+        check(model::Tier::Exact, exact, 1, adapted);
+        check(model::Tier::Exact, exact, 40, adapted);
+        model::Tuning tuning = model::tuning_for_device(device);
+        model::use_integer(tuning, device);
+        tuning.integer_batch = 16;
+        if (device.integer_dot) check(model::Tier::Integer, tuning, 40, adapted);
+        tuning = model::tuning_for_device(device);
+        model::use_coopmat(tuning, device);
+        if (!tuning.coopmat()) continue;
+        tuning.coopmat_batch = 16;
+        check(model::Tier::Coopmat, tuning, 40, adapted);
+    }
+    for (const std::string_view kernel : missing) {
+        const bool here = kernel.ends_with("_coopmat") || kernel == "dense_halve"   ? device.coopmat.m > 0
+                          : kernel.ends_with("_integer") || kernel == "dense_round" ? device.integer_dot
+                                                                                    : true;
+        CHECK_MESSAGE(!here, kernel << " did not run");
+    }
+}
+
+TEST_CASE("order: hazards are found, and named") {
+    const CommandStream stream;
+    const auto model = load(golden("tiny"), only(model::Tier::Exact, {}));
+    CHECK(stream.hazards().empty());
+    vk::Commands commands(model->device, model->pipelines);
+    const vk::Buffer host(model->device, 256, vk::Memory::Upload, "a test's");
+    const vk::Buffer device(model->device, 256, vk::Memory::Device, "a test's");
+    const auto has = [&](const std::string& text) {
+        return std::any_of(stream.hazards().begin(), stream.hazards().end(),
+                           [&](const std::string& hazard) { return hazard.find(text) != std::string::npos; });
+    };
+    commands.begin();
+    commands.barrier();
+    commands.copy(host, 0, device, 0, 64);
+    commands.copy(host, 64, device, 64, 64);
+    commands.end();
+    commands.submit();
+    commands.wait();
+    CHECK(stream.hazards().empty());
+    commands.submit();
+    host.as<uint32_t>()[3] = 1;
+    commands.wait();
+    CHECK(
+        has("the host wrote, before it waited, what copy reads source [" + std::to_string(host.address()) + ", +64)"));
+    commands.begin();
+    commands.copy(device, 60, host, 128, 8);
+    commands.finish();
+    const std::string at = std::to_string(device.address());
+    CHECK(has("copy reads source [" + std::to_string(device.address() + 60) +
+              ", +8) with no barrier after copy writes destination [" + at + ", +64)"));
+    commands.begin();
+    commands.zero(device);
+    commands.finish();
+    CHECK(has("fill writes destination [" + at));
+}
+
+// Barriers at the start of a submit guard what earlier ones left, each in some of the many ways in which one may follow
+// another.
+TEST_CASE("order: every place that records a barrier needs it") {
+    Shape shape = kShape;
+    shape.sliding = {false, true};  // a batch without logits ends in what windows are copied of
+    shape.vocab = 128;
+    const SyntheticCheckpoint synthetic(shape, 85);
+    model::ModelOptions options = only(model::Tier::Exact, {.attention_splits = 4});
+    options.prefix_bytes = 64 << 20;
+    options.context_length = 1024;
+    options.message_start = 5;
+    // some experts lie in host memory, some of them are copied
+    const io::Checkpoint checkpoint(synthetic.path());
+    const uint64_t reserved = room_for_weights(checkpoint.config, options, vk::choose_device(options.device)).reserved;
+    options.memory_budget = estimate_memory(checkpoint, options, 1024, 64).weights.device + reserved - 65536;
+    options.host_memory = 64 << 20;
+
+    CommandStream stream;
+    struct Site {
+        std::string before, after;
+        bool guards = false;
+    };
+    std::map<const void*, Site> sites;
+    {
+        const auto model = load(synthetic.path(), options);
+        REQUIRE(model->weights.expert_cache());
+        const auto token_table = std::make_shared<const text::TokenTable>(text::Tokenizer::o200k_harmony());
+        model::Sequence sequence(model, 1024, 64);
+        uint64_t n = 0;
+        const auto generate = [&](model::Sequence& s, model::GenerateRequest request) {
+            request.max_tokens = 4;
+            s.generate(request, &n);
+        };
+        sequence.append(random_tokens(620, shape.vocab, 86));
+        model::GenerateRequest penalized{.bias = {{3, 1.5f}}};
+        penalized.settings = {.temperature = 0, .repetition = 1.2f, .presence = 0.5f};
+        for (int i = 0; i < 3; i++) generate(sequence, penalized);
+        logits_of(sequence);
+        generate(sequence, penalized);  // drawn from logits that are known
+        sequence.append(random_tokens(1, shape.vocab, 89));
+        logits_of(sequence);
+        generate(sequence, {});
+        for (const model::Logprobs logprobs : {model::Logprobs::Model, model::Logprobs::Drawn})
+            for (int i = 0; i < 2; i++) generate(sequence, {.logprobs = logprobs, .n_top = 3});
+        sequence.append(random_tokens(1, shape.vocab, 88));  // after which an answer begins
+        generate(sequence, {.grammar = text::Grammar::from_regex(token_table, "[a-z ]{8,}")});
+        generate(sequence, {.grammar = text::Grammar::from_regex(token_table, "[a-z ]{8,}"),
+                            .logprobs = model::Logprobs::Drawn,
+                            .n_top = 3});
+        std::vector<std::byte> state(sequence.save({}));
+        sequence.save(state);
+        model::Sequence other(sequence);
+        generate(other, {});
+        generate(sequence, penalized);
+        other.restore(state);
+        generate(other, {});
+        sequence.append(random_tokens(70, shape.vocab, 87));
+        logits_of(sequence);
+        sequence.logprobs(4, 20, 2);
+        // a transfer, and an expert's first copy, of what was submitted just before
+        const vk::Buffer device(model->device, 1024, vk::Memory::Device, "a test's");
+        const vk::Buffer table(model->device, sizeof(args::Expert), vk::Memory::Device, "a test's");
+        const vk::Buffer uses(model->device, 4, vk::Memory::Device, "a test's");
+        vk::Commands commands(model->device, model->pipelines);
+        commands.begin();
+        commands.zero(device);
+        commands.finish();
+        std::vector<std::byte> bytes(1024, std::byte{7});
+        vk::Transfer transfer(model->device, model->pipelines, vk::Memory::Readback, 1024);
+        transfer.read(device, 0, 1024, bytes.data());
+        transfer.finish();
+        commands.begin();
+        commands.zero(table);
+        commands.finish();
+        const model::ExpertCache experts(model->device, model->pipelines,
+                                         {&table, &uses, 256, 512, {{&device, 0}}, {false}, {{&device, 512}}});
+        CHECK(bytes[500] == std::byte{0});
+    }
+    check_none(stream);
+    for (const CommandStream::Barrier& barrier : stream.barriers()) {
+        Site& site = sites[barrier.site];
+        site.guards |= barrier.guards;
+        if (site.before.empty() || barrier.guards) site = {barrier.before, barrier.after, site.guards};
+    }
+    CHECK(sites.size() > 20);
+    for (const auto& [where, site] : sites)
+        CHECK_MESSAGE(site.guards, "nothing needs the barrier of " << stream.name(where) << ", after " << site.before
+                                                                   << ", before " << site.after);
+}
 
 TEST_CASE("order: every barrier counts, and nothing else does: exact kernels") {
     const model::Tuning tuning{.lanes = 32, .decode_splits = 2, .batch_splits = 2, .attention_splits = 4};
