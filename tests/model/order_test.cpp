@@ -237,9 +237,6 @@ TEST_CASE("order: every place that records a barrier needs it") {
         for (int i = 0; i < 3; i++) generate(sequence, penalized);
         logits_of(sequence);
         generate(sequence, penalized);  // drawn from logits that are known
-        sequence.append(random_tokens(1, shape.vocab, 89));
-        logits_of(sequence);
-        generate(sequence, {});
         for (const model::Logprobs logprobs : {model::Logprobs::Model, model::Logprobs::Drawn})
             for (int i = 0; i < 2; i++) generate(sequence, {.logprobs = logprobs, .n_top = 3});
         sequence.append(random_tokens(1, shape.vocab, 88));  // after which an answer begins
@@ -247,6 +244,14 @@ TEST_CASE("order: every place that records a barrier needs it") {
         generate(sequence, {.grammar = text::Grammar::from_regex(token_table, "[a-z ]{8,}"),
                             .logprobs = model::Logprobs::Drawn,
                             .n_top = 3});
+        {
+            // where nothing is copied in between: neither experts nor, of so short a sequence, a prefix
+            const auto roomy = load(synthetic.path(), only(model::Tier::Exact, {}));
+            model::Sequence brief(roomy, 64, 32);
+            brief.append(random_tokens(5, shape.vocab, 89));
+            logits_of(brief);
+            generate(brief, {});
+        }
         std::vector<std::byte> state(sequence.save({}));
         sequence.save(state);
         model::Sequence other(sequence);
