@@ -815,6 +815,17 @@ GPTOSS_ABI enum gptoss_status gptoss_model_embed(gptoss_model_t model, size_t nu
                                                  const size_t* num_tokens,
                                                  const struct gptoss_embedding_options* options, float* embeddings_out);
 
+/*
+ * Computes the logits that residual states stand for, by the final norm and the unembedding: of those that
+ * gptoss_tap_kind_hidden tells after a layer, what the model would say if it ended there. After the last layer they are
+ * the model's own, but for rounding.
+ *
+ * states: (num_states, hidden_size) float32; logits_out: (num_states, vocabulary_size) float32. Any thread, beside
+ * calls on any context. Errors: insufficient_memory. Since 0.2.
+ */
+GPTOSS_ABI enum gptoss_status gptoss_model_unembed(gptoss_model_t model, size_t num_states, const float* states,
+                                                   float* logits_out);
+
 /* ---------------------------------------------------------------------------------------------------------- sampler */
 
 /*

@@ -261,6 +261,15 @@ class Model {
         return embeddings;
     }
 
+    // The logits of residual states, (states, hidden_size): (states, vocabulary_size).
+    std::vector<float> unembed(span<const float> states) const {
+        const gptoss_model_info of = info();
+        const std::size_t n = states.size() / of.hidden_size;
+        std::vector<float> logits(n * of.vocabulary_size);
+        check(gptoss_model_unembed(get(), n, states.data(), logits.data()));
+        return logits;
+    }
+
     gptoss_model_t get() const noexcept { return handle_.get(); }
 
   private:

@@ -33,3 +33,13 @@ gptoss_status gptoss_model_embed(gptoss_model_t model, size_t num_texts, const u
         embed(held->model, texts, static_cast<model::Pooling>(pooling), in.unnormalized == 0, embeddings_out);
     });
 }
+
+gptoss_status gptoss_model_unembed(gptoss_model_t model, size_t num_states, const float* states, float* logits_out) {
+    return guard([&] {
+        const Held held(model, "model");
+        if (num_states == 0) return;
+        require(states, "states");
+        require(logits_out, "logits_out");
+        unembed(*held->model, {states, num_states * held->model->config.hidden}, logits_out);
+    });
+}

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <deque>
+#include <optional>
 
 #include "base/error.h"
 #include "engine/engine.h"
@@ -72,6 +73,19 @@ void embed(const std::shared_ptr<const Model>& model, std::span<const std::span<
             out += model->config.hidden;
         }
     }
+}
+
+void unembed(const Model& model, std::span<const float> states, float* out) {
+    constexpr size_t kMostStates = 16;  // at once, whose logits are 13 MB for 200,000 tokens
+    const size_t hidden = model.config.hidden, n = states.size() / hidden;
+    std::optional<Unembedding> unembedding;
+    while (!unembedding) try {
+            unembedding.emplace(model, static_cast<uint32_t>(std::min(n, kMostStates)));
+        } catch (...) {
+            if (Error::current().status() != Status::InsufficientMemory || !model.engine->prefixes().evict()) throw;
+        }
+    for (size_t i = 0; i < n; i += kMostStates, out += kMostStates * model.config.vocab)
+        unembedding->run(states.subspan(i * hidden, std::min(kMostStates, n - i) * hidden), out);
 }
 
 }  // namespace gptoss::model

@@ -1,4 +1,5 @@
-// Embeddings: a vector for each of many texts, made of the states after the final norm.
+// Embeddings: a vector for each of many texts, made of the states after the final norm. Unembeddings: the logits that
+// states stand for.
 #pragma once
 
 #include <memory>
@@ -16,5 +17,9 @@ enum class Pooling { Last, Mean };
 // name the text by its number, InsufficientMemory, DeviceLost.
 void embed(const std::shared_ptr<const Model>& model, std::span<const std::span<const uint32_t>> texts, Pooling pooling,
            bool normalize, float* out);
+
+// Fills out, (n, vocab), with the logits of residual states, (n, hidden), by the final norm and the unembedding. Throws
+// InsufficientMemory, DeviceLost.
+void unembed(const Model& model, std::span<const float> states, float* out);
 
 }  // namespace gptoss::model

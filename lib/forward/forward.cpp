@@ -95,6 +95,24 @@ float swiglu_half_scale(const io::Config& config) {
 
 namespace {
 
+// How many of n tokens share a weight read.
+uint32_t shared_tokens(const Tuning& tuning, uint32_t n) { return std::bit_ceil(std::min(n, tuning.batch_tokens)); }
+
+// logits = norm(x)·lm_head; (n, vocab) with logits_stride
+void record_logits(vk::Commands& commands, const Network& network, const args::Input& normed, uint64_t logits) {
+    const TiledMatrix& lm_head = network.weights.lm_head;
+    const Tuning& tuning = network.tuning;
+    const uint32_t n = normed.n_tokens, splits = n > 1 ? tuning.batch_splits : tuning.decode_splits;
+    const uint32_t tokens = shared_tokens(tuning, n);
+    for (const TiledMatrix::Part& part : lm_head.parts) {
+        const args::LinearArgs args{
+            normed, part.address, 0, logits + uint64_t{part.first_row} * 4, part.rows, logits_stride(network.config),
+            0};
+        commands.dispatch(network.kernels.linear({tuning.lanes * splits, tuning.lanes, tokens, lm_head.weight}), args,
+                          tile_count(part.rows), (n + tokens - 1) / tokens);
+    }
+}
+
 // Records the parts of one batch's forward pass, in the order of its methods.
 class Recorder {
   public:
@@ -170,18 +188,7 @@ class Recorder {
     }
 
     // logits = norm(x)·lm_head of the first n tokens; (n, vocab)
-    void logits(uint32_t n) {
-        const TiledMatrix& lm_head = network_.weights.lm_head;
-        const uint32_t splits = n > 1 ? tuning_.batch_splits : tuning_.decode_splits;
-        const uint32_t tokens = shared_tokens(n);
-        for (const TiledMatrix::Part& part : lm_head.parts) {
-            const args::LinearArgs args{
-                normed_input(n), part.address,      0, a_.logits.address() + uint64_t{part.first_row} * 4,
-                part.rows,       logits_stride(c_), 0};
-            commands_.dispatch(kernels_.linear({tuning_.lanes * splits, tuning_.lanes, tokens, lm_head.weight}), args,
-                               tile_count(part.rows), (n + tokens - 1) / tokens);
-        }
-    }
+    void logits(uint32_t n) { record_logits(commands_, network_, normed_input(n), a_.logits.address()); }
 
   private:
     // q, k, v = norm(x)·W + b, rotated; k and v to the cache; (T, n_heads + 2 n_kv_heads, 64)
@@ -432,8 +439,7 @@ class Recorder {
         commands_.barrier();
     }
 
-    // How many of n tokens share a weight read.
-    uint32_t shared_tokens(uint32_t n) const { return std::bit_ceil(std::min(n, tuning_.batch_tokens)); }
+    uint32_t shared_tokens(uint32_t n) const { return gptoss::model::shared_tokens(tuning_, n); }
     // The same for the slots of an expert, of which there are few in a small batch: what is missing in a tile is
     // computed all the same.
     uint32_t exact_tile() const {
@@ -492,6 +498,44 @@ void record_forward(vk::Commands& commands, const Network& network, const Activa
     commands.barrier();
     if (tapped) taps->residual(commands, last_layer);
     if (n_logits > 0) recorder.logits(n_logits);
+}
+
+Unembedding::Unembedding(const Network& network, uint32_t n)
+    : network_(network), commands_(network.device, network.pipelines) {
+    const io::Config& c = network.config;
+    const auto make = [&](uint64_t words, vk::Memory memory, const char* what) {
+        return vk::Buffer(network.device, n * words * 4, memory, what);
+    };
+    states_ = make(c.hidden, vk::Memory::Upload, "states");
+    ones_ = make(1, vk::Memory::Upload, "weights of states");
+    x_ = make(c.hidden, vk::Memory::Device, "residual of states");
+    normed_ = make(c.hidden, vk::Memory::Device, "normed states");
+    squares_ = make(square_count(c), vk::Memory::Device, "sums of squares of states");
+    logits_ = make(logits_stride(c), vk::Memory::Readback, "logits of states");
+    std::fill_n(ones_.as<float>(), n, 1.0f);
+}
+
+void Unembedding::run(std::span<const float> states, float* out) {
+    const io::Config& c = network_.config;
+    const auto n = static_cast<uint32_t>(states.size() / c.hidden);
+    std::copy(states.begin(), states.end(), states_.as<float>());
+    commands_.begin();
+    commands_.zero(x_);
+    commands_.zero(squares_);
+    commands_.barrier();
+    // x = 0 + 1 * state, as merge adds what experts leave; (n, hidden)
+    const args::MergeArgs merge{
+        {x_.address(), normed_.address(), squares_.address(), network_.weights.final_norm, c.hidden, square_count(c)},
+        states_.address(),
+        ones_.address(),
+        1};
+    commands_.dispatch(network_.kernels.merge(), merge, tile_count(c.hidden), n);
+    commands_.barrier();
+    record_logits(commands_, network_,
+                  {normed_.address(), squares_.address(), square_count(c), c.hidden, n, c.norm_eps}, logits_.address());
+    commands_.finish();
+    for (uint32_t i = 0; i < n; i++)
+        out = std::copy_n(logits_.as<const float>() + uint64_t{i} * logits_stride(c), c.vocab, out);
 }
 
 }  // namespace gptoss::model

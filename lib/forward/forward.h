@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "forward/kv_layout.h"
@@ -62,5 +63,25 @@ float swiglu_half_scale(const io::Config& config);
 void record_forward(vk::Commands& commands, const Network& network, const Activations& activations,
                     const KvTables& tables, uint32_t n_tokens, uint32_t first_layer, uint32_t last_layer,
                     uint32_t n_logits, const std::optional<LoraBatch>& lora = {}, const Taps* taps = nullptr);
+
+// The final norm and the unembedding alone, of residual states that come from the host. Its buffers are its own, so
+// that it runs beside the steps of any sequences.
+class Unembedding {
+  public:
+    // For up to n states at once. Throws InsufficientMemory.
+    Unembedding(const Network& network, uint32_t n);
+    // states: (up to n, hidden); out: (of them, vocab). Throws DeviceLost.
+    void run(std::span<const float> states, float* out);
+
+  private:
+    const Network& network_;
+    vk::Buffer states_;      // (n, hidden)
+    vk::Buffer ones_;        // (n)
+    vk::Buffer x_;           // (n, hidden)
+    vk::Buffer normed_;      // (n, hidden)
+    vk::Buffer squares_;     // (n, n_squares)
+    vk::Buffer logits_;      // (n, vocab rounded up to a multiple of 4)
+    vk::Commands commands_;  // goes before the buffers
+};
 
 }  // namespace gptoss::model

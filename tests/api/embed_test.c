@@ -55,3 +55,35 @@ TEST(embeddings_that_are_refused) {
     CHECK_FAILS(gptoss_status_invalid_argument, "embeddings_out",
                 gptoss_model_embed(tiny_model(), 1, tokens, sizes, NULL, NULL));
 }
+
+static int keep_state(void* user_data, const struct gptoss_tap* tap) {
+    memcpy(user_data, tap->values, tap->num_columns * sizeof(float));
+    return 0;
+}
+
+TEST(logits_of_states) {
+    const uint32_t tokens[] = {5, 400, 17, 81}, layer = 3;
+    gptoss_context_t context;
+    struct gptoss_tap_options options;
+    float state[96], logits[512], expected[512];
+    size_t n;
+    memset(&options, 0, sizeof options);
+    options.struct_size = sizeof options;
+    options.kinds = gptoss_tap_kind_hidden;
+    options.layers = &layer;
+    options.num_layers = 1;
+    options.callback = keep_state;
+    options.user_data = state;
+    CHECK_OK(gptoss_context_create(tiny_model(), 0, 0, &context));
+    CHECK_OK(gptoss_context_set_tap(context, &options));
+    CHECK_OK(gptoss_context_append_tokens(context, 4, tokens));
+    CHECK_OK(gptoss_context_get_logits(context, expected, 512, &n));
+    CHECK(n == 512);
+    CHECK_OK(gptoss_model_unembed(tiny_model(), 1, state, logits));
+    for (int i = 0; i < 512; i++) CHECK(fabs(logits[i] - expected[i]) < 1e-4);
+    CHECK_OK(gptoss_context_release(context));
+    CHECK_OK(gptoss_model_unembed(tiny_model(), 0, NULL, NULL));
+    CHECK_FAILS(gptoss_status_invalid_argument, "model", gptoss_model_unembed(NULL, 1, state, logits));
+    CHECK_FAILS(gptoss_status_invalid_argument, "states", gptoss_model_unembed(tiny_model(), 1, NULL, logits));
+    CHECK_FAILS(gptoss_status_invalid_argument, "logits_out", gptoss_model_unembed(tiny_model(), 1, state, NULL));
+}

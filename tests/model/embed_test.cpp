@@ -1,6 +1,7 @@
 // Embeddings against golden data, and against what taps tell of each text by itself.
 #include <algorithm>
 #include <cmath>
+#include <thread>
 
 #include "engine/embed.h"
 #include "engine/engine.h"
@@ -104,4 +105,98 @@ TEST_CASE("embeddings: refused texts are named by their number") {
     };
     refused(bad, "text 1: token");
     refused(none, "text 1: it has no token");
+}
+
+TEST_CASE(
+    "unembedding: tiny's golden hidden states have the logits of float64 arithmetic, after the last layer the "
+    "model's") {
+    const auto hidden = read_array<float>(golden("taps/hidden.f32")),
+               final = read_array<float>(golden("taps/final.f32"));
+    const auto model = load(golden("tiny"));
+    const io::Config& c = model->config;
+    const size_t n = hidden.size() / c.hidden, last = n - final.size() / c.hidden;
+    REQUIRE(n > 17);  // more than are computed at once
+    const io::Checkpoint checkpoint(golden("tiny"));
+    const auto norm = checkpoint.final_norm.read_f32(), lm_head = checkpoint.lm_head.read_f32();
+    for (const size_t count : {n, size_t{1}}) {
+        std::vector<float> got(count * c.vocab), expected;
+        unembed(*model, std::span(hidden).last(count * c.hidden), got.data());
+        for (size_t i = n - count; i < n; i++) {
+            const float* x = &hidden[i * c.hidden];
+            double squares = 0;
+            for (uint32_t d = 0; d < c.hidden; d++) squares += double(x[d]) * x[d];
+            const double scale = 1 / std::sqrt(squares / c.hidden + c.norm_eps);
+            for (uint32_t t = 0; t < c.vocab; t++) {
+                double sum = 0;
+                for (uint32_t d = 0; d < c.hidden; d++) {
+                    const double normed = i < last ? scale * x[d] * norm[d] : final[(i - last) * c.hidden + d];
+                    sum += normed * lm_head[t * c.hidden + d];
+                }
+                expected.push_back(static_cast<float>(sum));
+            }
+        }
+        CHECK(largest_difference(got, expected) <= 1e-5);
+    }
+}
+
+TEST_CASE("unembedding: a tapped state after the last layer has the context's logits, beside steps of other threads") {
+    const auto& model = small_model();
+    const io::Config& c = model->config;
+    const std::vector<uint32_t> prompt = random_tokens(40, c.vocab, 9);
+    std::vector<float> state;
+    model::Sequence context(model, 0, 16);
+    model::Tap tap{.kinds = model::kTapHidden, .layers = std::vector<bool>(c.n_layers), .first_position = 39};
+    tap.layers.back() = true;
+    tap.on_tapped = [&](const model::Tapped& t) { state.assign(t.values.begin(), t.values.end()); };
+    context.set_tap(tap);
+    context.append(prompt);
+    const std::vector<float> expected = logits_of(context);
+    REQUIRE(state.size() == c.hidden);
+    std::vector<double> differences(3);
+    std::vector<std::thread> threads;
+    for (double& difference : differences)
+        threads.emplace_back([&] {
+            model::Sequence other(model, 0, 16);
+            other.append(prompt);
+            uint64_t generated;
+            other.generate({.max_tokens = 20}, &generated);
+            std::vector<float> logits(c.vocab);
+            for (int i = 0; i < 10; i++) {
+                unembed(*model, state, logits.data());
+                difference = std::max(difference, largest_difference(logits, expected));
+            }
+        });
+    for (std::thread& thread : threads) thread.join();
+    for (const double difference : differences) CHECK(difference <= 1e-5);
+}
+
+TEST_CASE("unembedding: what is kept of prompts makes room for it, and without room it fails by name") {
+    const auto& model = caching_model();
+    const std::vector<float> states(model->config.hidden, 1.0f);
+    std::vector<float> logits(model->config.vocab);
+    {
+        model::Sequence context(model, 0, 64);
+        context.append(random_tokens(200, model->config.vocab, 5));
+        context.process();
+    }
+    static VolkDeviceTable real;
+    static int refuse;
+    real = model->device.vk;
+    refuse = 1;
+    model->device.vk.vkCreateBuffer = [](VkDevice device, const VkBufferCreateInfo* info,
+                                         const VkAllocationCallbacks* callbacks, VkBuffer* buffer) {
+        return refuse-- > 0 ? VK_ERROR_OUT_OF_DEVICE_MEMORY : real.vkCreateBuffer(device, info, callbacks, buffer);
+    };
+    unembed(*model, states, logits.data());
+    CHECK(refuse < 0);
+    refuse = 1 << 20;
+    try {
+        unembed(*model, states, logits.data());
+        FAIL("there was no room for it");
+    } catch (const Error& e) {
+        CHECK(e.status() == Status::InsufficientMemory);
+        CHECK(std::string(e.what()).find("states") != std::string::npos);
+    }
+    model->device.vk = real;
+    unembed(*model, states, logits.data());
 }

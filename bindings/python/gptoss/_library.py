@@ -325,6 +325,7 @@ STATUS_FUNCTIONS: dict[str, tuple[Any, ...]] = {
         POINTER(EmbeddingOptionsStruct),
         POINTER(c_float),
     ),
+    "gptoss_model_unembed": (c_void_p, c_size_t, POINTER(c_float), POINTER(c_float)),
     "gptoss_sampler_create": (_handle_out,),
     "gptoss_sampler_set_temperature": (c_void_p, c_float),
     "gptoss_sampler_set_top_k": (c_void_p, c_uint32),

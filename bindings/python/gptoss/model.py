@@ -368,6 +368,19 @@ class Model(Handle):
         self._call(lib.gptoss_model_embed, len(encoded), tokens, sizes, byref(options), vectors)
         return float_array(vectors, (len(encoded), hidden))
 
+    def unembed(self, states: Iterable[Any]) -> Any:
+        """The logits of residual states, by the final norm and the unembedding: of what a tap of kind "hidden" tells, what
+        the model would say if it ended there. states: each of hidden_size floats; float32 (states, vocabulary_size), a
+        numpy array where numpy is there, else a memoryview."""
+        info, rows = self.info, [array("f", state) for state in states]
+        for i, row in enumerate(rows):
+            if len(row) != info.hidden_size:
+                raise InvalidArgumentError(f"states[{i}] has {len(row)} values: a state has {info.hidden_size}")
+        given = (c_float * (len(rows) * info.hidden_size)).from_buffer_copy(b"".join(row.tobytes() for row in rows))
+        logits = (c_float * (len(rows) * info.vocabulary_size))()
+        self._call(lib.gptoss_model_unembed, len(rows), given, logits)
+        return float_array(logits, (len(rows), info.vocabulary_size))
+
     @property
     def max_context_length(self) -> int:
         return self._get(lib.gptoss_model_get_max_context_length, c_size_t)

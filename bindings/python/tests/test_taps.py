@@ -145,6 +145,23 @@ class TapTest(unittest.TestCase):
         with self.assertRaisesRegex(InvalidArgumentError, "text 1: it has no token"):
             self.model.embed(["a", ""])
 
+    def test_unembedding(self):
+        context = self.context()
+        with context.tap("hidden", layers=[0, 3]) as taps:
+            logits = list(context.logits())
+        last = taps.find("hidden", layer=3, position=5)[0]
+        rows_of_logits = rows(self.model.unembed([taps.find("hidden", layer=0, position=5)[0], last]))
+        self.assertEqual([len(row) for row in rows_of_logits], [512, 512])
+        for got, expected in zip(rows_of_logits[1], logits):
+            self.assertAlmostEqual(got, expected, places=4)
+        self.assertGreater(max(abs(a - b) for a, b in zip(rows_of_logits[0], logits)), 0.1)
+        with mock.patch.dict(sys.modules, {"numpy": None}):
+            plain = self.model.unembed([rows(last)])
+        self.assertEqual((type(plain), plain.tolist()), (memoryview, [rows_of_logits[1]]))
+        self.assertEqual(len(self.model.unembed([])), 0)
+        with self.assertRaisesRegex(InvalidArgumentError, r"states\[1\] has 95 values: a state has 96"):
+            self.model.unembed([last, rows(last)[1:]])
+
     def test_refused(self):
         context = self.context()
         with self.assertRaisesRegex(ValueError, "no kind 'logits'"):

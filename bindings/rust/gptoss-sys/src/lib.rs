@@ -390,6 +390,7 @@ functions! {
     fn gptoss_context_set_tap(context: gptoss_context_t, options: *const gptoss_tap_options) -> gptoss_status;
     fn gptoss_model_embed(model: gptoss_model_t, num_texts: usize, tokens: *const u32, num_tokens: *const usize, options: *const gptoss_embedding_options, embeddings_out: *mut f32) -> gptoss_status;
 
+    fn gptoss_model_unembed(model: gptoss_model_t, num_states: usize, states: *const f32, logits_out: *mut f32) -> gptoss_status;
     fn gptoss_sampler_create(sampler_out: *mut gptoss_sampler_t) -> gptoss_status;
     fn gptoss_sampler_set_temperature(sampler: gptoss_sampler_t, temperature: f32) -> gptoss_status;
     fn gptoss_sampler_set_top_k(sampler: gptoss_sampler_t, top_k: u32) -> gptoss_status;

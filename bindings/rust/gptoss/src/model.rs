@@ -428,6 +428,17 @@ impl Model {
         Ok(vectors.chunks(hidden).map(|vector| vector.to_vec()).collect())
     }
 
+    /// The logits of residual states, each of hidden_size values, as `TapKind::Hidden` tells them after a layer.
+    pub fn unembed(&self, states: &[&[f32]]) -> Result<Vec<Vec<f32>>> {
+        let info = self.info()?;
+        let (hidden, vocabulary) = (info.hidden_size as usize, info.vocabulary_size as usize);
+        assert!(states.iter().all(|state| state.len() == hidden), "a state has {hidden} values");
+        let mut logits = vec![0.0; states.len() * vocabulary];
+        let all = states.concat();
+        check(unsafe { sys::gptoss_model_unembed(self.handle, states.len(), all.as_ptr(), logits.as_mut_ptr()) })?;
+        Ok(logits.chunks(vocabulary).map(|row| row.to_vec()).collect())
+    }
+
     pub fn max_context_length(&self) -> Result<usize> {
         get(|n| unsafe { sys::gptoss_model_get_max_context_length(self.handle, n) })
     }

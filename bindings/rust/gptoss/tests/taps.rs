@@ -84,6 +84,24 @@ fn embeddings_are_the_final_states() {
 }
 
 #[test]
+fn the_last_state_has_the_logits() {
+    let tiny = std::env::var("GPTOSS_TINY")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/golden/tiny").into());
+    let model = Model::open(tiny).unwrap();
+    let mut context = Context::new(&model).unwrap();
+    context.append(&PROMPT).unwrap();
+    let state = Arc::new(Mutex::new(vec![]));
+    let to = state.clone();
+    let options = TapOptions { kinds: vec![TapKind::Hidden], layers: Some(vec![3]), ..Default::default() };
+    context.set_tap(&options, move |tapped| *to.lock().unwrap() = tapped.values.to_vec()).unwrap();
+    let mut expected = vec![0.0; 512];
+    context.logits(&mut expected).unwrap();
+    let logits = model.unembed(&[state.lock().unwrap().as_slice()]).unwrap();
+    assert_eq!((logits.len(), logits[0].len()), (1, 512));
+    assert!(logits[0].iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4));
+}
+
+#[test]
 fn a_panic_goes_on_in_the_call() {
     let mut context = context();
     let options = TapOptions { kinds: vec![TapKind::Final], ..Default::default() };
