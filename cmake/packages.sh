@@ -12,6 +12,7 @@ server_packages="libcpp-httplib-dev"
 server_test_packages="chromium"
 chat_test_packages="tmux"
 batch_test_packages="python3-distributed python3-tqdm"
+inspect_packages="python3-matplotlib"
 
 # Installs those of the named packages that are missing, as root or with sudo. Without apt it says what to install.
 install_packages() {

@@ -9,7 +9,7 @@ cd "$(dirname "$0")/../.."
 . cmake/packages.sh
 # shellcheck disable=SC2086
 install_packages $build_packages $run_packages abigail-tools binutils gcc clang doxygen dpkg-dev file mypy python3-numpy cargo rustc \
-    python3 python3-pip python3-venv ccache
+    python3 python3-pip python3-venv ccache $inspect_packages
 source=$PWD
 # The same sources are compiled in two folders, as a project and as a part of one: once, but for the first time.
 export CCACHE_NOHASHDIR=1
@@ -105,8 +105,10 @@ mypy --strict --python-version 3.9 bindings/python/gptoss
 # The loader's own search; the tests also look for a file by its name.
 export GPTOSS_TINY="$tiny" GPTOSS_NANO="$nano"
 venv/bin/python -W error -m unittest discover -s bindings/python/tests
-# With numpy, which Debian's own Python has and that one has not.
-PYTHONPATH=$(echo venv/lib/python*/site-packages) /usr/bin/python3 -W error -m unittest discover -s bindings/python/tests -p test_taps.py
+# With numpy and matplotlib, which Debian's own Python has and that one has not.
+for test in test_taps.py test_inspect.py; do
+    PYTHONPATH=$(echo venv/lib/python*/site-packages) /usr/bin/python3 -W error -m unittest discover -s bindings/python/tests -p $test
+done
 if python3.9 --version > /dev/null 2>&1; then # the oldest that the package is for
     PYTHONPATH=$(echo venv/lib/python*/site-packages) python3.9 -W error -m unittest discover -s bindings/python/tests
 fi
