@@ -1,6 +1,9 @@
 #include "engine/open.h"
 
 #include <algorithm>
+#include <cmath>
+#include <iomanip>
+#include <sstream>
 #include <utility>
 #include <vector>
 
@@ -52,6 +55,11 @@ void log_weights(const Weights& weights, const Log& log) {
     }
     if (weights.host_bytes) line += "; " + std::to_string(weights.host_bytes) + " bytes in host memory";
     log(kLogInfo, line);
+    if (!weights.quantized.values) return;
+    std::ostringstream error;
+    error << std::setprecision(3) << std::sqrt(weights.quantized.error / weights.quantized.values);
+    log(kLogInfo,
+        "weights: the experts were quantized to MXFP4, with an error of " + error.str() + " of their root mean square");
 }
 
 // A prompt that takes the kernels of batches, and a step of one token: their pipelines are then there.

@@ -58,6 +58,14 @@ Experts get_experts(const TensorTable& table, const std::string& blocks_name, co
     return {blocks_name, c.n_experts, rows, cols, {{blocks.file, blocks.offset, scales.file, scales.offset}}};
 }
 
+// As transformers saves them: in MXFP4, or transposed and not quantized.
+Experts get_hugging_face_experts(const TensorTable& table, const std::string& name, const Config& c, uint64_t rows,
+                                 uint64_t cols) {
+    if (!table.find(name)) return get_experts(table, name + "_blocks", name + "_scales", c, rows, cols);
+    const TensorInfo& t = table.get(name, float_types, {c.n_experts, cols, rows});
+    return {name, c.n_experts, rows, cols, {{t.file, t.offset}}, *t.type};
+}
+
 Experts get_gguf_experts(const TensorTable& table, const std::vector<std::string>& names, const Config& c,
                          uint64_t rows, uint64_t cols) {
     Experts experts{names[0], c.n_experts, rows, cols, {}};
@@ -89,16 +97,15 @@ void map_hugging_face(const TensorTable& table, Checkpoint& out) {
         t.mlp_norm = get_vector(table, layer + "post_attention_layernorm.weight", c.hidden);
         t.router = get_dense(table, layer + "mlp.router.weight", c.n_experts, c.hidden);
         t.router_bias = get_vector(table, layer + "mlp.router.bias", c.n_experts);
-        t.gate_up = get_experts(table, experts + "gate_up_proj_blocks", experts + "gate_up_proj_scales", c,
-                                2 * uint64_t{c.intermediate}, c.hidden);
+        t.gate_up =
+            get_hugging_face_experts(table, experts + "gate_up_proj", c, 2 * uint64_t{c.intermediate}, c.hidden);
         t.gate_up_bias = {get_biases(table, experts + "gate_up_proj_bias", c.n_experts, 2 * uint64_t{c.intermediate})};
-        t.down =
-            get_experts(table, experts + "down_proj_blocks", experts + "down_proj_scales", c, c.hidden, c.intermediate);
+        t.down = get_hugging_face_experts(table, experts + "down_proj", c, c.hidden, c.intermediate);
         t.down_bias = get_biases(table, experts + "down_proj_bias", c.n_experts, c.hidden);
         out.layers.push_back(std::move(t));
     }
     out.final_norm = get_vector(table, "model.norm.weight", c.hidden);
-    out.lm_head = get_dense(table, "lm_head.weight", c.vocab, c.hidden);
+    out.lm_head = c.tied_embeddings ? out.embedding : get_dense(table, "lm_head.weight", c.vocab, c.hidden);
 }
 
 // OpenAI's names; queries, keys and values are the rows of one matrix.
@@ -237,11 +244,11 @@ TensorTable read_directory(const std::string& directory, Files& files) {
     return table;
 }
 
-// Experts that are not in MXFP4 have tensors of other names.
+// Experts in forms that do not load have tensors of other names.
 void check_experts(const TensorTable& table) {
     const std::string experts = "model.layers.0.mlp.experts.";
     for (const char* other :
-         {"gate_up_proj", "gate_up_proj.weight", "0.gate_proj.weight", "gate_up_projs.0.weight", "gate_proj.weight"})
+         {"gate_up_proj.weight", "0.gate_proj.weight", "gate_up_projs.0.weight", "gate_proj.weight"})
         if (const TensorInfo* t = table.find(experts + other))
             fail(table.source(), "the experts are not in MXFP4 (" + quote(t->name) + " is " + t->type_name +
                                      "): " + expected_checkpoint);

@@ -38,7 +38,17 @@ struct Matrix {
     std::vector<float> read_f32() const;
 };
 
-// The MXFP4 matrices of all experts of a layer: n_experts matrices of (rows, cols).
+// What quantizing cost: sums of squares of what was rounded away, and of the values before.
+struct QuantizationError {
+    double error = 0, values = 0;
+};
+
+// Blocks of 32 values, in MXFP4 with the scale of the smallest error: what MXFP4 can hold comes out as it went in.
+// blocks: 16 bytes each, value 2j in the low nibble of byte j; scales: a byte each, 255 where a value is no finite
+// number.
+QuantizationError quantize_mxfp4(const float* values, uint64_t n_blocks, std::byte* blocks, std::byte* scales);
+
+// The matrices of all experts of a layer, as MXFP4: n_experts matrices of (rows, cols).
 struct Experts {
     std::string name;
     uint64_t n_experts = 0;
@@ -49,8 +59,9 @@ struct Experts {
     // Bytes in the file of the rows of one expert, for progress.
     uint64_t row_bytes() const { return blocks_per_row() * 17; }
     // Rows [first, first + count) of one expert. blocks_out: (count, cols/32, 16) bytes, value 2j in the low nibble of
-    // byte j; scales_out: (count, cols/32) bytes, the exponent biased by 127.
-    void read(uint64_t expert, uint64_t first, uint64_t count, std::byte* blocks_out, std::byte* scales_out) const;
+    // byte j; scales_out: (count, cols/32) bytes, the exponent biased by 127. The result is 0 where the file has MXFP4.
+    QuantizationError read(uint64_t expert, uint64_t first, uint64_t count, std::byte* blocks_out,
+                           std::byte* scales_out) const;
 
     // One part, or gate and up apart: row r is row r / parts.size() of parts[r % parts.size()].
     struct Part {
@@ -60,6 +71,12 @@ struct Experts {
         uint64_t scales_offset = 0;         // NULL for GGUF: scale and block interleaved, value j and j+16 in byte j
     };
     std::vector<Part> parts;
+    // Unquantized ones are one part of F32, F16 or BF16, each expert's matrix transposed: (cols, rows).
+    DType type = DType::MXFP4;
+
+  private:
+    QuantizationError quantize(uint64_t expert, uint64_t first, uint64_t count, std::byte* blocks_out,
+                               std::byte* scales_out) const;
 };
 
 // Shapes are (rows, cols); vectors are one row.
@@ -92,7 +109,7 @@ class Checkpoint {
     Matrix embedding;  // (vocab, hidden)
     std::vector<LayerTensors> layers;
     Matrix final_norm;  // (1, hidden)
-    Matrix lm_head;     // (vocab, hidden)
+    Matrix lm_head;     // (vocab, hidden), the embedding itself where the config ties them
 
     // Where the model's own vocabulary is: a tokenizer.json, a .tiktoken or the .gguf itself; "" if it brings none.
     std::string tokenizer_path;

@@ -31,8 +31,6 @@ void check_architecture(const Node& root) {
     } else if (!root.has("num_experts")) {  // OpenAI's layout names no architecture
         root.refuse("neither model_type nor OpenAI's num_experts is there: not a gpt-oss model");
     }
-    if (root.boolean({"tie_word_embeddings"}, false))
-        root.refuse("tie_word_embeddings is true: expected a model with an output matrix of its own");
     if (const auto act = root.find({"hidden_act"}))
         if (!is_text(act->json(), "silu")) act->expected("\"silu\"");
 }
@@ -180,6 +178,7 @@ Config parse_config(const char* text, size_t size, const std::string& source) {
     c.window = root.get({"sliding_window"}).integer();
     c.norm_eps = root.number({"rms_norm_eps"}, c.norm_eps);
     c.swiglu_limit = root.number({"swiglu_limit"}, c.swiglu_limit);
+    c.tied_embeddings = root.boolean({"tie_word_embeddings"}, c.tied_embeddings);
     parse_rope(root, c);
     c.eos_tokens = read_eos_tokens(root);
     // The original layout leaves the longest context to be what YaRN stretches the trained one to.

@@ -31,6 +31,7 @@ struct Config {
     bool rope_truncate = false;          // round the ramp's ends to whole dimensions
     float rope_attention_factor = 1.0f;  // of cosines and sines, beside the one that YaRN derives from its factor
     std::vector<uint32_t> eos_tokens;    // end a text; the files may name none
+    bool tied_embeddings = false;        // lm_head is the embedding
 
     uint32_t qkv_rows() const { return (n_heads + 2 * n_kv_heads) * head_dim; }
 };

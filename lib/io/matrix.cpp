@@ -1,6 +1,7 @@
 // Reading what a checkpoint's matrices hold.
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "io/checkpoint.h"
@@ -117,14 +118,98 @@ std::vector<float> Matrix::read_f32() const {
     return values;
 }
 
-void Experts::read(uint64_t expert, uint64_t first, uint64_t count, std::byte* blocks_out,
-                   std::byte* scales_out) const {
+namespace {
+
+constexpr float kFp4[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+
+// The nearest value that FP4 has, by its index in kFp4; of two the one whose index is even.
+uint32_t nearest_fp4(float magnitude) {
+    return (magnitude > 0.25f) + (magnitude >= 0.75f) + (magnitude > 1.25f) + (magnitude >= 1.75f) +
+           (magnitude > 2.5f) + (magnitude >= 3.5f) + (magnitude > 5);
+}
+
+// A block with a given exponent, a value a byte; the sum of squares of what is rounded away.
+double quantize_block(const float* values, int exponent, uint8_t* codes) {
+    const float up = std::ldexp(1.0f, -exponent / 2), up_rest = std::ldexp(1.0f, -exponent - -exponent / 2);
+    double error = 0;
+    for (int i = 0; i < 32; i++) {
+        const float scaled = std::abs(values[i]) * up * up_rest;
+        const uint32_t code = nearest_fp4(scaled);
+        codes[i] = static_cast<uint8_t>(code | (values[i] < 0) << 3);
+        const double lost = scaled - kFp4[code];
+        error += lost * lost;
+    }
+    return std::ldexp(error, 2 * exponent);
+}
+
+}  // namespace
+
+QuantizationError quantize_mxfp4(const float* values, uint64_t n_blocks, std::byte* blocks, std::byte* scales) {
+    QuantizationError sum;
+    for (uint64_t b = 0; b < n_blocks; b++, values += 32, blocks += 16) {
+        float largest = 0;
+        double squares = 0;
+        bool finite = true;
+        for (int i = 0; i < 32; i++) {
+            finite &= std::isfinite(values[i]);
+            largest = std::max(largest, std::abs(values[i]));
+            squares += double{values[i]} * values[i];
+        }
+        scales[b] = std::byte{255};
+        std::memset(blocks, 0, 16);
+        if (!finite) continue;
+        // With the first exponent the largest value comes to lie from 4 to 8, of which MXFP4 has up to 6; with the next
+        // one it fits, and the others have half the precision.
+        const int exponent = std::clamp(largest > 0 ? std::ilogb(largest) - 2 : -127, -127, 126);
+        uint8_t codes[32], wider[32];
+        double error = quantize_block(values, exponent, codes);
+        const double wider_error = error > 0 ? quantize_block(values, exponent + 1, wider) : error;
+        const bool is_wider = wider_error < error;
+        const uint8_t* best = is_wider ? wider : codes;
+        scales[b] = static_cast<std::byte>(exponent + is_wider + 127);
+        for (int j = 0; j < 16; j++) blocks[j] = static_cast<std::byte>(best[2 * j] | best[2 * j + 1] << 4);
+        sum.error += std::min(error, wider_error);
+        sum.values += squares;
+    }
+    return sum;
+}
+
+QuantizationError Experts::quantize(uint64_t expert, uint64_t first, uint64_t count, std::byte* blocks_out,
+                                    std::byte* scales_out) const {
+    // count values lie side by side in each of the file's rows
+    const uint64_t strip = dtype_bytes(type, count);
+    std::vector<std::byte> raw(cols * strip);
+    for (uint64_t c = 0; c < cols; c++)
+        parts[0].file->read(parts[0].offset + dtype_bytes(type, (expert * cols + c) * rows + first), &raw[c * strip],
+                            strip);
+    // a few rows at a time, so that what is read of each of the file's rows is used up while it is in the cache
+    constexpr uint64_t kRows = 32;
+    std::vector<float> values(kRows * cols), piece(kRows);
+    QuantizationError sum;
+    for (uint64_t r = 0; r < count; r += kRows) {
+        const uint64_t n = std::min(kRows, count - r);
+        for (uint64_t c = 0; c < cols; c++) {
+            to_f32(type, &raw[c * strip + dtype_bytes(type, r)], n, piece.data());
+            for (uint64_t i = 0; i < n; i++) values[i * cols + c] = piece[i];
+        }
+        const uint64_t at = r * blocks_per_row();
+        const auto [error, squares] =
+            quantize_mxfp4(values.data(), n * blocks_per_row(), blocks_out + at * 16, scales_out + at);
+        sum.error += error;
+        sum.values += squares;
+    }
+    return sum;
+}
+
+QuantizationError Experts::read(uint64_t expert, uint64_t first, uint64_t count, std::byte* blocks_out,
+                                std::byte* scales_out) const {
+    if (type != DType::MXFP4) return quantize(expert, first, count, blocks_out, scales_out);
     const uint64_t row_blocks = blocks_per_row();
     if (parts[0].scales_file) {
         const uint64_t at = (expert * rows + first) * row_blocks;
         parts[0].file->read(parts[0].offset + at * 16, blocks_out, count * row_blocks * 16);
         parts[0].scales_file->read(parts[0].scales_offset + at, scales_out, count * row_blocks);
-        return;
+        return {};
     }
     // Through a buffer that stays in the cache: a few rows of each part at a time.
     const uint64_t n_parts = parts.size(), part_rows = rows / n_parts, row_size = row_bytes();
@@ -143,6 +228,7 @@ void Experts::read(uint64_t expert, uint64_t first, uint64_t count, std::byte* b
             }
         }
     }
+    return {};
 }
 
 std::vector<float> LayerTensors::read_gate_up_bias() const {

@@ -67,6 +67,7 @@ class Planner {
     // An expert's fills, from the start of its place.
     using ExpertFills = std::vector<Fill>;
 
+    void tie_embeddings();
     void add_expert_tables();
     void place(Room room);
     void place_experts(uint64_t pinned);
@@ -118,7 +119,11 @@ LoadPlan Planner::plan(Room room) {
     auto rope = std::make_shared<std::vector<float>>(rope_table(config_, config_.max_context, &weights.rope_coarse));
     add_vector(last, &weights.rope, rope->size(), [rope] { return *rope; });
     plan_.allocations.push_back(std::move(last));
-    add_matrix(weights.lm_head, {&checkpoint_.lm_head}, dense_);
+    const io::Matrix &embedding = checkpoint_.embedding, &lm_head = checkpoint_.lm_head;
+    if (lm_head.file == embedding.file && lm_head.offset == embedding.offset)
+        tie_embeddings();
+    else
+        add_matrix(weights.lm_head, {&checkpoint_.lm_head}, dense_);
     add_expert_tables();
     place(room);
 
@@ -127,6 +132,15 @@ LoadPlan Planner::plan(Room room) {
         weights.bytes_per_token +=
             layer.qkv.bytes() + layer.out.bytes() + layer.router.bytes() + config_.n_active_experts * plan_.place_bytes;
     return std::move(plan_);
+}
+
+// lm_head is the embedding, and stays on the device with it, since every token reads all of it.
+void Planner::tie_embeddings() {
+    WeightTable& weights = *plan_.table;
+    weights.lm_head = weights.embedding;
+    for (size_t i = 0; i < embedding_end_; i++)
+        plan_.allocations[i].bindings.push_back({&weights.lm_head.parts[i].address, 0});
+    embedding_end_ = 0;
 }
 
 void Planner::add_expert_tables() {
@@ -320,18 +334,19 @@ void Planner::add_experts(size_t first, const io::Experts& from, bool gate_up, f
             const uint64_t count = std::min(fill_tiles, tiles - t);
             experts_[first + e].push_back(
                 {start + t * tile, count * tile,
-                 [&from, &largest, &contents = plan_.table->contents, matrix, e, t, tiles, count, tile,
-                  gate_up](std::byte* out) {
+                 [&from, &largest, &table = *plan_.table, matrix, e, t, tiles, count, tile, gate_up](std::byte* out) {
                      const uint64_t rows = std::min(count * kTileRows, from.rows - t * kTileRows),
                                     blocks = from.blocks_per_row();
                      std::vector<std::byte> raw(rows * blocks * 17);
                      std::byte* scales = raw.data() + rows * blocks * 16;
-                     from.read(e, t * kTileRows, rows, raw.data(), scales);
+                     const io::QuantizationError cost = from.read(e, t * kTileRows, rows, raw.data(), scales);
+                     std::atomic_ref(table.quantized.error) += cost.error;
+                     std::atomic_ref(table.quantized.values) += cost.values;
                      const float magnitude = largest_mxfp4(scales, rows * blocks);
                      check_magnitude(from.name, *from.parts[0].file, magnitude, INFINITY);
                      raise(largest, magnitude);
-                     add_rows(contents, matrix, e * tiles + t, raw.data(), rows, blocks * 16);
-                     add_rows(contents, matrix + 1, e * tiles + t, scales, rows, blocks);
+                     add_rows(table.contents, matrix, e * tiles + t, raw.data(), rows, blocks * 16);
+                     add_rows(table.contents, matrix + 1, e * tiles + t, scales, rows, blocks);
                      for (uint64_t i = 0; i < count; i++)
                          pack_mxfp4_tile(raw.data() + i * kTileRows * blocks * 16, scales + i * kTileRows * blocks,
                                          static_cast<uint32_t>(std::min<uint64_t>(kTileRows, rows - i * kTileRows)),

@@ -73,7 +73,8 @@ struct WeightTable {
     uint32_t rope_coarse = 0;
     std::vector<args::Expert> expert_addresses;  // (n_layers, n_experts) where each was loaded to
     uint64_t bytes_per_token = 0;                // read to decode one token
-    uint64_t contents = 0;                       // a hash of all weights as the files have them
+    uint64_t contents = 0;                       // a hash of all weights as the files have them, or as quantized
+    io::QuantizationError quantized;             // of experts that the files have unquantized
 };
 
 // The weights with the memory that holds them.

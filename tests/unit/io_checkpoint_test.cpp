@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <random>
 
 #include "io_helpers.h"
 
@@ -127,4 +128,57 @@ TEST_CASE("row ranges of a matrix are its rows") {
     k.read(0, k.rows, all.data());
     k.read(100, 3, some.data());
     CHECK(std::memcmp(some.data(), all.data() + 100 * k.row_bytes(), some.size()) == 0);
+}
+
+TEST_CASE(
+    "MXFP4: what it can hold comes out as it went in, and the rest has the smallest error that a block can have") {
+    const float fp4[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+    std::mt19937 random(7);
+    std::normal_distribution<float> normal;
+    const auto decode = [&](std::byte scale, const std::byte* block, int i) {
+        const uint32_t code = std::to_integer<uint32_t>(block[i / 2]) >> i % 2 * 4 & 15;
+        return std::ldexp(code & 8 ? -fp4[code & 7] : fp4[code & 7], std::to_integer<int>(scale) - 127);
+    };
+    for (int round = 0; round < 2000; round++) {
+        CAPTURE(round);
+        float values[32];
+        const int exponent = static_cast<int>(random() % 252) - 126, most = 1 + static_cast<int>(random() % 8);
+        const bool exact = round % 2 == 0;
+        for (float& value : values)
+            value = std::ldexp(exact ? (random() % 2 ? -fp4[random() % most] : fp4[random() % most]) : normal(random),
+                               exact ? exponent : exponent / 2);
+        std::byte block[16], scale;
+        const QuantizationError cost = quantize_mxfp4(values, 1, block, &scale);
+        double error = 0, squares = 0, best = INFINITY;
+        for (int i = 0; i < 32; i++) {
+            const float got = decode(scale, block, i);
+            if (exact) CHECK(got == values[i]);
+            error += (double{got} - values[i]) * (double{got} - values[i]);
+            squares += double{values[i]} * values[i];
+        }
+        CHECK(cost.values == doctest::Approx(squares));
+        CHECK(cost.error == doctest::Approx(error).epsilon(1e-4));
+        for (int e = -127; e <= 127; e++) {
+            double of = 0;
+            for (const float value : values) {
+                double nearest = INFINITY;
+                for (const float code : fp4)
+                    nearest = std::min(nearest, std::abs(std::abs(double{value}) - std::ldexp(double{code}, e)));
+                of += nearest * nearest;
+            }
+            best = std::min(best, of);
+        }
+        // an exponent more or less than those that are tried is rarely better, and then by little
+        CHECK(error <= 1.05 * best);
+    }
+    float values[32] = {1, 2, INFINITY};
+    std::byte block[16], scale;
+    quantize_mxfp4(values, 1, block, &scale);
+    CHECK(scale == std::byte{255});
+    values[2] = NAN;
+    quantize_mxfp4(values, 1, block, &scale);
+    CHECK(scale == std::byte{255});
+    const float zeros[32] = {};
+    CHECK(quantize_mxfp4(zeros, 1, block, &scale).error == 0);
+    for (const std::byte byte : block) CHECK(byte == std::byte{0});
 }

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -89,6 +90,67 @@ struct SafetensorsFile {
     }
     std::string bytes() const { return bytes(header.dump(), data); }
 };
+
+// Puts a tensor's data behind the others', in place of another of its name.
+inline void put_tensor(SafetensorsFile& file, const std::string& name, const std::string& type,
+                       const std::vector<uint64_t>& shape, const std::string& bytes) {
+    file.header[name] = {
+        {"dtype", type}, {"shape", shape}, {"data_offsets", {file.data.size(), file.data.size() + bytes.size()}}};
+    file.data += bytes;
+}
+
+// Moves the tensors together, as the format wants them.
+inline void close_gaps(SafetensorsFile& file) {
+    std::string data;
+    for (auto& [name, entry] : file.header.items()) {
+        if (name == "__metadata__") continue;
+        const uint64_t begin = entry["data_offsets"][0], end = entry["data_offsets"][1];
+        entry["data_offsets"] = {data.size(), data.size() + end - begin};
+        data += file.data.substr(begin, end - begin);
+    }
+    file.data = data;
+}
+
+inline void remove_tensor(SafetensorsFile& file, const std::string& name) {
+    file.header.erase(name);
+    close_gaps(file);
+}
+
+inline std::string bf16_bytes(float value) { return raw(static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16)); }
+
+// Experts as transformers saves them when they are not quantized: (experts, cols, rows) in BF16. value(stored): what a
+// weight becomes.
+template <typename Value>
+void replace_experts(SafetensorsFile& file, const Value& value) {
+    static const float fp4[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+    std::vector<std::string> names;
+    for (const auto& [name, entry] : file.header.items())
+        if (name.ends_with("_blocks")) names.push_back(name.substr(0, name.size() - 7));
+    for (const std::string& name : names) {
+        const auto shape = file.header[name + "_blocks"]["shape"].get<std::vector<uint64_t>>();
+        const uint64_t experts = shape[0], rows = shape[1], cols = shape[2] * 32;
+        const size_t blocks = file.header[name + "_blocks"]["data_offsets"][0],
+                     scales = file.header[name + "_scales"]["data_offsets"][0];
+        std::string bytes;
+        for (uint64_t e = 0; e < experts; e++)
+            for (uint64_t c = 0; c < cols; c++)
+                for (uint64_t r = 0; r < rows; r++) {
+                    const uint64_t at = (e * rows + r) * cols + c;
+                    const uint8_t byte = static_cast<uint8_t>(file.data[blocks + at / 2]);
+                    const uint8_t code = c % 2 ? byte >> 4 : byte & 15;
+                    const float stored = std::ldexp(code & 8 ? -fp4[code & 7] : fp4[code & 7],
+                                                    static_cast<uint8_t>(file.data[scales + at / 32]) - 127);
+                    bytes += bf16_bytes(value(stored));
+                }
+        file.header.erase(name + "_blocks");
+        file.header.erase(name + "_scales");
+        put_tensor(file, name, "BF16", {experts, cols, rows}, bytes);
+    }
+    close_gaps(file);
+}
+inline void dequantize_experts(SafetensorsFile& file) {
+    replace_experts(file, [](float stored) { return stored; });
+}
 
 // The golden model tiny in two files of safetensors with their index, as large models are published.
 inline void write_shards(const TempDirectory& to) {

@@ -62,32 +62,6 @@ std::string quantized_by(const TempDirectory& to, const json& quantization) {
     return changed(to, config, [](SafetensorsFile&) {});
 }
 
-// Experts as transformers saves them when they are not quantized.
-void dequantize_experts(SafetensorsFile& file) {
-    json header;
-    for (const auto& [name, entry] : file.header.items()) {
-        if (name.ends_with("_scales")) continue;
-        if (!name.ends_with("_blocks")) {
-            header[name] = entry;
-            continue;
-        }
-        const json& shape = entry["shape"];
-        const uint64_t n = shape[0].get<uint64_t>() * shape[1].get<uint64_t>() * shape[2].get<uint64_t>() * 32;
-        header[name.substr(0, name.size() - 7)] = {{"dtype", "BF16"},
-                                                   {"shape", {shape[0], shape[2].get<uint64_t>() * 32, shape[1]}},
-                                                   {"data_offsets", {file.data.size(), file.data.size() + 2 * n}}};
-        file.data.append(2 * n, '\0');
-    }
-    // without gaps, as the format has it
-    std::string data;
-    for (auto& [name, entry] : header.items()) {
-        const uint64_t begin = entry["data_offsets"][0], end = entry["data_offsets"][1];
-        entry["data_offsets"] = {data.size(), data.size() + end - begin};
-        data += file.data.substr(begin, end - begin);
-    }
-    file = {header, data};
-}
-
 GgufFile tiny_gguf() { return GgufFile::load(golden("tiny-bf16.gguf")); }
 
 std::string gguf_with(const TempDirectory& to, const std::string& name, const std::function<void(GgufFile&)>& f) {
@@ -239,6 +213,29 @@ const LookAlike look_alikes[] = {
          json config = tiny_config();
          config.erase("quantization_config");
          return changed(to, config, dequantize_experts);
+     }},
+    {"unquantized, with experts of another shape",
+     [](const TempDirectory& to) {
+         return changed(to, tiny_config(), [](SafetensorsFile& file) {
+             dequantize_experts(file);
+             auto& shape = file.header["model.layers.0.mlp.experts.gate_up_proj"]["shape"];
+             std::swap(shape[1], shape[2]);
+         });
+     }},
+    {"unquantized, a tensor for each expert",
+     [](const TempDirectory& to) {
+         return changed(to, tiny_config(), [](SafetensorsFile& file) {
+             dequantize_experts(file);
+             file.header["model.layers.0.mlp.experts.0.gate_proj.weight"] =
+                 file.header["model.layers.0.mlp.experts.gate_up_proj"];
+             file.header.erase("model.layers.0.mlp.experts.gate_up_proj");
+         });
+     }},
+    {"no lm_head, with tie_word_embeddings",
+     [](const TempDirectory& to) {
+         json config = tiny_config();
+         config["tie_word_embeddings"] = true;
+         return changed(to, config, [](SafetensorsFile& file) { remove_tensor(file, "lm_head.weight"); });
      }},
     {"bitsandbytes 4-bit, unsloth/gpt-oss-20b-unsloth-bnb-4bit",
      [](const TempDirectory& to) {
