@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 #include <ctime>
+#include <fstream>
 #include <functional>
 #include <future>
 #include <gptoss.hpp>
@@ -12,6 +13,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
+
+#include "bench_experts.h"
 
 namespace {
 
@@ -21,7 +24,7 @@ using nlohmann::json;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 struct Options {
-    std::string model, device, weights = "default", kv = "f16";
+    std::string model, device, weights = "default", kv = "f16", experts, adapter;
     std::vector<size_t> prompts{64, 256, 2048}, generates{16, 128}, depths{0}, sequences, threads, lookups;
     size_t repeat = 5, batch = 0;
     double memory = 0;  // GB
@@ -82,6 +85,8 @@ class Bench {
         for (size_t depth : options_.depths) {
             for (size_t n : options_.prompts) result["prefill"].push_back(prefill(depth, n));
             for (size_t n : options_.generates) result["decode"].push_back(decode(depth, n));
+            for (size_t n : options_.generates)
+                if (!options_.adapter.empty()) result["adapter"].push_back(by_adapter(depth, n));
             for (size_t n : options_.generates)
                 if (options_.grammar) {
                     result["grammar"].push_back(by_grammar("json", kAnyJson, depth, n));
@@ -263,6 +268,46 @@ class Bench {
                 {"forced", forced}};
     }
 
+    // Decode with the adapter beside decode without one, in turn, both without prompt lookup.
+    json by_adapter(size_t depth, size_t n) {
+        const gptoss::Adapter adapter(model_, options_.adapter);
+        std::vector<double> with, ratios, work_ratios;
+        for (size_t run = 0; run <= options_.repeat; run++) {
+            double rates[2], work[2];
+            for (const bool adapted : {false, true}) {
+                if (adapted) context_.adapter(adapter);
+                fill(depth);
+                context_.append(tokens_[0]);
+                context_.process();
+                gptoss::GenerateOptions generate;
+                generate.sampler = &sampler_;
+                generate.max_tokens = n;
+                generate.stop_tokens.emplace();  // none
+                generate.prompt_lookup = gptoss_prompt_lookup_off;
+                const std::clock_t work_before = std::clock();
+                const auto start = Clock::now();
+                const size_t made = context_.generate([](uint32_t) {}, generate).num_tokens;
+                rates[adapted] = made / seconds_since(start);
+                work[adapted] = static_cast<double>(std::clock() - work_before) / made;
+                context_.no_adapter();
+            }
+            if (run == 0) continue;
+            with.push_back(rates[1]);
+            ratios.push_back(rates[1] / rates[0]);
+            work_ratios.push_back(work[1] / work[0]);
+        }
+        const Spread s = spread(with), ratio = spread(ratios), work_ratio = spread(work_ratios);
+        print(
+            "lora%-4zu %8zu %10.2f %10.2f %10.2f   %.3f (%.3f to %.3f) of the speed without the adapter, %.3f of the "
+            "processor time\n",
+            n, depth, s.median, s.least, s.most, ratio.median, ratio.least, ratio.most, work_ratio.median);
+        return {{"tokens", n},
+                {"depth", depth},
+                {"tokens_per_second", s.median},
+                {"ratio", ratio.median},
+                {"processor_time_ratio", work_ratio.median}};
+    }
+
     // n contexts with room for so many tokens more than their prompts, of the last depth.
     std::vector<gptoss::Context> contexts(size_t n, size_t room) const {
         std::vector<gptoss::Context> made;
@@ -380,6 +425,7 @@ class Bench {
         return result;
     }
 
+  public:
     static gptoss_model_options model_options(const Options& options) {
         gptoss_model_options load{};
         load.device = options.device.empty() ? nullptr : options.device.c_str();
@@ -392,6 +438,7 @@ class Bench {
         return load;
     }
 
+  private:
     // Tokens that the context must hold for all tests.
     static size_t longest(const Options& options) {
         const auto most = [](const std::vector<size_t>& sizes) {
@@ -412,6 +459,15 @@ class Bench {
     gptoss::Sampler sampler_;
     const std::vector<uint32_t> tokens_;
 };
+
+void run_experts(const Options& options) {
+    constexpr size_t kMostTokens = 4096;
+    std::ifstream file(options.experts, std::ios::binary);
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    const gptoss::Model model(options.model, Bench::model_options(options));
+    const json result{{"model", options.model}, {"experts", bench_experts(model, text, kMostTokens, options.as_json)}};
+    if (options.as_json) std::printf("%s\n", result.dump(2).c_str());
+}
 
 }  // namespace
 
@@ -447,11 +503,18 @@ int main(int argc, char** argv) {
     app.add_option("--temperature", options.temperature, "of the sampler; 0 is greedy");
     app.add_option("--top-p", options.top_p, "of the sampler");
     app.add_flag("--grammar", options.grammar, "decode by a grammar of JSON too, beside decode without one");
+    app.add_option("--adapter", options.adapter, "a LoRA adapter: decode with it too, beside decode without one");
+    app.add_option("--experts", options.experts,
+                   "a file of text: measure nothing but how evenly it uses the experts, and what a budget would hit")
+        ->check(CLI::ExistingFile);
     app.add_flag("--json", options.as_json, "print JSON");
     app.add_flag("--profile", options.profile, "time every kernel");
     CLI11_PARSE(app, argc, argv);
     try {
-        Bench(options).run();
+        if (options.experts.empty())
+            Bench(options).run();
+        else
+            run_experts(options);
     } catch (const std::exception& e) {
         std::fprintf(stderr, "bench: %s\n", e.what());
         return 1;
