@@ -1,22 +1,18 @@
 #include "base/cache.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <atomic>
-#include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 
 #include "base/error.h"
 #include "base/file.h"
-#include "base/file_size_signal.h"
 #include "base/hash.h"
+#include "base/path.h"
+#include "base/platform.h"
 
 namespace gptoss {
 
@@ -36,28 +32,12 @@ struct Header {
 };
 constexpr size_t kChecked = offsetof(Header, key_size);
 
-// NULL where the variable is not set, or names no absolute path.
-const char* absolute_path(const char* variable) {
-    const char* value = std::getenv(variable);
-    return value && fs::path(value).is_absolute() ? value : nullptr;
-}
-
-bool write_all(int file, std::string_view bytes) {
-    while (!bytes.empty()) {
-        const ssize_t n = ::write(file, bytes.data(), bytes.size());
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return false;
-        bytes.remove_prefix(static_cast<size_t>(n));
-    }
-    return true;
-}
-
 // As the XDG specification asks for: the user's alone, whatever the umask. What is there already stays as it is.
 void make_private_directories(const fs::path& directory) {
     std::error_code ignored;
     if (directory.empty() || fs::exists(directory, ignored)) return;
     make_private_directories(directory.parent_path());
-    ::mkdir(directory.c_str(), 0700);
+    platform::make_private_directory(directory);
 }
 
 constexpr char kPart[] = ".part";
@@ -100,16 +80,14 @@ std::optional<std::string> parse_cache_entry(std::string_view bytes, std::string
 }
 
 std::string Cache::user_directory() {
-    if (const char* cache = absolute_path("XDG_CACHE_HOME")) return fs::path(cache) / "libgptoss";
-    if (const char* home = absolute_path("HOME")) return fs::path(home) / ".cache" / "libgptoss";
-    if (const char* local = absolute_path("LOCALAPPDATA")) return fs::path(local) / "libgptoss";
-    return "";
+    const fs::path directory = platform::user_cache_directory();
+    return directory.empty() ? "" : to_utf8(directory / "libgptoss");
 }
 
 std::string Cache::path_of(std::string_view key) const {
     char name[17];
     std::snprintf(name, sizeof name, "%016llx", static_cast<unsigned long long>(hash(key)));
-    return fs::path(directory_) / name;
+    return to_utf8(to_path(directory_) / name);
 }
 
 std::optional<std::string> Cache::read(std::string_view key) const {
@@ -124,18 +102,15 @@ std::optional<std::string> Cache::read(std::string_view key) const {
 void Cache::write(std::string_view key, std::string_view value) const {
     const std::string entry = make_cache_entry(key, value);
     if (directory_.empty() || entry.size() > kMaxFile) return;
-    make_private_directories(directory_);
-    remove_old_parts(directory_);
+    const fs::path directory = to_path(directory_);
+    make_private_directories(directory);
+    remove_old_parts(directory);
     // Beside its place under a name that nobody else uses, then moved there at once: readers see the old file or the
     // new.
     static std::atomic<unsigned> counter{0};
     const std::string path = path_of(key);
-    const std::string part = path + "." + std::to_string(::getpid()) + "-" + std::to_string(counter++) + kPart;
-    const NoFileSizeSignal none;
-    const int file = ::open(part.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (file < 0) return;
-    const bool written = write_all(file, entry);
-    if (::close(file) != 0 || !written || std::rename(part.c_str(), path.c_str()) != 0) ::unlink(part.c_str());
+    platform::replace_file(
+        path, path + "." + std::to_string(platform::process_id()) + "-" + std::to_string(counter++) + kPart, entry);
 }
 
 }  // namespace gptoss

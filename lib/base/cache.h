@@ -14,7 +14,7 @@ class Cache {
     // directory: made when something is first written, for the user alone; "" keeps nothing.
     explicit Cache(std::string directory) : directory_(std::move(directory)) {}
 
-    // The folder libgptoss in XDG_CACHE_HOME, in ~/.cache, or in LOCALAPPDATA; "" where the system names none of them.
+    // The folder libgptoss in XDG_CACHE_HOME or ~/.cache, on Windows in LOCALAPPDATA; "" where the system names none.
     static std::string user_directory();
 
     std::optional<std::string> read(std::string_view key) const;

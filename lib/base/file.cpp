@@ -1,52 +1,17 @@
 #include "base/file.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
 #include "base/fail.h"
 
 namespace gptoss {
 
-namespace {
-
-std::string reason(int error) { return std::generic_category().message(error); }
-
-std::string reason_not_opened(const std::string& path, int error) {
-    struct stat status {};
-    if (error == ENOENT && ::lstat(path.c_str(), &status) == 0 && S_ISLNK(status.st_mode))
-        return "is a link to a file that is not there";
-    return reason(error);
-}
-
-}  // namespace
-
 File::File(const std::string& path) : path_(path) {
-    // O_NONBLOCK: a FIFO in a file's place is refused below instead of waited for.
-    do fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    while (fd_ < 0 && errno == EINTR);
-    if (fd_ < 0) fail(path, reason_not_opened(path, errno));
-    struct stat status {};
-    if (::fstat(fd_, &status) != 0 || !S_ISREG(status.st_mode)) {
-        ::close(fd_);
-        fail(path, S_ISDIR(status.st_mode) ? "is a directory, not a file" : "is not a regular file");
-    }
-    size_ = static_cast<uint64_t>(status.st_size);
-#ifdef POSIX_FADV_SEQUENTIAL
-    ::posix_fadvise(fd_, 0, 0, POSIX_FADV_SEQUENTIAL);  // only advice: a larger read-ahead
-#endif
-    try {
-        refuse_pointer();
-    } catch (...) {
-        ::close(fd_);
-        throw;
-    }
+    file_.emplace(path);
+    size_ = file_->size();
+    refuse_pointer();
 }
 
 // A clone made without git-lfs has small texts in the place of large files.
@@ -63,27 +28,20 @@ void File::refuse_pointer() const {
 File::File(const std::string& name, std::vector<std::byte> bytes)
     : path_(name), size_(bytes.size()), bytes_(std::move(bytes)) {}
 
-File::~File() {
-    if (fd_ >= 0) ::close(fd_);
-}
-
 void File::read(uint64_t offset, std::byte* out, size_t size) const {
     if (offset > size_ || size > size_ - offset)
         fail(path_, "truncated: " + std::to_string(size) + " bytes wanted at offset " + std::to_string(offset) +
                         " of " + std::to_string(size_));
-    if (fd_ < 0) {
+    if (!file_) {
         std::copy_n(bytes_.begin() + static_cast<ptrdiff_t>(offset), size, out);
         return;
     }
     while (size > 0) {
-        size_t piece = std::min<size_t>(size, size_t{1} << 30);  // Linux reads at most 2 GiB at once
-        ssize_t n = ::pread(fd_, out, piece, static_cast<off_t>(offset));
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) fail(path_, "reading at offset " + std::to_string(offset) + ": " + reason(errno));
+        const size_t n = file_->read(offset, out, size);
         if (n == 0) fail(path_, "truncated while open: it now ends before offset " + std::to_string(offset));
-        offset += static_cast<uint64_t>(n);
+        offset += n;
         out += n;
-        size -= static_cast<size_t>(n);
+        size -= n;
     }
 }
 

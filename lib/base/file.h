@@ -4,8 +4,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "base/platform.h"
 
 namespace gptoss {
 
@@ -16,7 +19,6 @@ class File {
     explicit File(const std::string& path);
     // These bytes, in memory; name stands for the path in errors.
     File(const std::string& name, std::vector<std::byte> bytes);
-    ~File();
     File(const File&) = delete;
     File& operator=(const File&) = delete;
 
@@ -31,9 +33,9 @@ class File {
     void refuse_pointer() const;
 
     std::string path_;
-    int fd_ = -1;
+    std::optional<platform::OpenFile> file_;
     uint64_t size_ = 0;
-    std::vector<std::byte> bytes_;  // where fd_ is -1
+    std::vector<std::byte> bytes_;  // where no file is open
 };
 
 }  // namespace gptoss

@@ -3,8 +3,14 @@
 #pragma once
 
 #include <cfenv>
+#include <cstdint>
 
 namespace gptoss {
+
+struct FloatingPointState {
+    std::fenv_t environment{};
+    uint32_t control = 0;  // of SSE, where the environment is without it
+};
 
 // Sets the default environment for as long as it lives, then the one before it again.
 class DefaultFloatingPoint {
@@ -17,7 +23,7 @@ class DefaultFloatingPoint {
   private:
     friend class CallersFloatingPoint;
 
-    std::fenv_t before_;
+    FloatingPointState before_;
     DefaultFloatingPoint* outer_;
 };
 

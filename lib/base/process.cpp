@@ -3,10 +3,7 @@
 #include <atomic>
 
 #include "base/error.h"
-
-#if __has_include(<pthread.h>)
-#include <pthread.h>
-#endif
+#include "base/platform.h"
 
 namespace gptoss {
 
@@ -14,19 +11,11 @@ namespace {
 
 std::atomic<unsigned> forks{0};
 
-[[maybe_unused]] const int registered = on_fork([] { forks++; });
+[[maybe_unused]] const int registered = platform::on_fork([] { forks++; });
 
 }  // namespace
 
 unsigned fork_count() noexcept { return forks.load(std::memory_order_relaxed); }
-
-int on_fork([[maybe_unused]] void (*in_child)()) noexcept {
-#if __has_include(<pthread.h>)
-    return pthread_atfork(nullptr, nullptr, in_child);
-#else
-    return 0;
-#endif
-}
 
 void refuse_after_fork() {
     throw Error(Status::InvalidState,

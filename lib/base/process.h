@@ -6,9 +6,6 @@ namespace gptoss {
 // How many forks lie between the process that loaded the library and this one.
 unsigned fork_count() noexcept;
 
-// Calls in_child in every process that is forked from this one, before anything else runs there; returns 0.
-int on_fork(void (*in_child)()) noexcept;
-
 // Throws the InvalidState of a process that was forked while a device was open.
 [[noreturn]] void refuse_after_fork();
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/platform.h"
 #include "engine/engine.h"
 
 namespace gptoss::model {
@@ -52,9 +53,9 @@ Room room_for_weights(const io::Config& config, const ModelOptions& options, con
     if (options.host_memory) {
         room.host = options.host_memory;
     } else if (device.type != VK_PHYSICAL_DEVICE_TYPE_CPU) {
-        room.host = vk::host_memory_available();
+        room.host = platform::memory_available();
     } else if (options.memory_budget) {
-        room.host = vk::host_memory_available() - std::min(vk::host_memory_available(), options.memory_budget);
+        room.host = platform::memory_available() - std::min(platform::memory_available(), options.memory_budget);
     }
     return room;
 }

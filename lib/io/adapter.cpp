@@ -2,19 +2,17 @@
 
 #include <algorithm>
 #include <charconv>
-#include <filesystem>
 #include <map>
 #include <optional>
 #include <tuple>
 
 #include "base/fail.h"
+#include "base/path.h"
 #include "io/gguf.h"
 #include "io/locate.h"
 #include "io/safetensors.h"
 
 namespace gptoss::io {
-
-namespace fs = std::filesystem;
 
 namespace {
 
@@ -344,10 +342,9 @@ AdapterFiles::AdapterFiles(const std::string& path, const Config& config) : path
         for (TensorInfo& t : tensors) t.file = &file;
         return tensors;
     };
-    std::error_code ignored;
     std::string directory = path;
-    if (!fs::is_directory(path, ignored)) {
-        const std::string name = fs::path(path).filename().native();
+    if (!is_directory(path)) {
+        const std::string name = file_name(path);
         if (name != "adapter_config.json" && name != "adapter_model.safetensors") {
             const File& file = open(path);
             if (!is_gguf(file))
@@ -365,8 +362,7 @@ AdapterFiles::AdapterFiles(const std::string& path, const Config& config) : path
             pairs_ = map_gguf_adapter(own(gguf_tensors(gguf), file), alpha, config, path);
             return;
         }
-        directory = fs::path(path).parent_path().native();
-        if (directory.empty()) directory = ".";
+        directory = directory_of(path);
     }
     const std::string config_path = directory + "/adapter_config.json";
     const std::string model_path = directory + "/adapter_model.safetensors";

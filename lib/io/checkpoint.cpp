@@ -3,18 +3,16 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
-#include <filesystem>
 
-#include "base/directory.h"
 #include "base/fail.h"
+#include "base/path.h"
+#include "base/platform.h"
 #include "io/gguf.h"
 #include "io/locate.h"
 #include "io/safetensors.h"
 #include "io/tensor_table.h"
 
 namespace gptoss::io {
-
-namespace fs = std::filesystem;
 
 namespace {
 
@@ -185,8 +183,8 @@ const File* open_file(Files& files, const std::string& path) {
 // The names of a directory's files that end in suffix, in order.
 std::vector<std::string> list_files(const std::string& directory, std::string_view suffix) {
     std::vector<std::string> names;
-    for (const fs::path& path : paths_in(directory))
-        if (path.native().ends_with(suffix)) names.push_back(path.filename().native());
+    for (std::string& name : platform::names_in(directory))
+        if (name.ends_with(suffix)) names.push_back(std::move(name));
     return names;
 }
 
@@ -292,7 +290,7 @@ Checkpoint::Checkpoint(const std::string& path) {
         read_gguf(location.path);
     else
         read_safetensors_directory(location.path);
-    const auto named = [&](const auto& file) { return fs::path(file->path()).filename() == location.part; };
+    const auto named = [&](const auto& file) { return file_name(file->path()) == location.part; };
     if (location.part.ends_with(".safetensors") && std::none_of(files_.begin(), files_.end(), named))
         fail(path, "is not a part of the checkpoint around it: give the directory, or another one");
 }

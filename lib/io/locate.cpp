@@ -5,29 +5,21 @@
 #include <filesystem>
 #include <vector>
 
-#include "base/directory.h"
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/gguf.h"
+#include "base/path.h"
+#include "base/platform.h"
 #include "base/text.h"
 #include "io/config.h"
 #include "io/json.h"
 
 namespace gptoss::io {
 
-namespace fs = std::filesystem;
-
 namespace {
 
 constexpr size_t max_small_file = 1 << 20;
 constexpr const char* openai_checkpoint = "give openai/gpt-oss-20b's directory, its original/, or a .gguf file";
-
-bool is_directory(const std::string& path) {
-    std::error_code error;  // what can't be looked at is none
-    return fs::is_directory(path, error);
-}
-
-std::string name_of(const std::string& path) { return fs::path(path).filename().native(); }
 
 // "a, b and 3 more", for messages.
 std::string list_of(const std::vector<std::string>& names) {
@@ -41,8 +33,8 @@ std::string list_of(const std::vector<std::string>& names) {
 template <typename F>
 std::vector<std::string> names_in(const std::string& directory, F&& wanted) {
     std::vector<std::string> names;
-    for (const fs::path& path : paths_in(directory))
-        if (const std::string name = path.filename().native(); wanted(name)) names.push_back(name);
+    for (std::string& name : platform::names_in(directory))
+        if (wanted(name)) names.push_back(std::move(name));
     return names;
 }
 
@@ -145,14 +137,13 @@ Location locate_directory(const std::string& path) {
 
 // The directory around a file of a Hugging Face checkpoint.
 Location locate_around(const std::string& path) {
-    const std::string directory = fs::path(path).parent_path().native();
-    const std::string around = directory.empty() ? "." : directory;
+    const std::string around = directory_of(path);
     if (is_there(around + "/adapter_config.json") && !is_there(around + "/config.json")) refuse_adapter(around);
     if (!is_there(around + "/config.json"))
         fail(path,
              "is one file of a checkpoint, and there is no config.json beside it: give a directory that has "
              "config.json and the .safetensors files");
-    return {around, false, name_of(path)};
+    return {around, false, file_name(path)};
 }
 
 Location locate_gguf(const File& file) {
@@ -172,7 +163,8 @@ Location locate_gguf(const File& file) {
 
 bool is_there(const std::string& path) {
     std::error_code error;
-    return fs::symlink_status(path, error).type() != fs::file_type::not_found && !error;
+    return std::filesystem::symlink_status(to_path(path), error).type() != std::filesystem::file_type::not_found &&
+           !error;
 }
 
 Location locate_checkpoint(const std::string& path) {

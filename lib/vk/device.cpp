@@ -1,16 +1,13 @@
 #define VOLK_IMPLEMENTATION
 #include "vk/device.h"
 
-#include <dlfcn.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <span>
 
-#include "base/file_size_signal.h"
+#include "base/platform.h"
 #include "base/process.h"
 
 namespace gptoss::vk {
@@ -77,7 +74,7 @@ size_t users = 0;
 std::atomic<unsigned> busy{0};          // threads that wait for the mutex or hold it
 std::atomic<bool> lost_to_fork{false};  // the instance is the parent's, whose driver has no threads here
 
-[[maybe_unused]] const int registered = on_fork([] {
+[[maybe_unused]] const int registered = platform::on_fork([] {
     if (busy > 0 || users > 0) lost_to_fork = true;
 });
 
@@ -143,17 +140,6 @@ std::shared_ptr<const void> use_instance() {
         users++;
     }
     return {instance, leave_instance};  // which is called here, and takes the lock, where there is no memory for it
-}
-
-// A driver that has run stays loaded: not all of them survive being unloaded, and most take long to load.
-void keep_loaded(PFN_vkQueueSubmit function) {
-#ifdef RTLD_NODELETE
-    Dl_info driver{};
-    if (dladdr(reinterpret_cast<const void*>(function), &driver) && driver.dli_fname)
-        dlopen(driver.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
-#else
-    (void)function;
-#endif
 }
 
 std::vector<VkExtensionProperties> device_extensions(VkPhysicalDevice physical) {
@@ -383,14 +369,6 @@ DeviceInfo find_device(const char* wanted) {
 
 }  // namespace
 
-uint64_t host_memory_available() {
-    std::ifstream meminfo("/proc/meminfo");
-    std::string key, unit;
-    for (uint64_t kilobytes; meminfo >> key >> kilobytes; std::getline(meminfo, unit))
-        if (key == "MemAvailable:") return kilobytes * 1024;
-    return UINT64_MAX;
-}
-
 void query_memory(DeviceInfo& device) {
     VkPhysicalDeviceMemoryBudgetPropertiesEXT budget{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT};
     VkPhysicalDeviceMemoryProperties2 memory{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
@@ -406,7 +384,7 @@ void query_memory(DeviceInfo& device) {
         if (has_budget)
             device.memory_available = budget.heapBudget[h] - std::min(budget.heapUsage[h], budget.heapBudget[h]);
     }
-    const uint64_t host = host_memory_available();
+    const uint64_t host = platform::memory_available();
     if (device.type == VK_PHYSICAL_DEVICE_TYPE_CPU && host != UINT64_MAX) {
         // its memory is the host's, whatever small heap an old driver names
         device.memory_available = std::max(device.memory_available, host);
@@ -415,7 +393,7 @@ void query_memory(DeviceInfo& device) {
 }
 
 std::vector<DeviceInfo> enumerate_devices(bool memory) {
-    const NoFileSizeSignal none;  // drivers open caches of their own
+    const platform::NoFileSizeSignal none;  // drivers open caches of their own
     const std::shared_ptr<const void> instance = use_instance();
     if (!instance) return {};
     const auto handles = list_of<VkPhysicalDevice>(
@@ -445,7 +423,7 @@ DeviceInfo choose_device(const char* wanted) {
 }
 
 Device::Device(const DeviceInfo& info) : info_(info) {
-    const NoFileSizeSignal none;  // drivers open caches of their own
+    const platform::NoFileSizeSignal none;  // drivers open caches of their own
     const float priority = 1;
     VkDeviceQueueCreateInfo queue{VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO};
     queue.queueFamilyIndex = info.queue_family;
@@ -490,7 +468,8 @@ Device::Device(const DeviceInfo& info) : info_(info) {
     const std::string what = "vkCreateDevice for \"" + info.name + "\"";
     check(vkCreateDevice(info.physical, &create, nullptr, &device_), what);
     volkLoadDeviceTable(&vk, device_);
-    keep_loaded(vk.vkQueueSubmit);
+    // A driver that has run stays loaded: not all of them survive being unloaded, and most take long to load.
+    platform::keep_loaded(reinterpret_cast<void (*)()>(vk.vkQueueSubmit));
     vk.vkGetDeviceQueue(device_, info.queue_family, 0, &queue_);
     vkGetPhysicalDeviceMemoryProperties(info.physical, &memory_);
 }

@@ -64,9 +64,6 @@ DeviceInfo choose_device(const char* wanted);
 // Reads memory_size and memory_available, as they are now.
 void query_memory(DeviceInfo& device);
 
-// What the host can still give, bytes; UINT64_MAX where the system does not tell.
-uint64_t host_memory_available();
-
 class Device {
   public:
     explicit Device(const DeviceInfo& info);

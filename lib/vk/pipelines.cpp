@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "base/file_size_signal.h"
+#include "base/platform.h"
 #include "spirv.h"
 
 namespace gptoss::vk {
@@ -88,7 +88,7 @@ std::unique_ptr<Kernel> Pipelines::build(const std::string& name, const std::vec
         create.stage.pNext = &size;
     }
     create.layout = layout_;
-    const NoFileSizeSignal none;  // drivers keep what they compile
+    const platform::NoFileSizeSignal none;  // drivers keep what they compile
     const VkResult result =
         device_.vk.vkCreateComputePipelines(device_.handle(), cache_, 1, &create, nullptr, &kernel->pipeline);
     device_.vk.vkDestroyShaderModule(device_.handle(), module, nullptr);

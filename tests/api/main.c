@@ -3,10 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#ifndef _WIN32
 #include <sys/wait.h>
-#include <unistd.h>
+#endif
 
+#include "../posix.h"
 #include "check.h"
 
 #define ALONE "alone_"
@@ -14,7 +15,7 @@
 static struct test* tests;
 static int failed_checks;
 static const char* program;
-static char directory[] = "/tmp/gptoss-test-XXXXXX";
+static char directory[500];
 static gptoss_model_t shared_model;
 
 void add_test(struct test* test) {
@@ -43,6 +44,13 @@ void run_alone(const char* name, const char* variable, const char* value) {
     char whole[100];
     fflush(stdout);
     snprintf(whole, sizeof whole, ALONE "%s", name);
+#ifdef _WIN32
+    CHECK(setenv(variable, value, 1) == 0);
+    const intptr_t status = _spawnl(_P_WAIT, program, program, whole, (char*)NULL);
+    CHECK(setenv(variable, "", 1) == 0);
+    if (status != 0) printf("%s ended with %d\n", whole, (int)status);
+    CHECK(status == 0);
+#else
     const pid_t child = fork();
     if (child == 0) {
         setenv(variable, value, 1);
@@ -53,6 +61,7 @@ void run_alone(const char* name, const char* variable, const char* value) {
     CHECK(child > 0 && waitpid(child, &status, 0) == child);
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) printf("%s ended with %d\n", whole, status);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+#endif
 }
 
 const char* golden(const char* name) {
@@ -152,10 +161,15 @@ static bool wanted(const struct test* test, int argc, char** argv) {
 
 int main(int argc, char** argv) {
     int passed = 0, failed = 0;
+#ifdef _WIN32
+    program = _pgmptr;
+#else
     program = "/proc/self/exe";
+#endif
+    snprintf(directory, sizeof directory, "%s/gptoss-test-XXXXXX", temporary_folder());
     if (!mkdtemp(directory)) return 1;
     /* a cache of this run's own, and of what it runs alone */
-    if (argc != 2 || strncmp(argv[1], ALONE, strlen(ALONE)) != 0) setenv("XDG_CACHE_HOME", directory, 1);
+    if (argc != 2 || strncmp(argv[1], ALONE, strlen(ALONE)) != 0) setenv(CACHE_VARIABLE, directory, 1);
     for (const struct test* test = tests; test; test = test->next) {
         if (!wanted(test, argc, argv)) continue;
         const int before = failed_checks;
@@ -164,9 +178,7 @@ int main(int argc, char** argv) {
         *(failed_checks == before ? &passed : &failed) += 1;
     }
     gptoss_model_release(shared_model);
-    char command[100];
-    snprintf(command, sizeof command, "rm -r '%s'", directory);
-    if (system(command) != 0) failed++;
+    if (remove_directory(directory) != 0) failed++;
     printf("%d passed, %d failed\n", passed, failed);
     return failed > 0 || passed == 0;
 }

@@ -2,9 +2,8 @@
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "../posix.h"
 #include "check.h"
 
 TEST(a_model_describes_itself) {
@@ -405,7 +404,7 @@ TEST(files_that_are_not_there) {
     check_file("", "", "");
     check_file("/dev/null", "/dev/null", "");
     const char* directory = temporary("empty");
-    mkdir(directory, 0700);
+    make_directory(directory);
     check_file(directory, directory, "config.json");
     copy_file(golden("tiny/config.json"), temporary("empty/config.json"));
     check_file(directory, directory, "safetensors");
@@ -425,7 +424,7 @@ TEST(the_name_of_a_file_does_nothing_to_a_terminal) {
 
 TEST(files_that_end_early) {
     const char* path = temporary("truncated");
-    mkdir(path, 0700);
+    make_directory(path);
     copy_file(golden("tiny/config.json"), temporary("truncated/config.json"));
     const char* weights = temporary("truncated/model.safetensors");
     const long whole = file_size(golden("tiny/model.safetensors"));
@@ -450,7 +449,7 @@ TEST(files_that_end_early) {
 
 TEST(tensors_of_another_type_or_shape) {
     const char* path = temporary("mistyped");
-    mkdir(path, 0700);
+    make_directory(path);
     const char *config = temporary("mistyped/config.json"), *weights = temporary("mistyped/model.safetensors");
     const char *good_config = golden("tiny/config.json"), *good_weights = golden("tiny/model.safetensors");
     const struct {

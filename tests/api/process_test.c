@@ -6,11 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifndef _WIN32
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
-#include <unistd.h>
+#endif
 
+#include "../posix.h"
 #include "check.h"
 
 #if defined(__x86_64__)
@@ -125,6 +126,15 @@ TEST(a_callback_has_its_caller_s_floating_point_environment) {
 
 /* ---- forks */
 
+#ifdef _WIN32
+
+static void in_child(void (*f)(void), bool leave_by_exit) { /* there are no forks: the process itself leaves */
+    (void)leave_by_exit;
+    f();
+}
+
+#else
+
 /* Runs f in a child; it must end by itself within two minutes, with all checks passed. */
 static void in_child(void (*f)(void), bool leave_by_exit) {
     fflush(stdout);
@@ -150,6 +160,10 @@ static void in_child(void (*f)(void), bool leave_by_exit) {
     CHECK(WIFEXITED(status));
     CHECK(!WIFEXITED(status) || WEXITSTATUS(status) == 0);
 }
+
+#endif
+
+#ifndef _WIN32
 
 static gptoss_context_t inherited_context;
 static gptoss_tokenizer_t inherited_tokenizer;
@@ -246,6 +260,8 @@ TEST(a_fork_beside_running_calls) {
     CHECK_OK(gptoss_context_release(inherited_context));
 }
 
+#endif
+
 static void load_and_answer(void) {
     const struct gptoss_model_options options = model_options();
     gptoss_model_t model;
@@ -253,6 +269,8 @@ static void load_and_answer(void) {
     answer_of(model);
     CHECK_OK(gptoss_model_release(model));
 }
+
+#ifndef _WIN32
 
 TEST_ALONE(fork_before_and_after) {
     in_child(load_and_answer, true); /* before the first call */
@@ -305,6 +323,8 @@ TEST_ALONE(caching_under_limits) {
 }
 
 TEST(the_cache_is_private_and_no_limit_kills) { run_alone("caching_under_limits", "GPTOSS_TEST", "1"); }
+
+#endif
 
 /* ---- stacks, and the end */
 

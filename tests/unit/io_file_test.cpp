@@ -1,12 +1,12 @@
 #include "base/file.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <thread>
 
+#include "base/cache.h"
+#include "base/path.h"
 #include "io_helpers.h"
 
 using namespace gptoss;
@@ -31,12 +31,50 @@ TEST_CASE("file: what is missing or no file is refused at once") {
     TempDirectory directory;
     check_refused([&] { File file(directory.path() + "/none"); }, {"/none: No such file or directory"});
     check_refused([&] { File file(directory.path()); }, {directory.path() + ": is a directory"});
+#ifdef _WIN32
+    check_refused([&] { File file(directory.write("f", "x") + "/g"); }, {"/f/g: No such file or directory"});
+    check_refused([&] { File file("NUL"); }, {"NUL: is not a regular file"});
+#else
     check_refused([&] { File file(directory.write("f", "x") + "/g"); }, {"/f/g: Not a directory"});
     check_refused([&] { File file(std::string(5000, 'x')); }, {"File name too long"});
     const std::string fifo = directory.path() + "/fifo";
     REQUIRE(::mkfifo(fifo.c_str(), 0600) == 0);
     check_refused([&] { File file(fifo); }, {"/fifo: is not a regular file"});
+#endif
 }
+
+TEST_CASE("file: paths are UTF-8") {
+    TempDirectory directory;
+    const std::string name = "模型 é \U0001F680", folder = directory.path() + "/" + name, path = folder + "/" + name;
+    std::filesystem::create_directory(to_path(folder));
+    std::ofstream(to_path(path)) << "12345";
+    CHECK(File(path).read_all(5) == "12345");
+    CHECK(file_name(path) == name);
+    CHECK(directory_of(path) == folder);
+    CHECK(is_directory(folder));
+    const std::vector<std::string> names = platform::names_in(folder);
+    CHECK(std::count(names.begin(), names.end(), name) == 1);
+    check_refused([&] { File file(path + "x"); }, {path + "x: No such file or directory"});
+    check_refused([&] { File file(folder); }, {folder + ": is a directory, not a file"});
+    const Cache cache(folder + "/" + name + "2/" + name);
+    for (const char* value : {"first", "second"}) {
+        cache.write("key", value);
+        CHECK(cache.read("key") == value);
+    }
+    CHECK(platform::names_in(folder + "/" + name + "2/" + name).size() ==
+          platform::names_in(folder + "/" + name + "2").size());  // the value's file, and no part of one
+}
+
+#ifdef _WIN32
+TEST_CASE("cache: it lies in LOCALAPPDATA") {
+    const std::string before = std::getenv("LOCALAPPDATA");
+    _wputenv_s(L"LOCALAPPDATA", L"C:\\Users\\\u6a21\\Local");
+    CHECK(Cache::user_directory() == "C:\\Users\\\u6a21\\Local\\libgptoss");
+    _wputenv_s(L"LOCALAPPDATA", L"relative");
+    CHECK(Cache::user_directory() == "");
+    setenv("LOCALAPPDATA", before.c_str(), 1);
+}
+#endif
 
 TEST_CASE("file: one that is truncated while it is open is an error") {
     TempDirectory directory;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <doctest/doctest.h>
-#include <unistd.h>
 
 #include <bit>
 #include <cmath>
@@ -17,6 +16,7 @@
 
 #include "base/error.h"
 #include "io/gguf.h"
+#include "posix.h"
 
 namespace gptoss::io::test {
 
@@ -26,7 +26,7 @@ inline std::string golden(const std::string& name) { return GPTOSS_SOURCE_DIR "/
 class TempDirectory {
   public:
     TempDirectory() {
-        std::string pattern = (std::filesystem::temp_directory_path() / "gptoss-test-XXXXXX").native();
+        std::string pattern = (std::filesystem::temp_directory_path() / "gptoss-test-XXXXXX").string();
         REQUIRE(::mkdtemp(pattern.data()) != nullptr);
         path_ = pattern;
     }

@@ -1,14 +1,11 @@
-#include <system_error>
-
-#include "base/directory.h"
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/path.h"
+#include "base/platform.h"
 #include "base/text.h"
 #include "text/tokenizer/sources.h"
 
 namespace gptoss::text {
-
-namespace fs = std::filesystem;
 
 namespace {
 
@@ -33,24 +30,24 @@ std::optional<TokenizerParts> parse(const std::string& path) {
 }
 
 // The vocabulary file of a directory: the first by name of the first kind that is there, be it a link to nothing.
-std::string find_file(const fs::path& directory) {
-    const std::vector<fs::path> paths = paths_in(directory);
-    for (const fs::path& path : paths)
-        if (path.filename() == "tokenizer.json") return path;
+std::string find_file(const std::string& directory) {
+    const std::vector<std::string> names = platform::names_in(directory);
+    for (const std::string& name : names)
+        if (name == "tokenizer.json") return directory + "/" + name;
     for (const char* extension : {".tiktoken", ".gguf"})
-        for (const fs::path& path : paths)
-            if (ascii_lower(path.native()).ends_with(extension)) return path;
-    fail(directory.native(), "holds no vocabulary: expected a tokenizer.json, .tiktoken or .gguf file");
+        for (const std::string& name : names)
+            if (ascii_lower(name).ends_with(extension)) return directory + "/" + name;
+    fail(directory, "holds no vocabulary: expected a tokenizer.json, .tiktoken or .gguf file");
 }
 
 }  // namespace
 
 std::shared_ptr<const Tokenizer> Tokenizer::o200k_harmony() { return std::make_shared<const Tokenizer>(o200k_parts()); }
 
-std::shared_ptr<const Tokenizer> Tokenizer::from_path(const fs::path& path) {
-    std::error_code error;  // what can't be looked at is a file, which then says why
-    std::optional<TokenizerParts> parts = parse(fs::is_directory(path, error) ? find_file(path) : path.native());
-    if (!parts) fail(path.native(), "holds no vocabulary: expected metadata 'tokenizer.ggml.tokens'");
+std::shared_ptr<const Tokenizer> Tokenizer::from_path(const std::string& path) {
+    // what can't be looked at is a file, which then says why
+    std::optional<TokenizerParts> parts = parse(is_directory(path) ? find_file(path) : path);
+    if (!parts) fail(path, "holds no vocabulary: expected metadata 'tokenizer.ggml.tokens'");
     return std::make_shared<const Tokenizer>(std::move(*parts));
 }
 

@@ -1,7 +1,6 @@
 // Text to tokens and back. Immutable: any number of threads may share one.
 #pragma once
 
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -57,7 +56,7 @@ class Tokenizer {
     static std::shared_ptr<const Tokenizer> o200k_harmony();
     // From a tokenizer.json, .tiktoken or .gguf file of any name, or a directory that holds one of them. Throws
     // IoError.
-    static std::shared_ptr<const Tokenizer> from_path(const std::filesystem::path& path);
+    static std::shared_ptr<const Tokenizer> from_path(const std::string& path);
     // The tokenizer of a model whose vocabulary is in this file: the built-in where path is "" or a GGUF file without
     // one.
     static std::shared_ptr<const Tokenizer> of_model(const std::string& path);
