@@ -9,6 +9,9 @@ run_packages="libvulkan1 mesa-vulkan-drivers ca-certificates"
 test_packages="doctest-dev vulkan-validationlayers ccache python3-numpy"
 # The server (examples/server) is built where these are installed, and tested with the others and clients from npm.
 server_packages="libcpp-httplib-dev"
+# Programs for Windows are built by mingw-w64 (cmake/mingw.cmake), and run by Wine.
+windows_packages="g++-mingw-w64-x86-64-posix libz-mingw-w64-dev dpkg-dev patch ccache"
+windows_test_packages="wine64 wine xvfb xauth zip unzip"
 server_test_packages="chromium"
 chat_test_packages="tmux"
 batch_test_packages="python3-distributed python3-tqdm"
