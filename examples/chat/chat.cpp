@@ -69,7 +69,7 @@ void require_harmony(const gptoss::Tokenizer& tokenizer, const gptoss::Model& mo
 }
 
 std::string read_file(const std::string& path) {
-    std::ifstream file(path);
+    std::ifstream file{std::filesystem::path(path)};
     if (!file) throw std::runtime_error(path + ": " + std::strerror(errno));
     return {std::istreambuf_iterator<char>(file), {}};
 }

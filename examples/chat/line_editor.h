@@ -1,7 +1,9 @@
 // Reads what the user types at the terminal, with editing and a history that outlives the program.
 #pragma once
 
+#ifndef _WIN32
 #include <histedit.h>
+#endif
 
 #include <filesystem>
 #include <memory>
@@ -22,19 +24,24 @@ class LineEditor {
     Outcome read(std::string& text);
 
   private:
+    Outcome read_lines(std::string& text);
+    // One line of the terminal, with its newline.
+    Outcome read_line(std::string& text);
+    void remember(const std::string& text);
+
+    const std::filesystem::path history_file_;
+    bool continued_ = false, pasted_lines_ = false;
+#ifndef _WIN32  // whose console edits lines itself
     static char* prompt(EditLine* editor);
     static int read_character(EditLine* editor, wchar_t* character);
     static unsigned char paste(EditLine* editor, int);
     void take_terminal();
     void give_terminal_back();
     void suspend();
-    Outcome read_lines(std::string& text);
-    void remember(const std::string& text);
 
-    const std::filesystem::path history_file_;
     EditLine* editor_;
     History* history_;
-    bool continued_ = false, pasted_lines_ = false;
+#endif
 };
 
 // $XDG_STATE_HOME/gptoss/history or its default; creates the directory. Empty if there is no home.

@@ -1,10 +1,6 @@
 // A chat in the terminal, or one answer in a pipe, on nothing but gptoss.hpp.
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
-#include <clocale>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -12,9 +8,10 @@
 #include <iterator>
 
 #include "chat.h"
-#include "download.h"
 #include "interrupt.h"
 #include "line_editor.h"
+#include "model_path.h"
+#include "system.h"
 
 namespace {
 
@@ -146,23 +143,17 @@ std::string read_all(std::istream& in) {
     return text;
 }
 
-// Whether somebody has put a text on standard input: a terminal or /dev/null there is none.
-bool input_is_given() {
-    struct stat input;
-    return fstat(STDIN_FILENO, &input) == 0 && (S_ISFIFO(input.st_mode) || S_ISREG(input.st_mode));
-}
-
 // The one question: that of --prompt, and what comes through a pipe below it.
 std::string question(const std::string& prompt) {
     if (prompt == "-") return read_all(std::cin);
-    const std::string input = input_is_given() ? read_all(std::cin) : "";
+    const std::string input = programs::input_is_given() ? read_all(std::cin) : "";
     return input.empty() ? prompt : prompt + "\n\n" + input;
 }
 
 int run(int argc, char** argv) {
     Options options;
     if (const std::optional<int> status = parse_options(argc, argv, options)) return *status;
-    const bool interactive = !options.prompt && isatty(STDIN_FILENO);
+    const bool interactive = !options.prompt && programs::is_terminal(stdin);
     View view(interactive, !options.hide_reasoning);
     try {
         options.model = options.model.empty() ? default_model() : hub::model_path(options.model, options.yes);
@@ -191,9 +182,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    // Line editing needs to know how many columns a character takes.
-    std::setlocale(LC_CTYPE, "");
-    if (MB_CUR_MAX == 1) std::setlocale(LC_CTYPE, "C.UTF-8");
+    programs::begin(argc, argv);
     const int status = run(argc, argv);
     // An answer that is cut off by a full disk is no success.
     if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return status;

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../version.h"
+#include "system.h"
 
 namespace chat {
 
@@ -47,8 +48,9 @@ CLI::Option* add_number(CLI::App& app, const std::string& name, const Set& set, 
 std::string default_model() {
     namespace fs = std::filesystem;
     std::error_code error;
-    const fs::path program = fs::read_symlink("/proc/self/exe", error).parent_path();
-    const fs::path candidates[] = {program / "../../nano/gptoss-nano", program / "../share/gptoss/gptoss-nano",
+    const fs::path program = programs::program_file().parent_path();
+    const fs::path candidates[] = {program / "gptoss-nano", program / "../../nano/gptoss-nano",
+                                   program / "../share/gptoss/gptoss-nano",
                                    fs::path(GPTOSS_SOURCE_DIR) / "nano/gptoss-nano"};
     for (const fs::path& path : candidates)
         if (fs::exists(path / "config.json", error)) return fs::weakly_canonical(path).string();

@@ -14,7 +14,7 @@ class Tools {
   public:
     Tools() = default;
     // A JSON array of functions, or an object that holds it as "tools". Each has "name", "description", "parameters"
-    // (a JSON schema) and "command", a line for sh. Throws std::runtime_error that names the file.
+    // (a JSON schema) and "command", a line for sh, on Windows for cmd. Throws std::runtime_error that names the file.
     explicit Tools(const std::string& path);
 
     bool empty() const { return commands_.empty(); }

@@ -1,10 +1,10 @@
 #include "view.h"
 
-#include <unistd.h>
-
 #include <cerrno>
 #include <cstdio>
 #include <system_error>
+
+#include "system.h"
 
 namespace chat {
 
@@ -38,8 +38,8 @@ std::string printable(std::string_view text) {
 View::View(bool interactive, bool show_reasoning)
     : show_reasoning(show_reasoning),
       interactive_(interactive),
-      answers_on_terminal_(isatty(STDOUT_FILENO)),
-      notes_on_terminal_(isatty(STDERR_FILENO)) {}
+      answers_on_terminal_(programs::is_terminal(stdout)),
+      notes_on_terminal_(programs::is_terminal(stderr)) {}
 
 void View::add(std::string_view channel, std::string_view recipient, std::string_view text) {
     if (text.empty()) return;

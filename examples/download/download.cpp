@@ -19,6 +19,7 @@
 #include <set>
 #include <thread>
 
+#include "model_path.h"
 #include "progress.h"
 
 namespace hub {

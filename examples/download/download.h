@@ -15,9 +15,4 @@ std::filesystem::path download(const Settings& settings, const Name& name, const
 // Returns what to load, if a download to the folder has ended well; needs no network.
 std::optional<std::filesystem::path> downloaded(const Name& name, const std::filesystem::path& folder);
 
-// For a program's MODEL: what does not begin with hf: as it is; else the model in the user's cache. One that is not
-// there is downloaded if agreed, or the user on the terminal agrees; throws std::runtime_error otherwise, with the
-// command that does it.
-std::string model_path(const std::string& model, bool agreed);
-
 }  // namespace hub

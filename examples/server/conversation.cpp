@@ -12,7 +12,11 @@ namespace {
 std::string today() {
     const std::time_t now = std::time(nullptr);
     std::tm day{};
+#ifdef _WIN32
+    localtime_s(&day, &now);
+#else
     localtime_r(&now, &day);
+#endif
     char text[16];
     std::strftime(text, sizeof text, "%Y-%m-%d", &day);
     return text;

@@ -1,7 +1,9 @@
 #include "http.h"
 
+#ifndef _WIN32
 #include <poll.h>
 #include <sys/socket.h>
+#endif
 
 #include <cstring>
 
@@ -51,24 +53,39 @@ void send_error(httplib::Response& response, const ApiError& error) {
     response.set_content(dump(error.json()), json_type);
 }
 
+#ifdef _WIN32
+bool no_socket_above(socket_t) { return false; }
+
+bool is_closed(socket_t socket) {
+    WSAPOLLFD polled = {socket, POLLRDNORM, 0};
+    if (WSAPoll(&polled, 1, 0) <= 0) return false;
+    char byte;
+    return (polled.revents & (POLLHUP | POLLERR)) != 0 || recv(socket, &byte, 1, MSG_PEEK) <= 0;
+}
+#else
+bool no_socket_above(socket_t descriptor) { return errno == EBADF && descriptor > 4096; }
+
+bool is_closed(socket_t socket) {
+    pollfd polled = {socket, POLLRDHUP, 0};
+    return poll(&polled, 1, 0) > 0 && (polled.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
+#endif
+
 // Whether the client of a request closed its connection. cpp-httplib keeps the socket to itself, so it is the one among
 // this process's that has the client's address.
 std::function<bool()> watch(const httplib::Request& request) {
-    for (int fd = 3; fd < 65536; ++fd) {
+    for (socket_t fd = 3; fd < 65536; ++fd) {
         sockaddr_storage address{};
         socklen_t size = sizeof address;
         if (getpeername(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
-            if (errno == EBADF && fd > 4096) break;
+            if (no_socket_above(fd)) break;
             continue;
         }
         char host[NI_MAXHOST], port[NI_MAXSERV];
         if (getnameinfo(reinterpret_cast<sockaddr*>(&address), size, host, sizeof host, port, sizeof port,
                         NI_NUMERICHOST | NI_NUMERICSERV) == 0 &&
             request.remote_addr == host && std::to_string(request.remote_port) == port)
-            return [fd] {
-                pollfd polled = {fd, POLLRDHUP, 0};
-                return poll(&polled, 1, 0) > 0 && (polled.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
-            };
+            return [fd] { return is_closed(fd); };
     }
     return [] { return false; };
 }

@@ -1,11 +1,9 @@
 // gptoss-server: OpenAI's API over libgptoss.
-#include <signal.h>
-#include <sys/socket.h>
-
 #include <cstdio>
 #include <thread>
 
 #include "http.h"
+#include "system.h"
 
 namespace server {
 
@@ -24,12 +22,19 @@ gptoss::Model load(const Options& options) {
     return {options.model, load};
 }
 
+// Windows' SO_REUSEADDR lets two share a port, which elsewhere only lets a server follow another at once.
+#ifdef _WIN32
+constexpr int kAlone = SO_EXCLUSIVEADDRUSE;
+#else
+constexpr int kAlone = SO_REUSEADDR;
+#endif
+
 // Listens where no other server does: cpp-httplib's own default lets two share a port, and five connections wait.
 int bind(httplib::Server& http, const Options& options) {
     static socket_t listening = INVALID_SOCKET;
     http.set_socket_options([](socket_t socket) {
         const int yes = 1;
-        setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+        setsockopt(socket, SOL_SOCKET, kAlone, reinterpret_cast<const char*>(&yes), sizeof yes);
         listening = socket;
     });
     const int port = options.port == 0                               ? http.bind_to_any_port(options.host)
@@ -42,28 +47,22 @@ int bind(httplib::Server& http, const Options& options) {
     return port;
 }
 
-// Tells the server to stop at SIGINT or SIGTERM, or when the device is lost, and those that still run after the grace.
-void watch(httplib::Server& http, Service& service, const sigset_t& signals, const std::atomic<bool>& finished) {
+// Tells the server to stop when it is asked to, or when the device is lost, and those that still run after the grace.
+void watch(httplib::Server& http, Service& service, const programs::StopRequests& stops,
+           const std::atomic<bool>& finished) {
     using namespace std::chrono_literals;
-    const timespec pause = {0, 100'000'000};
-    while (!finished && !service.device_lost && sigtimedwait(&signals, nullptr, &pause) < 0) {
+    while (!finished && !service.device_lost && !stops.wait(100ms)) {
     }
-    while (!finished && !http.is_running()) nanosleep(&pause, nullptr);  // stop() is of no use before
+    while (!finished && !http.is_running()) std::this_thread::sleep_for(100ms);  // stop() is of no use before
     http.stop();
     const auto end = Clock::now() + std::chrono::duration<double>(service.options.grace);
     while (!finished && !service.device_lost && Clock::now() < end)
-        if (sigtimedwait(&signals, nullptr, &pause) > 0) break;
+        if (stops.wait(100ms)) break;
     service.stopping = true;
 }
 
 int serve(const Options& options) {
-    // Before there are other threads, which inherit it: only watch() takes these signals.
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-    signal(SIGPIPE, SIG_IGN);
+    const programs::StopRequests stops;
 
     httplib::Server http;
     const int port = bind(http, options);
@@ -78,7 +77,7 @@ int serve(const Options& options) {
     http.new_task_queue = [&] { return new httplib::ThreadPool(options.parallel + options.queue + 32); };
 
     std::atomic<bool> finished = false;
-    std::thread watcher([&] { watch(http, service, signals, finished); });
+    std::thread watcher([&] { watch(http, service, stops, finished); });
     std::printf("%s, contexts of %zu tokens: http://%s:%d/\n", options.name.c_str(), length, options.host.c_str(),
                 port);
     std::fflush(stdout);
@@ -93,6 +92,7 @@ int serve(const Options& options) {
 }  // namespace server
 
 int main(int argc, char** argv) {
+    programs::begin(argc, argv);
     try {
         server::Options options;
         if (const std::optional<int> status = server::parse_options(argc, argv, options)) return *status;

@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../version.h"
-#include "download.h"
+#include "model_path.h"
 
 namespace server {
 
