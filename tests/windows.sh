@@ -78,5 +78,17 @@ answer=$(echo "What is 15 * 23?" | timeout 300 wine "$build/chat.exe" --reasonin
 echo "$answer"
 check "chat answers 15 * 23" [ -z "${answer##*345*}" ]
 
+printf '\n== the zip\n'
+zip=gptoss-windows-x86_64
+rm -rf "${build:?}/$zip" "$build/$zip.zip"
+cmake --install "$build" --prefix "$build/$zip" > "$build/log" && (cd "$build" && zip -qr "$zip.zip" "$zip")
+ls -l "$build/$zip.zip" && unzip -l "$build/$zip.zip" | awk '{print $4}' | sort > "$build/files"
+for file in bin/gptoss.dll bin/chat.exe bin/gptoss-server.exe include/gptoss.h include/gptoss.hpp lib/gptoss.lib \
+    lib/cmake/gptoss/gptoss-config.cmake; do
+    check "the zip has $file" grep -qx "$zip/$file" "$build/files"
+done
+answer=$(cd / && timeout 300 wine "$build/$zip/bin/chat.exe" --reasoning high --prompt "What is 15 * 23?" 2> "$build/log")
+check "the zip's chat answers 15 * 23 with the model that comes with it" [ -z "${answer##*345*}" ]
+
 printf '\n%s passed, %s failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ]
