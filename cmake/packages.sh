@@ -11,7 +11,7 @@ test_packages="doctest-dev vulkan-validationlayers ccache python3-numpy"
 server_packages="libcpp-httplib-dev"
 # Programs for Windows are built by mingw-w64 (cmake/mingw.cmake), and run by Wine.
 windows_packages="g++-mingw-w64-x86-64-posix libz-mingw-w64-dev dpkg-dev patch ccache"
-windows_test_packages="wine64 wine xvfb xauth zip unzip"
+windows_test_packages="wine64 wine xvfb zip unzip clang"
 server_test_packages="chromium"
 chat_test_packages="tmux"
 batch_test_packages="python3-distributed python3-tqdm"

@@ -47,6 +47,16 @@ run() {
 exports() { x86_64-w64-mingw32-objdump -p "$1" | sed -n '/Name Pointer. Table/,/^$/s/^\t\[ *[0-9]*\] //p' | sort; }
 imports() { x86_64-w64-mingw32-objdump -p "$1" | sed -n 's/.*DLL Name: //p' | tr '[:upper:]' '[:lower:]' | sort; }
 
+printf '\n== the header, as Microsoft'"'"'s compiler reads it\n'
+for language in "c -std=c11" "c++ -std=c++20"; do
+    # shellcheck disable=SC2086
+    check "gptoss.h is free of GNU's extensions in $language" clang -x $language -fsyntax-only \
+        --target=x86_64-pc-windows-msvc -ffreestanding -nostdlibinc -fms-compatibility -fms-extensions -Wgnu -Wpedantic \
+        -Wall -Wextra -Werror -Wno-pragma-once-outside-header -Iinclude include/gptoss.h
+done
+check "gptoss.hpp is free of GNU's extensions" clang++ -x c++ -std=c++20 -fsyntax-only -Wgnu -Wpedantic -Wall -Wextra \
+    -Werror -Wno-pragma-once-outside-header -Iinclude include/gptoss.hpp
+
 printf '\n== exports and imports\n'
 exports "$build/gptoss.dll" > "$build/exports"
 grep -o 'gptoss_[a-z0-9_]*(' include/gptoss.h | tr -d '(' | sort -u > "$build/declared"
