@@ -9,6 +9,8 @@
 #include <random>
 #include <stdexcept>
 
+#include "posix.h"
+
 namespace gptoss::test {
 
 namespace {

@@ -190,7 +190,7 @@ TEST_CASE("a vocabulary is recognised by its content, and what cannot be one is 
         std::filesystem::temp_directory_path() / ("gptoss-" + std::to_string(::getpid()));
     std::filesystem::remove_all(directory);
     std::filesystem::create_directory(directory);
-    const auto path = [&](const char* name) { return (directory / name).string(); };
+    const auto path = [&](const char* name) { return (directory / name).generic_string(); };
     const auto refused = [](const std::string& path, const std::string& words) {
         try {
             Tokenizer::from_path(path);
