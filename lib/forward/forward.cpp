@@ -95,15 +95,20 @@ float swiglu_half_scale(const io::Config& config) {
 
 namespace {
 
-// How many of n tokens share a weight read.
-uint32_t shared_tokens(const Tuning& tuning, uint32_t n) { return std::bit_ceil(std::min(n, tuning.batch_tokens)); }
+// How many of n tokens share a weight read. rows: each is the last of its sequence.
+uint32_t shared_tokens(const Tuning& tuning, uint32_t n, bool rows) {
+    if (rows && n > tuning.batch_tokens && tuning.row_tokens > tuning.batch_tokens)
+        return std::min((n + 3) / 4 * 4, tuning.row_tokens);
+    return std::bit_ceil(std::min(n, tuning.batch_tokens));
+}
 
 // logits = norm(x)·lm_head; (n, vocab) with logits_stride
-void record_logits(vk::Commands& commands, const Network& network, const args::Input& normed, uint64_t logits) {
+void record_logits(vk::Commands& commands, const Network& network, const args::Input& normed, uint64_t logits,
+                   bool rows) {
     const TiledMatrix& lm_head = network.weights.lm_head;
     const Tuning& tuning = network.tuning;
     const uint32_t n = normed.n_tokens, splits = n > 1 ? tuning.batch_splits : tuning.decode_splits;
-    const uint32_t tokens = shared_tokens(tuning, n);
+    const uint32_t tokens = shared_tokens(tuning, n, rows);
     for (const TiledMatrix::Part& part : lm_head.parts) {
         const args::LinearArgs args{
             normed, part.address, 0, logits + uint64_t{part.first_row} * 4, part.rows, logits_stride(network.config),
@@ -117,7 +122,7 @@ void record_logits(vk::Commands& commands, const Network& network, const args::I
 class Recorder {
   public:
     Recorder(vk::Commands& commands, const Network& network, const Activations& activations, const KvTables& tables,
-             uint32_t n_tokens, const std::optional<LoraBatch>& lora, const Taps* taps)
+             uint32_t n_tokens, bool rows, const std::optional<LoraBatch>& lora, const Taps* taps)
         : commands_(commands),
           network_(network),
           kernels_(network.kernels),
@@ -131,7 +136,8 @@ class Recorder {
                 : T_ >= tuning_.integer_batch ? Tier::Integer
                                               : Tier::Exact),
           workgroup_(tuning_.lanes * (T_ > 1 ? tuning_.batch_splits : tuning_.decode_splits)),
-          tokens_(shared_tokens(T_)),
+          rows_(rows),
+          tokens_(shared_tokens(tuning_, T_, rows)),
           token_groups_((T_ + tokens_ - 1) / tokens_),
           hidden_tiles_(tile_count(c_.hidden)),
           n_squares_(square_count(c_)) {
@@ -188,7 +194,7 @@ class Recorder {
     }
 
     // logits = norm(x)·lm_head of the first n tokens; (n, vocab)
-    void logits(uint32_t n) { record_logits(commands_, network_, normed_input(n), a_.logits.address()); }
+    void logits(uint32_t n) { record_logits(commands_, network_, normed_input(n), a_.logits.address(), rows_); }
 
   private:
     // q, k, v = norm(x)·W + b, rotated; k and v to the cache; (T, n_heads + 2 n_kv_heads, 64)
@@ -439,8 +445,7 @@ class Recorder {
         commands_.barrier();
     }
 
-    uint32_t shared_tokens(uint32_t n) const { return gptoss::model::shared_tokens(tuning_, n); }
-    // The same for the slots of an expert, of which there are few in a small batch: what is missing in a tile is
+    // How many slots of an expert share a weight read; there are few in a small batch, and what is missing in a tile is
     // computed all the same.
     uint32_t exact_tile() const {
         const uint32_t slots = T_ * c_.n_active_experts / c_.n_experts;
@@ -476,6 +481,7 @@ class Recorder {
     const uint32_t T_;
     const Tier tier_;
     const uint32_t workgroup_;
+    const bool rows_;        // each token is the last of its sequence
     const uint32_t tokens_;  // that share a weight read
     const uint32_t token_groups_;
     const uint32_t hidden_tiles_;
@@ -488,7 +494,7 @@ class Recorder {
 void record_forward(vk::Commands& commands, const Network& network, const Activations& activations,
                     const KvTables& tables, uint32_t n_tokens, uint32_t first_layer, uint32_t last_layer,
                     uint32_t n_logits, const std::optional<LoraBatch>& lora, const Taps* taps) {
-    Recorder recorder(commands, network, activations, tables, n_tokens, lora, taps);
+    Recorder recorder(commands, network, activations, tables, n_tokens, n_logits == n_tokens, lora, taps);
     commands.barrier();  // after whatever was submitted before
     if (first_layer == 0) recorder.embed();
     for (uint32_t i = first_layer; i < last_layer; i++)
@@ -532,7 +538,8 @@ void Unembedding::run(std::span<const float> states, float* out) {
     commands_.dispatch(network_.kernels.merge(), merge, tile_count(c.hidden), n);
     commands_.barrier();
     record_logits(commands_, network_,
-                  {normed_.address(), squares_.address(), square_count(c), c.hidden, n, c.norm_eps}, logits_.address());
+                  {normed_.address(), squares_.address(), square_count(c), c.hidden, n, c.norm_eps}, logits_.address(),
+                  false);
     commands_.finish();
     for (uint32_t i = 0; i < n; i++)
         out = std::copy_n(logits_.as<const float>() + uint64_t{i} * logits_stride(c), c.vocab, out);

@@ -5,7 +5,7 @@
 namespace gptoss::model {
 
 std::string Tuning::text() const {
-    return join({lanes, decode_splits, batch_splits, batch_tokens, attention_workgroup, attention_keys,
+    return join({lanes, decode_splits, batch_splits, batch_tokens, row_tokens, attention_workgroup, attention_keys,
                  attention_value_lanes, attention_splits}) +
            (coopmat()
                 ? ", cooperative matrices " + join({coopmat_batch, coopmat_subgroups, coopmat_tokens, coopmat_groups})

@@ -15,6 +15,7 @@ struct Tuning {
     uint32_t decode_splits = 1;  // groups of lanes that share a tile's columns, for one token
     uint32_t batch_splits = 1;   // and for many
     uint32_t batch_tokens = 8;   // tokens that share a weight read
+    uint32_t row_tokens = 0;     // and rows of a decode step where that is more: a multiple of 4
     uint32_t attention_workgroup = 32;
     uint32_t attention_keys = 1;          // that an invocation reads at once; all of a workgroup's divide kSegmentSlots
     uint32_t attention_value_lanes = 16;  // invocations that share a value's dimensions

@@ -72,6 +72,7 @@ Tuning tuning_for_device(const vk::DeviceInfo& device, uint32_t group) {
     if (device.type == VK_PHYSICAL_DEVICE_TYPE_CPU) {  // a workgroup is a thread's: sharing it only costs
         fit_attention(32, 4);
         t.attention_value_lanes = 8;
+        t.row_tokens = 16;  // a tile's weights cost as much to unpack as ten tokens to multiply
         return t;
     }
     t.lanes = device.subgroup_size == 64 ? 64 : 32;

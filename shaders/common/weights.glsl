@@ -31,6 +31,11 @@ const uint SCALE_VECTORS = WEIGHT == WEIGHT_MXFP4 ? 16 : WEIGHT == WEIGHT_Q8 ? 3
 // Unrolling all four blocks of a chunk doubles the speed of one token on a CPU, and takes long to compile for many.
 const bool UNROLL = WEIGHT == WEIGHT_MXFP4 && TOKENS == 1;
 
+// So many tokens, a multiple of PART, that their sums would fill more registers than there are: a block's weights are
+// unpacked as a whole, and then multiplied by a part of the tokens at a time. For processors.
+const bool BY_PARTS = TOKENS > 8;
+const uint PART = 4;
+
 uint lane() { return gl_LocalInvocationID.x % LANES; }
 // Said to be the same for a subgroup where it is, so that what depends on it alone is loaded once.
 uint split() {
@@ -137,8 +142,54 @@ float block_scale(uvec2 scales, uint block) {
     return 1;
 }
 
+// What vector i of a row's block of 32 columns holds.
+void unpack_vector(uvec4 g, uint i, inout vec4 w[8]) {
+    if (WEIGHT == WEIGHT_F32) {
+        w[i] = uintBitsToFloat(g);
+    } else if (WEIGHT == WEIGHT_BF16) {
+        [[unroll]] for (uint j = 0; j < 2; j++) w[2 * i + j] = vec4(unpack_bf16(g[2 * j]), unpack_bf16(g[2 * j + 1]));
+    } else if (WEIGHT == WEIGHT_F16) {
+        [[unroll]] for (uint j = 0; j < 2; j++)
+            w[2 * i + j] = vec4(unpack_halves(g[2 * j]), unpack_halves(g[2 * j + 1]));
+    } else if (WEIGHT == WEIGHT_Q8) {
+        [[unroll]] for (uint j = 0; j < 4; j++) w[4 * i + j] = unpack_i8(g[j]);
+    } else {
+        [[unroll]] for (uint j = 0; j < 4; j++) unpack_e2m1(g[j], w[2 * j], w[2 * j + 1]);
+    }
+}
+
+// As multiply_block below, and in the same order for each sum.
+void multiply_block_by_parts(Tiles w, uint at, uint b, uvec2 scales[2], Vec4 x, uint column4) {
+    vec4 unpacked[2][8];
+    float scale[2];
+    [[unroll]] for (uint r = 0; r < ROWS; r++) {
+        uint group = at + SCALE_VECTORS + b * GROUPS * 64 + lane() + r * LANES;
+        [[unroll]] for (uint i = 0; i < GROUPS; i++) unpack_vector(w.v[group + i * 64], i, unpacked[r]);
+        scale[r] = block_scale(scales[r], b);
+    }
+    [[unroll]] for (uint first = 0; first < TOKENS; first += PART) {
+        float s[ROWS * PART];
+        [[unroll]] for (uint t = 0; t < ROWS * PART; t++) s[t] = 0;
+        [[unroll]] for (uint i = 0; i < 8; i++) {
+            [[unroll]] for (uint t = 0; t < PART; t++) {
+                vec4 a = x.v[x_row[first + t] + column4 + b * 8 + i];
+                [[unroll]] for (uint c = 0; c < 4; c++)
+                    [[unroll]] for (uint r = 0; r < ROWS; r++)
+                        s[r * PART + t] = fma(unpacked[r][i][c], a[c], s[r * PART + t]);
+            }
+        }
+        [[unroll]] for (uint r = 0; r < ROWS; r++)
+            [[unroll]] for (uint t = 0; t < PART; t++)
+                sums[r * TOKENS + first + t] = fma(s[r * PART + t], scale[r], sums[r * TOKENS + first + t]);
+    }
+}
+
 // sums += block b of a chunk, which begins at vector `at` of w and at vec4 column4 of the activations' rows.
 void multiply_block(Tiles w, uint at, uint b, uvec2 scales[2], Vec4 x, uint column4) {
+    if (BY_PARTS) {
+        multiply_block_by_parts(w, at, b, scales, x, column4);
+        return;
+    }
     [[unroll]] for (uint s = 0; s < ROWS * TOKENS; s++) block_sums[s] = 0;
     [[unroll]] for (uint i = 0; i < GROUPS; i++) {
         uvec4 g[2];

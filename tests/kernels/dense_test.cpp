@@ -77,9 +77,11 @@ void test_out(Random& random, const Launch& l, uint32_t weight) {
 
 TEST_CASE("linear") {
     Random random(1);
-    for (uint32_t weight : {WEIGHT_F32, WEIGHT_F16, WEIGHT_BF16, WEIGHT_Q8, WEIGHT_MXFP4})
-        for (const Launch& l : launches(random, 4))
-            test_linear(random, l, weight, 1 + random.below(200), 32 * (1 + random.below(12)));
+    for (uint32_t weight : {WEIGHT_F32, WEIGHT_F16, WEIGHT_BF16, WEIGHT_Q8, WEIGHT_MXFP4}) {
+        std::vector<Launch> all = launches(random, 4);
+        all.push_back(many_tokens(random));
+        for (const Launch& l : all) test_linear(random, l, weight, 1 + random.below(200), 32 * (1 + random.below(12)));
+    }
 }
 
 TEST_CASE("linear at the widths of models") {
@@ -126,6 +128,7 @@ TEST_CASE("out") {
     Random random(4);
     for (uint32_t weight : kDenseTypes)
         for (const Launch& l : launches(random, 2)) test_out(random, l, weight);
+    test_out(random, many_tokens(random), WEIGHT_BF16);
 }
 
 TEST_CASE("coopmat: out") {

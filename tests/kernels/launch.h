@@ -51,6 +51,12 @@ inline std::vector<Launch> launches(Random& random, uint32_t n) {
     return chosen;
 }
 
+// As a processor's device has it for the rows of a decode step.
+inline Launch many_tokens(Random& random) {
+    const uint32_t tokens = random.pick({12u, 16u});
+    return {random.pick({32u, 64u}), random.pick({1u, 2u}), tokens, 1 + random.below(2 * tokens)};
+}
+
 // n launches of cooperative matrices, each in another shape; none where the device or this build has no such kernels.
 inline std::vector<Launch> coopmat_launches(Random& random, uint32_t n, uint32_t terms = 1) {
     const vk::CoopmatShape& s = gpu().device.info().coopmat;

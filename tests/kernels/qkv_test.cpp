@@ -174,6 +174,7 @@ TEST_CASE("qkv") {
     Random random(10);
     for (uint32_t weight : kWeights)
         for (const Launch& l : launches(random, 2)) test_qkv(random, l, weight, random_shape(random));
+    test_qkv(random, many_tokens(random), WEIGHT_Q8, random_shape(random));
 }
 
 TEST_CASE("coopmat: qkv") {
