@@ -448,7 +448,7 @@ class Recorder {
     // How many slots of an expert share a weight read; there are few in a small batch, and what is missing in a tile is
     // computed all the same.
     uint32_t exact_tile() const {
-        const uint32_t slots = T_ * c_.n_active_experts / c_.n_experts;
+        const uint32_t slots = (T_ * c_.n_active_experts + c_.n_experts - 1) / c_.n_experts;
         return std::bit_ceil(std::clamp(slots, 1u, std::min(T_, tuning_.batch_tokens)));
     }
 
