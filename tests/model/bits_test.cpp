@@ -18,7 +18,7 @@ const char* const kModels[] = {"tiny", "tiny-q8.gguf", "many-experts"};
 
 // Results depend on the driver's compiler and on the width of the processor's vectors, which a software device's name
 // tells, and on the processor's approximations, which are its maker's.
-std::string platform() {
+std::string device_platform() {
     std::ifstream cpu("/proc/cpuinfo");
     std::string line, vendor;
     while (vendor.empty() && std::getline(cpu, line))
@@ -66,7 +66,7 @@ TEST_CASE("bits: one context's logits and tokens are those that were recorded") 
     for (std::string bits, rest; in >> bits && in.get() && std::getline(in, rest);) recorded[rest] = bits;
     const bool record = std::getenv("GPTOSS_RECORD_BITS");
     for (const char* name : kModels) {
-        const std::string key = std::string(name) + ": " + platform();
+        const std::string key = std::string(name) + ": " + device_platform();
         if (!record && !recorded.contains(key)) {
             MESSAGE("nothing is recorded of " << key);
             continue;
