@@ -58,7 +58,8 @@ class CompletionAnswer : public ChoicesAnswer {
             Json taken = no_logprobs();
             for (const Json& token : tokens) {
                 Json likeliest = {{token["token"], token["logprob"]}};
-                for (const Json& likely : token["top_logprobs"]) likeliest[likely["token"]] = likely["logprob"];
+                for (const Json& likely : token["top_logprobs"])
+                    likeliest[likely["token"].get<std::string>()] = likely["logprob"];
                 taken["tokens"].push_back(token["token"]);
                 taken["token_logprobs"].push_back(token["logprob"]);
                 taken["top_logprobs"].push_back(std::move(likeliest));
