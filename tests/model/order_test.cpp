@@ -262,7 +262,7 @@ TEST_CASE("order: every place that records a barrier needs it") {
         sequence.append(random_tokens(70, shape.vocab, 87));
         logits_of(sequence);
         sequence.logprobs(4, 20, 2);
-        // a transfer, and an expert's first copy, of what was submitted just before
+        // transfers both ways, and an expert's first copy, of what was submitted just before
         const vk::Buffer device(model->device, 1024, vk::Memory::Device, "a test's");
         const vk::Buffer table(model->device, sizeof(args::Expert), vk::Memory::Device, "a test's");
         const vk::Buffer uses(model->device, 4, vk::Memory::Device, "a test's");
@@ -274,12 +274,15 @@ TEST_CASE("order: every place that records a barrier needs it") {
         vk::Transfer transfer(model->device, model->pipelines, vk::Memory::Readback, 1024);
         transfer.read(device, 0, 1024, bytes.data());
         transfer.finish();
+        CHECK(bytes[500] == std::byte{0});
+        vk::Transfer back(model->device, model->pipelines, vk::Memory::Upload, 1024);
+        back.write(device, 0, 1024, bytes.data());
+        back.finish();
         commands.begin();
         commands.zero(table);
         commands.finish();
         const model::ExpertCache experts(model->device, model->pipelines,
                                          {&table, &uses, 256, 512, {{&device, 0}}, {false}, {{&device, 512}}});
-        CHECK(bytes[500] == std::byte{0});
     }
     check_none(stream);
     for (const CommandStream::Barrier& barrier : stream.barriers()) {
